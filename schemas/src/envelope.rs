@@ -1,0 +1,174 @@
+//! What Clickmill puts into a record's key: a route given by a module, or a producer's source position.
+//!
+//! A key that starts with `C1 'R'` is a route and only a module's *output* may carry it; a key that starts with
+//! `C1 'P'` is the source position of `clickmill produce`. Any other key is a user's own.
+
+/// First byte of every envelope; no UTF-8 text starts with it.
+const MAGIC: u8 = 0xC1;
+const ROUTE: u8 = b'R';
+const POSITION: u8 = b'P';
+/// Longest message that a route carries; longer ones are cut at a character.
+pub const MAX_MESSAGE_BYTES: usize = 1_024;
+
+/// Where a module sends a record instead of to the next stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// To `ad_events_error`; the record's value is the payload as it came to the module.
+    Error { error_type: ErrorType, rule: &'a str, message: &'a str },
+    /// Its pane is closed: event time and watermark in epoch milliseconds. The value is as for an error.
+    Late { ts_ms: i64, watermark_ms: i64 },
+}
+
+/// Class of a dead letter, as in its envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "host", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum ErrorType {
+    /// Not readable as JSON or Avro at all.
+    Parsing,
+    /// Readable, but against a rule.
+    Schema,
+    /// A module trapped, ran out of a limit, or gave malformed output.
+    Smartmodule,
+    /// A sink's server refused it.
+    Sink,
+}
+
+impl ErrorType {
+    const ALL: [Self; 4] = [Self::Parsing, Self::Schema, Self::Smartmodule, Self::Sink];
+
+    /// The name used in JSON and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parsing => "parsing",
+            Self::Schema => "schema",
+            Self::Smartmodule => "smartmodule",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+impl<'a> Route<'a> {
+    /// Appends the key envelope of this route. Rule names past 255 bytes and messages past
+    /// [`MAX_MESSAGE_BYTES`] are cut.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[MAGIC, ROUTE]);
+        match self {
+            Self::Error { error_type, rule, message } => {
+                let rule = cut(rule, 255);
+                let message = cut(message, MAX_MESSAGE_BYTES);
+                out.extend_from_slice(&[1, *error_type as u8, rule.len() as u8]);
+                out.extend_from_slice(rule.as_bytes());
+                out.extend_from_slice(&(message.len() as u16).to_be_bytes());
+                out.extend_from_slice(message.as_bytes());
+            }
+            Self::Late { ts_ms, watermark_ms } => {
+                out.push(2);
+                out.extend_from_slice(&ts_ms.to_be_bytes());
+                out.extend_from_slice(&watermark_ms.to_be_bytes());
+            }
+        }
+    }
+
+    /// Whether `key` claims to be a route; [`Route::decode`] says whether it is a sound one.
+    #[must_use]
+    #[inline]
+    pub fn is_route(key: &[u8]) -> bool {
+        key.starts_with(&[MAGIC, ROUTE])
+    }
+
+    /// Reads a key envelope; `None` where it is not a route or malformed.
+    #[must_use]
+    pub fn decode(key: &'a [u8]) -> Option<Self> {
+        let body = key.strip_prefix(&[MAGIC, ROUTE])?;
+        match body.split_first()? {
+            (1, rest) => {
+                let (&[error_type, rule_len], rest) = rest.split_first_chunk::<2>()?;
+                let (rule, rest) = rest.split_at_checked(usize::from(rule_len))?;
+                let (len, rest) = rest.split_first_chunk::<2>()?;
+                if rest.len() != usize::from(u16::from_be_bytes(*len)) {
+                    return None;
+                }
+                Some(Self::Error {
+                    error_type: *ErrorType::ALL.get(usize::from(error_type))?,
+                    rule: std::str::from_utf8(rule).ok()?,
+                    message: std::str::from_utf8(rest).ok()?,
+                })
+            }
+            (2, rest) => {
+                let (ts, rest) = rest.split_first_chunk::<8>()?;
+                let watermark: &[u8; 8] = rest.try_into().ok()?;
+                Some(Self::Late { ts_ms: i64::from_be_bytes(*ts), watermark_ms: i64::from_be_bytes(*watermark) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Position of a record in what `clickmill produce` read: which source, and how many of its rows come before.
+///
+/// Only the last record of a batch carries it: a batch is appended whole or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourcePosition {
+    /// Fingerprint of the source's contents and of the options that decide its order.
+    pub source: u64,
+    /// Ordinal of the row in the order of sending, from 0.
+    pub row: u64,
+}
+
+impl SourcePosition {
+    /// The key envelope.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 18] {
+        let mut out = [0; 18];
+        out[..2].copy_from_slice(&[MAGIC, POSITION]);
+        out[2..10].copy_from_slice(&self.source.to_be_bytes());
+        out[10..].copy_from_slice(&self.row.to_be_bytes());
+        out
+    }
+
+    /// Reads a key envelope; `None` where it is something else.
+    #[must_use]
+    pub fn decode(key: &[u8]) -> Option<Self> {
+        let body = key.strip_prefix(&[MAGIC, POSITION])?;
+        let (source, row) = body.split_first_chunk::<8>()?;
+        Some(Self { source: u64::from_be_bytes(*source), row: u64::from_be_bytes(row.try_into().ok()?) })
+    }
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_and_positions_read_what_they_write() {
+        let long = "é".repeat(2_000);
+        for route in [
+            Route::Error { error_type: ErrorType::Schema, rule: "ts_within_hour", message: "ts 5 is outside" },
+            Route::Error { error_type: ErrorType::Parsing, rule: "json", message: "" },
+            Route::Late { ts_ms: -5, watermark_ms: i64::MAX },
+        ] {
+            let mut key = Vec::new();
+            route.encode(&mut key);
+            assert_eq!(Route::decode(&key), Some(route));
+            for cut in 0..key.len() {
+                assert_eq!(Route::decode(&key[..cut]), None);
+            }
+        }
+        let mut key = Vec::new();
+        Route::Error { error_type: ErrorType::Sink, rule: &long, message: &long }.encode(&mut key);
+        assert!(Route::decode(&key).is_some());
+        let position = SourcePosition { source: 7, row: 9 };
+        assert_eq!(SourcePosition::decode(&position.encode()), Some(position));
+        assert_eq!(SourcePosition::decode(b"user key"), None);
+        assert!(!Route::is_route(&position.encode()));
+    }
+}

@@ -1,0 +1,232 @@
+//! Window partials: what one partition has counted in one dimension of one window, as of an offset.
+//!
+//! Topic key: `run|partition|generation|size_ms|start_ms|dimension` (text). Value: the 5-byte Avro header, then
+//! `ctr_window.avsc`: epoch, as_of_offset, lower_bound, entries. The guest writes the key from `size_ms` on and the
+//! value from `lower_bound` on; the host puts its stamps before both, so that nothing is decoded on the way.
+//! Partials of a window add up over partitions and generations.
+
+use crate::avro::{self, schema_id};
+use crate::ids::{Epoch, Generation, Offset, PartitionId, RunId};
+use crate::record::{put_varint, take_varint};
+
+/// Key of the bucket that takes what is beyond the limit on keys of a pane.
+pub const OVERFLOW_KEY: &str = "__overflow__";
+
+/// Sums of one key in one window; money in micros of the currency unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    pub impressions: i64,
+    pub clicks: i64,
+    pub conversions: i64,
+    pub cost_micros: i64,
+    pub revenue_micros: i64,
+}
+
+impl Metrics {
+    pub fn add(&mut self, other: &Self) {
+        self.impressions += other.impressions;
+        self.clicks += other.clicks;
+        self.conversions += other.conversions;
+        self.cost_micros += other.cost_micros;
+        self.revenue_micros += other.revenue_micros;
+    }
+}
+
+/// A window's dimension: what the guest's part of a partial's key says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowKey {
+    pub size_ms: i64,
+    /// Start of the window, epoch milliseconds, a multiple of `size_ms`.
+    pub start_ms: i64,
+    /// `total`, `site_category`, …
+    pub dimension: String,
+}
+
+impl WindowKey {
+    /// Exclusive end of the window, epoch milliseconds.
+    #[must_use]
+    pub const fn end_ms(&self) -> i64 {
+        self.start_ms.saturating_add(self.size_ms)
+    }
+}
+
+/// Whose partial it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    pub run: RunId,
+    pub partition: PartitionId,
+    pub generation: Generation,
+}
+
+/// Version of a partial; a sink writes it only where it is greater than what is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version {
+    pub epoch: Epoch,
+    /// Exclusive end of the input prefix that is counted.
+    pub as_of: Offset,
+}
+
+/// One partial, read whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    pub owner: Owner,
+    pub window: WindowKey,
+    pub version: Version,
+    /// Some of a key's events may be in the overflow bucket.
+    pub lower_bound: bool,
+    pub entries: Vec<(String, Metrics)>,
+}
+
+/// A key or value that is not a partial.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a window partial: {0}")]
+pub struct NotAPartial(&'static str);
+
+/// Appends the guest's part of the key.
+pub fn put_guest_key(out: &mut Vec<u8>, size_ms: i64, start_ms: i64, dimension: &str) {
+    use std::io::Write;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{size_ms}|{start_ms}|{dimension}");
+}
+
+/// Appends the head of the guest's part of the value; `entries` calls of [`put_entry`] and one [`put_end`] follow.
+pub fn put_guest_head(out: &mut Vec<u8>, lower_bound: bool, entries: usize) {
+    out.push(u8::from(lower_bound));
+    if entries > 0 {
+        put_varint(out, entries as i64);
+    }
+}
+
+/// Appends one entry.
+pub fn put_entry(out: &mut Vec<u8>, key: &[u8], m: &Metrics) {
+    put_varint(out, key.len() as i64);
+    out.extend_from_slice(key);
+    for v in [m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros] {
+        put_varint(out, v);
+    }
+}
+
+/// Appends the end of the entries.
+pub fn put_end(out: &mut Vec<u8>) {
+    out.push(0);
+}
+
+/// The host's part of the key, with the separator.
+#[must_use]
+pub fn key_prefix(owner: &Owner) -> String {
+    format!("{}|{}|{}|", owner.run, owner.partition, owner.generation)
+}
+
+/// Appends the host's part of the value.
+pub fn put_stamps(out: &mut Vec<u8>, version: &Version) {
+    out.extend_from_slice(&avro::header(schema_id::CTR_WINDOW));
+    put_varint(out, version.epoch.0 as i64);
+    put_varint(out, version.as_of.0 as i64);
+}
+
+impl Partial {
+    /// Reads a record of `ctr_windows`.
+    ///
+    /// # Errors
+    /// [`NotAPartial`] where the record is of another kind or malformed; [`is_partial`] tells the two apart.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, NotAPartial> {
+        let (owner, window) = decode_key(key)?;
+        let body = match avro::split(value) {
+            Some((schema_id::CTR_WINDOW, body)) => body,
+            _ => return Err(NotAPartial("another schema id")),
+        };
+        let mut at = 0;
+        let mut next = || take_varint(body, &mut at).ok_or(NotAPartial("value cut short"));
+        let unsigned = |v: i64| u64::try_from(v).map_err(|_| NotAPartial("negative stamp"));
+        let version = Version { epoch: Epoch(unsigned(next()?)?), as_of: Offset(unsigned(next()?)?) };
+        let lower_bound = match body.get(at) {
+            Some(b @ (0 | 1)) => *b == 1,
+            _ => return Err(NotAPartial("bad flag")),
+        };
+        at += 1;
+        let mut entries = Vec::new();
+        loop {
+            let count = take_varint(body, &mut at).ok_or(NotAPartial("value cut short"))?;
+            if count == 0 {
+                break;
+            }
+            for _ in 0..usize::try_from(count).map_err(|_| NotAPartial("negative count"))? {
+                entries.push(take_entry(body, &mut at)?);
+            }
+        }
+        if at != body.len() {
+            return Err(NotAPartial("bytes left over"));
+        }
+        Ok(Self { owner, window, version, lower_bound, entries })
+    }
+}
+
+/// Whether a value of `ctr_windows` is a partial (the rest is JSON).
+#[must_use]
+pub fn is_partial(value: &[u8]) -> bool {
+    value.first() == Some(&0)
+}
+
+fn take_entry(body: &[u8], at: &mut usize) -> Result<(String, Metrics), NotAPartial> {
+    const SHORT: NotAPartial = NotAPartial("entry cut short");
+    let len = take_varint(body, at).and_then(|l| usize::try_from(l).ok()).ok_or(SHORT)?;
+    let end = at.checked_add(len).ok_or(SHORT)?;
+    let key = body.get(*at..end).ok_or(SHORT)?;
+    *at = end;
+    let key = std::str::from_utf8(key).map_err(|_| NotAPartial("key is not UTF-8"))?;
+    let mut next = || take_varint(body, at).ok_or(SHORT);
+    let metrics = Metrics {
+        impressions: next()?,
+        clicks: next()?,
+        conversions: next()?,
+        cost_micros: next()?,
+        revenue_micros: next()?,
+    };
+    Ok((key.to_owned(), metrics))
+}
+
+fn decode_key(key: &[u8]) -> Result<(Owner, WindowKey), NotAPartial> {
+    const BAD: NotAPartial = NotAPartial("bad key");
+    let text = std::str::from_utf8(key).map_err(|_| BAD)?;
+    let mut parts = text.splitn(6, '|');
+    let mut next = || parts.next().ok_or(BAD);
+    let owner = Owner {
+        run: next()?.parse().map_err(|_| BAD)?,
+        partition: next()?.parse().map_err(|_| BAD)?,
+        generation: next()?.parse().map_err(|_| BAD)?,
+    };
+    let window = WindowKey {
+        size_ms: next()?.parse().map_err(|_| BAD)?,
+        start_ms: next()?.parse().map_err(|_| BAD)?,
+        dimension: next()?.to_owned(),
+    };
+    Ok((owner, window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_reads_back_and_no_cut_of_it_does() {
+        let owner = Owner { run: RunId([3; 16]), partition: PartitionId(2), generation: Generation(1) };
+        let version = Version { epoch: Epoch(4), as_of: Offset(1_000) };
+        let m = Metrics { impressions: 10, clicks: 2, conversions: 1, cost_micros: 12_345, revenue_micros: 0 };
+        let mut key = key_prefix(&owner).into_bytes();
+        put_guest_key(&mut key, 60_000, 1_413_849_600_000, "site_category");
+        let mut value = Vec::new();
+        put_stamps(&mut value, &version);
+        put_guest_head(&mut value, true, 2);
+        put_entry(&mut value, b"a|b", &m);
+        put_entry(&mut value, b"", &m);
+        put_end(&mut value);
+        let partial = Partial::decode(&key, &value).unwrap();
+        assert_eq!(partial.owner, owner);
+        assert_eq!(partial.version, version);
+        assert_eq!(partial.window.end_ms(), 1_413_849_660_000);
+        assert!(partial.lower_bound && partial.entries[0] == ("a|b".to_owned(), m));
+        for cut in 0..value.len() {
+            assert!(Partial::decode(&key, &value[..cut]).is_err());
+        }
+    }
+}
