@@ -13,6 +13,8 @@ pub mod record;
 #[cfg(feature = "host")]
 pub mod dead_letter;
 #[cfg(feature = "host")]
+pub mod merge;
+#[cfg(feature = "host")]
 pub mod output;
 
 pub use ids::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
