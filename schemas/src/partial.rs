@@ -124,11 +124,23 @@ pub fn put_stamps(out: &mut Vec<u8>, version: &Version) {
     put_varint(out, version.as_of.0 as i64);
 }
 
-impl Partial {
-    /// Reads a record of `ctr_windows`.
+/// A partial without its entries: enough to fence, filter and version it, at a fraction of the cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub owner: Owner,
+    pub window: WindowKey,
+    pub version: Version,
+    /// Some of a key's events may be in the overflow bucket.
+    pub lower_bound: bool,
+    /// Where the entries begin in the value; [`take_entries`] reads from there.
+    pub entries_at: usize,
+}
+
+impl Head {
+    /// Reads the key and the stamps of a record of `ctr_windows`; the entries stay as they are, unchecked.
     ///
     /// # Errors
-    /// [`NotAPartial`] where the record is of another kind or malformed; [`is_partial`] tells the two apart.
+    /// [`NotAPartial`] where the record is of another kind or malformed so far; [`is_partial`] tells the two apart.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, NotAPartial> {
         let (owner, window) = decode_key(key)?;
         let body = match avro::split(value) {
@@ -143,20 +155,40 @@ impl Partial {
             Some(b @ (0 | 1)) => *b == 1,
             _ => return Err(NotAPartial("bad flag")),
         };
-        at += 1;
-        let mut entries = Vec::new();
-        loop {
-            let count = take_varint(body, &mut at).ok_or(NotAPartial("value cut short"))?;
-            if count == 0 {
-                break;
-            }
-            for _ in 0..usize::try_from(count).map_err(|_| NotAPartial("negative count"))? {
-                entries.push(take_entry(body, &mut at)?);
-            }
+        Ok(Self { owner, window, version, lower_bound, entries_at: avro::HEADER_LEN + at + 1 })
+    }
+}
+
+/// Reads the entries of a partial: the value from [`Head::entries_at`] on, to its very end.
+///
+/// # Errors
+/// [`NotAPartial`] where they are malformed.
+pub fn take_entries(bytes: &[u8]) -> Result<Vec<(String, Metrics)>, NotAPartial> {
+    let mut at = 0;
+    let mut entries = Vec::new();
+    loop {
+        let count = take_varint(bytes, &mut at).ok_or(NotAPartial("value cut short"))?;
+        if count == 0 {
+            break;
         }
-        if at != body.len() {
-            return Err(NotAPartial("bytes left over"));
+        for _ in 0..usize::try_from(count).map_err(|_| NotAPartial("negative count"))? {
+            entries.push(take_entry(bytes, &mut at)?);
         }
+    }
+    if at != bytes.len() {
+        return Err(NotAPartial("bytes left over"));
+    }
+    Ok(entries)
+}
+
+impl Partial {
+    /// Reads a record of `ctr_windows`.
+    ///
+    /// # Errors
+    /// [`NotAPartial`] where the record is of another kind or malformed; [`is_partial`] tells the two apart.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, NotAPartial> {
+        let Head { owner, window, version, lower_bound, entries_at } = Head::decode(key, value)?;
+        let entries = take_entries(value.get(entries_at..).unwrap_or_default())?;
         Ok(Self { owner, window, version, lower_bound, entries })
     }
 }
@@ -225,6 +257,9 @@ mod tests {
         assert_eq!(partial.version, version);
         assert_eq!(partial.window.end_ms(), 1_413_849_660_000);
         assert!(partial.lower_bound && partial.entries[0] == ("a|b".to_owned(), m));
+        let head = Head::decode(&key, &value).unwrap();
+        assert_eq!((head.owner, &head.window, head.version), (owner, &partial.window, version));
+        assert_eq!(take_entries(&value[head.entries_at..]).unwrap(), partial.entries);
         for cut in 0..value.len() {
             assert!(Partial::decode(&key, &value[..cut]).is_err());
         }
