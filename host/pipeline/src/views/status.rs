@@ -1,0 +1,268 @@
+//! Where everything is: the newest commit of each partition, the log's ends, the modules in force.
+//!
+//! `produced` is taken from the log, never from a worker's counters: offsets are dense from 0, so a prefix that ends at
+//! an offset has that many records. The ledger is what the workers say; that both agree is what status shows.
+
+use std::collections::BTreeMap;
+
+use clickmill_broker::{Broker, Ends, StoredBatch, TopicPartition};
+use clickmill_schemas::merge::WindowRecord;
+use clickmill_schemas::output::{Body, Commit, Ledger};
+use clickmill_schemas::partial;
+use clickmill_schemas::{Epoch, ModuleDigest, Offset, PartitionId, RunId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::scan::visit_batch;
+use super::{BadRecord, ViewError};
+use crate::deployment::Deployment;
+use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS, DEPLOYMENTS};
+
+/// Batches of `ctr_windows` that are read back at most to find who owns the partitions, once each has a commit.
+const TAIL_BATCHES: usize = 256;
+
+/// Whether a host works on the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    Running,
+    Stopped,
+}
+
+/// Fates of the produced records: `produced = counted + rejected + late + dropped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerView {
+    /// Records of the log that are below the processed offsets.
+    pub produced: u64,
+    #[serde(flatten)]
+    pub fates: Ledger,
+}
+
+impl LedgerView {
+    /// Whether every produced record has exactly one fate.
+    #[must_use]
+    pub const fn balances(&self) -> bool {
+        self.produced == self.fates.accounted()
+    }
+}
+
+/// One partition of the input topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionView {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub log_start_offset: Offset,
+    pub log_end_offset: Offset,
+    /// Exclusive end of what has its fate and its results in the output topics.
+    pub processed_offset: Offset,
+    pub lag: u64,
+    pub watermark_ms: Option<i64>,
+    pub closed_before_ms: Option<i64>,
+    pub epoch: Option<Epoch>,
+    /// Wall clock of the newest commit.
+    pub committed_at_ms: Option<i64>,
+    pub ledger: LedgerView,
+}
+
+/// One topic, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicView {
+    pub topic: String,
+    pub compacted: bool,
+    pub partitions: Vec<TopicPartitionView>,
+}
+
+/// The ends of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicPartitionView {
+    pub partition: PartitionId,
+    pub log_start_offset: Offset,
+    pub log_end_offset: Offset,
+}
+
+/// A module in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleView {
+    pub stage: String,
+    pub name: String,
+    pub version: String,
+    pub sha256: ModuleDigest,
+}
+
+/// What `clickmill status --output json` and `/api/status` give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub state: RunState,
+    /// None before the topics exist.
+    pub run: Option<RunId>,
+    pub ledger: LedgerView,
+    pub partitions: Vec<PartitionView>,
+    pub modules: Vec<ModuleView>,
+    /// As the sinks describe themselves; empty where no host runs.
+    pub sinks: Vec<Value>,
+    pub topics: Vec<TopicView>,
+}
+
+/// Reads the status; `sinks` is what a running host adds.
+///
+/// # Errors
+/// [`ViewError`] where a topic cannot be read.
+pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result<Status, ViewError> {
+    let topics = topics(broker)?;
+    let mut status = Status {
+        state,
+        run: None,
+        ledger: LedgerView::default(),
+        partitions: Vec::new(),
+        modules: modules(broker)?,
+        sinks,
+        topics,
+    };
+    if let Some(input) = broker.topic(AD_EVENTS_RAW)? {
+        status.run = Some(input.id);
+        let commits = newest_commits(broker, input.id, input.spec.partitions)?;
+        for partition in (0..input.spec.partitions).map(PartitionId) {
+            let ends = broker.ends(&TopicPartition::new(AD_EVENTS_RAW, partition))?;
+            let view = partition_view(partition, ends, commits.get(&partition));
+            status.ledger.produced += view.ledger.produced;
+            status.ledger.fates.add(&view.ledger.fates);
+            status.partitions.push(view);
+        }
+    }
+    Ok(status)
+}
+
+fn partition_view(partition: PartitionId, ends: Ends, newest: Option<&(Epoch, Commit)>) -> PartitionView {
+    let commit = newest.map(|(_, commit)| commit);
+    let processed = commit.map_or(Offset(0), |c| c.as_of_offset);
+    PartitionView {
+        topic: AD_EVENTS_RAW.to_owned(),
+        partition,
+        log_start_offset: ends.start,
+        log_end_offset: ends.end,
+        processed_offset: processed,
+        lag: ends.end.0.saturating_sub(processed.0),
+        watermark_ms: commit.and_then(|c| c.watermark_ms),
+        closed_before_ms: commit.and_then(|c| c.closed_before_ms),
+        epoch: newest.map(|(epoch, _)| *epoch),
+        committed_at_ms: commit.map(|c| c.committed_at_ms),
+        ledger: LedgerView {
+            // What the log has: a commit ahead of its log's end must show as a ledger that does not balance.
+            produced: processed.min(ends.end).0,
+            fates: commit.map(|c| c.ledger.clone()).unwrap_or_default(),
+        },
+    }
+}
+
+/// Every topic with its ends.
+///
+/// # Errors
+/// [`ViewError`] where a topic cannot be read.
+pub fn topics(broker: &dyn Broker) -> Result<Vec<TopicView>, ViewError> {
+    let mut topics = broker.topics()?;
+    topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    let view = |info: clickmill_broker::TopicInfo| {
+        let partition = |partition| {
+            let ends = broker.ends(&TopicPartition::new(info.spec.name.as_str(), partition))?;
+            Ok(TopicPartitionView { partition, log_start_offset: ends.start, log_end_offset: ends.end })
+        };
+        let partitions = (0..info.spec.partitions).map(|p| partition(PartitionId(p))).collect::<Result<_, ViewError>>()?;
+        Ok(TopicView { topic: info.spec.name.clone(), compacted: info.spec.compact, partitions })
+    };
+    topics.into_iter().map(view).collect()
+}
+
+/// The newest commit of each partition, found from the topic's end backwards.
+///
+/// A frozen host's commit may stand behind its successor's: so it reads on back until it has seen the partition's terms
+/// open, or [`TAIL_BATCHES`], and takes the highest epoch.
+fn newest_commits(
+    broker: &dyn Broker,
+    run: RunId,
+    partitions: u32,
+) -> Result<BTreeMap<PartitionId, (Epoch, Commit)>, ViewError> {
+    let Some(output) = broker.topic(CTR_WINDOWS)? else { return Ok(BTreeMap::new()) };
+    let mut newest = BTreeMap::<PartitionId, (Epoch, Commit)>::new();
+    for partition in (0..output.spec.partitions).map(PartitionId) {
+        let at = TopicPartition::new(CTR_WINDOWS, partition);
+        let mut tail = Tail { run, wanted: partitions as usize, batches: 0, commits: BTreeMap::new(), opened: BTreeMap::new() };
+        let mut failure = None;
+        broker.last_batch_with(&at, &mut |batch| match tail.take(&at, batch) {
+            Ok(enough) => enough,
+            Err(e) => {
+                failure = Some(e);
+                true
+            }
+        })?;
+        if let Some(e) = failure {
+            return Err(e);
+        }
+        for (input, found) in tail.commits {
+            let newer = newest.get(&input).is_none_or(|(e, c)| (found.0, found.1.as_of_offset) > (*e, c.as_of_offset));
+            if newer {
+                newest.insert(input, found);
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// What has been read so far of a topic's tail, newest batch first.
+struct Tail {
+    run: RunId,
+    wanted: usize,
+    batches: usize,
+    commits: BTreeMap<PartitionId, (Epoch, Commit)>,
+    /// The epoch whose opening record was met last.
+    opened: BTreeMap<PartitionId, Epoch>,
+}
+
+impl Tail {
+    /// Takes a batch in; whether it was enough.
+    fn take(&mut self, at: &TopicPartition, batch: &StoredBatch) -> Result<bool, ViewError> {
+        self.batches += 1;
+        visit_batch(at, batch, Offset(0), &mut |_, record| {
+            if partial::is_partial(record.value) {
+                return Ok(());
+            }
+            let WindowRecord::Output(output) = WindowRecord::decode(record.key, record.value)? else { return Ok(()) };
+            if output.stamp.run != self.run {
+                return Ok(());
+            }
+            match output.body {
+                Body::Commit(commit) => {
+                    let found = (output.stamp.epoch, commit);
+                    let known = self.commits.get(&output.stamp.partition);
+                    if known.is_none_or(|(e, c)| (found.0, found.1.as_of_offset) >= (*e, c.as_of_offset)) {
+                        self.commits.insert(output.stamp.partition, found);
+                    }
+                }
+                Body::Epoch => {
+                    self.opened.insert(output.stamp.partition, output.stamp.epoch);
+                }
+                Body::Late { .. } | Body::Decision { .. } => {}
+            }
+            Ok(())
+        })?;
+        let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| self.opened.get(p).is_some_and(|o| o <= epoch);
+        Ok(self.commits.len() >= self.wanted && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))
+    }
+}
+
+fn modules(broker: &dyn Broker) -> Result<Vec<ModuleView>, ViewError> {
+    if broker.topic(DEPLOYMENTS)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let at = TopicPartition::new(DEPLOYMENTS, PartitionId(0));
+    let Some(batch) = broker.last_batch_with(&at, &mut |_| true)? else { return Ok(Vec::new()) };
+    let mut newest = None;
+    visit_batch(&at, &batch, Offset(0), &mut |_, record| {
+        newest = Some(serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?);
+        Ok(())
+    })?;
+    let stages = newest.map(|d| d.stages).unwrap_or_default();
+    Ok(stages
+        .into_iter()
+        .map(|s| ModuleView { stage: s.stage, name: s.name, version: s.version, sha256: s.sha256 })
+        .collect())
+}
