@@ -1,1 +1,24 @@
-//! clickmill-pipeline
+//! Workers that turn topics of events into window partials, exactly once over crashes and deployments.
+//!
+//! The four rules of ARCHITECTURE.md are kept here. Start with [`host`] (the component), then `worker` (the loop),
+//! [`recovery`] and [`checkpoint::resolve`] (the decisions, pure). [`views`] reads what the workers have written.
+//! This crate must not know how a sink stores rows, nor how a broker stores batches.
+
+mod chains;
+pub mod checkpoint;
+pub mod clock;
+pub mod deployment;
+mod host;
+pub mod idle;
+mod metrics;
+mod peers;
+pub mod recovery;
+mod supervise;
+pub mod topics;
+pub mod views;
+mod worker;
+
+pub use chains::ChainError;
+pub use host::{CatchUpError, Pipeline, PipelineParts, StageModule, StartError, checkpoint_folder};
+pub use peers::{Peer, Peers, WorkerState};
+pub use worker::{WorkerError, WorkerOptions};

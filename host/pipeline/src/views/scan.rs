@@ -20,7 +20,12 @@ pub type Visit<'a> = dyn FnMut(Offset, &Record<'_>) -> Result<(), BadRecord> + '
 ///
 /// # Errors
 /// [`ViewError`] where the log cannot be read, or with the record that `visit` refused.
-pub fn scan(broker: &dyn Broker, at: &TopicPartition, from: Offset, visit: &mut Visit<'_>) -> Result<Offset, ViewError> {
+pub fn scan(
+    broker: &dyn Broker,
+    at: &TopicPartition,
+    from: Offset,
+    visit: &mut Visit<'_>,
+) -> Result<Offset, ViewError> {
     let ends = broker.ends(at)?;
     let mut next = from.max(ends.start);
     while next < ends.end {
@@ -47,7 +52,12 @@ pub fn scan(broker: &dyn Broker, at: &TopicPartition, from: Offset, visit: &mut 
 ///
 /// # Errors
 /// As [`scan`].
-pub fn visit_batch(at: &TopicPartition, batch: &StoredBatch, from: Offset, visit: &mut Visit<'_>) -> Result<(), ViewError> {
+pub fn visit_batch(
+    at: &TopicPartition,
+    batch: &StoredBatch,
+    from: Offset,
+    visit: &mut Visit<'_>,
+) -> Result<(), ViewError> {
     let bad = |offset, source| ViewError::Record {
         topic: at.topic.to_string(),
         partition: at.partition,

@@ -107,7 +107,11 @@ pub struct Status {
 ///
 /// # Errors
 /// [`ViewError`] where a topic cannot be read.
-pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result<Status, ViewError> {
+pub fn status(
+    broker: &dyn Broker,
+    state: RunState,
+    sinks: Vec<Value>,
+) -> Result<Status, ViewError> {
     let topics = topics(broker)?;
     let mut status = Status {
         state,
@@ -132,7 +136,11 @@ pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result
     Ok(status)
 }
 
-fn partition_view(partition: PartitionId, ends: Ends, newest: Option<&(Epoch, Commit)>) -> PartitionView {
+fn partition_view(
+    partition: PartitionId,
+    ends: Ends,
+    newest: Option<&(Epoch, Commit)>,
+) -> PartitionView {
     let commit = newest.map(|(_, commit)| commit);
     let processed = commit.map_or(Offset(0), |c| c.as_of_offset);
     PartitionView {
@@ -164,10 +172,20 @@ pub fn topics(broker: &dyn Broker) -> Result<Vec<TopicView>, ViewError> {
     let view = |info: clickmill_broker::TopicInfo| {
         let partition = |partition| {
             let ends = broker.ends(&TopicPartition::new(info.spec.name.as_str(), partition))?;
-            Ok(TopicPartitionView { partition, log_start_offset: ends.start, log_end_offset: ends.end })
+            Ok(TopicPartitionView {
+                partition,
+                log_start_offset: ends.start,
+                log_end_offset: ends.end,
+            })
         };
-        let partitions = (0..info.spec.partitions).map(|p| partition(PartitionId(p))).collect::<Result<_, ViewError>>()?;
-        Ok(TopicView { topic: info.spec.name.clone(), compacted: info.spec.compact, partitions })
+        let partitions = (0..info.spec.partitions)
+            .map(|p| partition(PartitionId(p)))
+            .collect::<Result<_, ViewError>>()?;
+        Ok(TopicView {
+            topic: info.spec.name.clone(),
+            compacted: info.spec.compact,
+            partitions,
+        })
     };
     topics.into_iter().map(view).collect()
 }
@@ -181,11 +199,19 @@ fn newest_commits(
     run: RunId,
     partitions: u32,
 ) -> Result<BTreeMap<PartitionId, (Epoch, Commit)>, ViewError> {
-    let Some(output) = broker.topic(CTR_WINDOWS)? else { return Ok(BTreeMap::new()) };
+    let Some(output) = broker.topic(CTR_WINDOWS)? else {
+        return Ok(BTreeMap::new());
+    };
     let mut newest = BTreeMap::<PartitionId, (Epoch, Commit)>::new();
     for partition in (0..output.spec.partitions).map(PartitionId) {
         let at = TopicPartition::new(CTR_WINDOWS, partition);
-        let mut tail = Tail { run, wanted: partitions as usize, batches: 0, commits: BTreeMap::new(), opened: BTreeMap::new() };
+        let mut tail = Tail {
+            run,
+            wanted: partitions as usize,
+            batches: 0,
+            commits: BTreeMap::new(),
+            opened: BTreeMap::new(),
+        };
         let mut failure = None;
         broker.last_batch_with(&at, &mut |batch| match tail.take(&at, batch) {
             Ok(enough) => enough,
@@ -198,7 +224,9 @@ fn newest_commits(
             return Err(e);
         }
         for (input, found) in tail.commits {
-            let newer = newest.get(&input).is_none_or(|(e, c)| (found.0, found.1.as_of_offset) > (*e, c.as_of_offset));
+            let newer = newest
+                .get(&input)
+                .is_none_or(|(e, c)| (found.0, found.1.as_of_offset) > (*e, c.as_of_offset));
             if newer {
                 newest.insert(input, found);
             }
@@ -225,7 +253,10 @@ impl Tail {
             if partial::is_partial(record.value) {
                 return Ok(());
             }
-            let WindowRecord::Output(output) = WindowRecord::decode(record.key, record.value)? else { return Ok(()) };
+            let WindowRecord::Output(output) = WindowRecord::decode(record.key, record.value)?
+            else {
+                return Ok(());
+            };
             if output.stamp.run != self.run {
                 return Ok(());
             }
@@ -233,19 +264,25 @@ impl Tail {
                 Body::Commit(commit) => {
                     let found = (output.stamp.epoch, commit);
                     let known = self.commits.get(&output.stamp.partition);
-                    if known.is_none_or(|(e, c)| (found.0, found.1.as_of_offset) >= (*e, c.as_of_offset)) {
+                    if known.is_none_or(|(e, c)| {
+                        (found.0, found.1.as_of_offset) >= (*e, c.as_of_offset)
+                    }) {
                         self.commits.insert(output.stamp.partition, found);
                     }
                 }
                 Body::Epoch => {
-                    self.opened.insert(output.stamp.partition, output.stamp.epoch);
+                    self.opened
+                        .insert(output.stamp.partition, output.stamp.epoch);
                 }
                 Body::Late { .. } | Body::Decision { .. } => {}
             }
             Ok(())
         })?;
-        let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| self.opened.get(p).is_some_and(|o| o <= epoch);
-        Ok(self.commits.len() >= self.wanted && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))
+        let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| {
+            self.opened.get(p).is_some_and(|o| o <= epoch)
+        };
+        Ok(self.commits.len() >= self.wanted
+            && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))
     }
 }
 
@@ -254,15 +291,24 @@ fn modules(broker: &dyn Broker) -> Result<Vec<ModuleView>, ViewError> {
         return Ok(Vec::new());
     }
     let at = TopicPartition::new(DEPLOYMENTS, PartitionId(0));
-    let Some(batch) = broker.last_batch_with(&at, &mut |_| true)? else { return Ok(Vec::new()) };
+    let Some(batch) = broker.last_batch_with(&at, &mut |_| true)? else {
+        return Ok(Vec::new());
+    };
     let mut newest = None;
     visit_batch(&at, &batch, Offset(0), &mut |_, record| {
-        newest = Some(serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?);
+        newest = Some(
+            serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?,
+        );
         Ok(())
     })?;
     let stages = newest.map(|d| d.stages).unwrap_or_default();
     Ok(stages
         .into_iter()
-        .map(|s| ModuleView { stage: s.stage, name: s.name, version: s.version, sha256: s.sha256 })
+        .map(|s| ModuleView {
+            stage: s.stage,
+            name: s.name,
+            version: s.version,
+            sha256: s.sha256,
+        })
         .collect())
 }

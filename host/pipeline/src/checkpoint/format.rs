@@ -1,0 +1,170 @@
+//! The bytes of a checkpoint: magic, version, checksum, a JSON head, the modules' state.
+//!
+//! `"CMCK", u16 version, u32 crc32c of what follows, u32 head length, head (JSON), state`. Big-endian.
+
+use std::collections::BTreeMap;
+
+use clickmill_schemas::output::Ledger;
+use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 4] = b"CMCK";
+/// Version of this format; a newer one is refused.
+pub const VERSION: u16 = 1;
+const HEAD_AT: usize = 14;
+
+/// Ends of the output topics up to which everything that this checkpoint covers has been written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputEnds {
+    pub windows: Offset,
+    pub errors: Offset,
+}
+
+/// State of a partition's worker after the records below `offset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub run: RunId,
+    pub topic: String,
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    /// Exclusive end of the input prefix.
+    pub offset: Offset,
+    pub generation: Generation,
+    /// Deployment in force at `offset`.
+    pub deployment: DeploymentId,
+    /// Where each deployment began to judge this partition.
+    pub activations: BTreeMap<Offset, DeploymentId>,
+    pub ledger: Ledger,
+    pub watermark_ms: Option<i64>,
+    pub outputs: OutputEnds,
+    /// Wall clock, epoch milliseconds, for people.
+    pub written_at_ms: i64,
+    /// The chain's state, as its engine encodes it.
+    #[serde(skip)]
+    pub state: Vec<u8>,
+}
+
+/// Why bytes are not a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damaged {
+    #[error("it is {0} bytes long, shorter than its head")]
+    Short(usize),
+    #[error("it does not begin as a checkpoint does")]
+    Magic,
+    #[error(
+        "it has format {found}, and this program reads up to {VERSION}: use the version that wrote it, or a newer one"
+    )]
+    Newer { found: u16 },
+    #[error("its checksum is {found:08x} and should be {stored:08x}")]
+    Checksum { stored: u32, found: u32 },
+    #[error("its head cannot be read: {0}")]
+    Head(String),
+}
+
+impl Checkpoint {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Plain structs: serialization has no failing case.
+        let head = serde_json::to_vec(self).unwrap_or_default();
+        let mut out = Vec::with_capacity(HEAD_AT + head.len() + self.state.len());
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&self.state);
+        let crc = crc32c::crc32c(&out[10..]);
+        out[6..10].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    /// # Errors
+    /// [`Damaged`], for every byte that is not as it was written.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
+        let short = Damaged::Short(bytes.len());
+        let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(short.clone())?;
+        let (version, rest) = rest.split_first_chunk::<2>().ok_or(short.clone())?;
+        let (stored, body) = rest.split_first_chunk::<4>().ok_or(short.clone())?;
+        if magic != MAGIC {
+            return Err(Damaged::Magic);
+        }
+        let version = u16::from_be_bytes(*version);
+        if version > VERSION {
+            return Err(Damaged::Newer { found: version });
+        }
+        if version == 0 {
+            return Err(Damaged::Magic);
+        }
+        let stored = u32::from_be_bytes(*stored);
+        let found = crc32c::crc32c(body);
+        if stored != found {
+            return Err(Damaged::Checksum { stored, found });
+        }
+        let (head_len, rest) = body.split_first_chunk::<4>().ok_or(short.clone())?;
+        let (head, state) = rest
+            .split_at_checked(u32::from_be_bytes(*head_len) as usize)
+            .ok_or(short)?;
+        let mut checkpoint: Self =
+            serde_json::from_slice(head).map_err(|e| Damaged::Head(e.to_string()))?;
+        checkpoint.state = state.to_vec();
+        Ok(checkpoint)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample(epoch: u64, offset: u64) -> Checkpoint {
+        Checkpoint {
+            run: RunId([7; 16]),
+            topic: "ad_events_raw".into(),
+            partition: PartitionId(1),
+            epoch: Epoch(epoch),
+            offset: Offset(offset),
+            generation: Generation(0),
+            deployment: DeploymentId(0),
+            activations: BTreeMap::from([(Offset(0), DeploymentId(0))]),
+            ledger: Ledger {
+                counted: offset,
+                ..Ledger::default()
+            },
+            watermark_ms: Some(123),
+            outputs: OutputEnds {
+                windows: Offset(4),
+                errors: Offset(5),
+            },
+            written_at_ms: 9,
+            state: vec![1, 2, 3, 4, 5],
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back() {
+        let checkpoint = sample(3, 100);
+        assert_eq!(
+            Checkpoint::decode(&checkpoint.encode()).unwrap(),
+            checkpoint
+        );
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_cut_is_detected() {
+        let bytes = sample(3, 100).encode();
+        for i in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bad = bytes.clone();
+                bad[i] ^= 1 << bit;
+                assert!(Checkpoint::decode(&bad).is_err(), "byte {i} bit {bit}");
+            }
+            assert!(Checkpoint::decode(&bytes[..i]).is_err(), "cut at {i}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named_as_such() {
+        let mut bytes = sample(1, 1).encode();
+        bytes[4..6].copy_from_slice(&2u16.to_be_bytes());
+        assert_eq!(Checkpoint::decode(&bytes), Err(Damaged::Newer { found: 2 }));
+    }
+}

@@ -1,0 +1,12 @@
+//! Checkpoints: where a partition's worker can start again.
+//!
+//! [`format`] is the file, [`store`] the five operations a place for them must have, [`resolve`] the pure decision
+//! which one to start from. None of them knows topics or modules: the state inside is bytes.
+
+pub mod format;
+pub mod resolve;
+pub mod store;
+
+pub use format::{Checkpoint, Damaged, OutputEnds};
+pub use resolve::{CheckpointName, Choice};
+pub use store::{CheckpointStore, DirectoryStore, StoreError};

@@ -1,0 +1,276 @@
+//! The pipeline as a component: options in, workers running, a handle to watch them, a clean stop.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use clickmill_broker::{Broker, BrokerError, TopicPartition};
+use clickmill_engine::{Engine, Limits};
+use clickmill_schemas::{DeploymentId, Offset, PartitionId, RunId};
+
+use crate::chains::{ChainError, Chains};
+use crate::checkpoint::StoreError;
+use crate::clock::Clock;
+use crate::deployment::{self, Deployment, DeploymentError, ModuleStore, Stage};
+use crate::metrics::Metrics;
+use crate::peers::{Peer, Peers, WorkerState};
+use crate::supervise::Supervisor;
+use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
+use crate::worker::{Shared, Worker, WorkerError, WorkerOptions};
+
+/// A module to put into the chain, by its bytes.
+#[derive(Clone, Debug)]
+pub struct StageModule {
+    pub stage: String,
+    pub name: String,
+    pub version: String,
+    pub wasm: Vec<u8>,
+    pub params: BTreeMap<String, String>,
+}
+
+/// What the pipeline is made of.
+pub struct PipelineParts {
+    pub broker: Arc<dyn Broker>,
+    pub engine: Engine,
+    pub limits: Limits,
+    pub clock: Arc<dyn Clock>,
+    pub registry: prometheus::Registry,
+    /// Holds `checkpoints/` and `modules/`.
+    pub data_dir: PathBuf,
+    pub topics: TopicsOptions,
+    pub stages: Vec<StageModule>,
+    pub options: WorkerOptions,
+}
+
+/// Why the pipeline did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    #[error("{topic}/{partition}: {source}", topic = AD_EVENTS_RAW)]
+    Worker {
+        partition: PartitionId,
+        source: WorkerError,
+    },
+    #[error("cannot start a worker's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Running workers. Dropping it stops them without waiting; [`Pipeline::stop`] waits.
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    run: RunId,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Folder of a partition's checkpoints.
+#[must_use]
+pub fn checkpoint_folder(data_dir: &Path, topic: &str, partition: PartitionId) -> PathBuf {
+    data_dir
+        .join("checkpoints")
+        .join(topic)
+        .join(partition.to_string())
+}
+
+impl Pipeline {
+    /// Recovers every partition and starts a worker thread for each.
+    ///
+    /// # Errors
+    /// [`StartError`] where a topic, a module or a checkpoint is not as it must be. Nothing runs then.
+    pub fn start(parts: PipelineParts) -> Result<Self, StartError> {
+        let broker = parts.broker;
+        let raw = topics::create_all(&*broker, &parts.topics)?;
+        let partitions = raw.spec.partitions;
+        for p in 0..partitions {
+            broker.keep_from(
+                &TopicPartition::new(AD_EVENTS_RAW, PartitionId(p)),
+                Offset(0),
+            );
+        }
+        let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
+        let (deployments, target) =
+            deploy(&*broker, &modules, &parts.stages, parts.clock.now_ms())?;
+        let shared = Arc::new(Shared {
+            chains: Chains::new(parts.engine, parts.limits, modules, deployments),
+            broker,
+            clock: parts.clock,
+            peers: Arc::new(Peers::new(partitions)),
+            stop: AtomicBool::new(false),
+            options: parts.options,
+            metrics: Metrics::register(&parts.registry)?,
+        });
+        let supervisor = |p| Supervisor {
+            shared: shared.clone(),
+            data_dir: parts.data_dir.clone(),
+            run: raw.id,
+            target,
+            partition: PartitionId(p),
+        };
+        let workers = open_all((0..partitions).map(supervisor).collect())?;
+        let mut pipeline = Self {
+            shared,
+            run: raw.id,
+            threads: Vec::new(),
+        };
+        for (supervisor, worker) in workers {
+            let name = format!("worker-{}", supervisor.partition);
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || supervisor.supervise(worker));
+            pipeline.threads.push(thread.map_err(StartError::Thread)?);
+        }
+        Ok(pipeline)
+    }
+
+    #[must_use]
+    pub const fn run_id(&self) -> RunId {
+        self.run
+    }
+
+    /// All workers as they are now.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Peer> {
+        self.shared.peers.snapshot()
+    }
+
+    /// Watches the workers, also after the pipeline is gone.
+    #[must_use]
+    pub fn peers(&self) -> Arc<Peers> {
+        self.shared.peers.clone()
+    }
+
+    /// Whether every partition has committed what its log holds now.
+    ///
+    /// # Errors
+    /// Where the broker cannot tell the ends, or a worker has failed (its message).
+    pub fn caught_up(&self) -> Result<bool, CatchUpError> {
+        for peer in self.workers() {
+            if let WorkerState::Failed(message) = peer.state {
+                return Err(CatchUpError::Failed {
+                    partition: peer.partition,
+                    message,
+                });
+            }
+            let end = self
+                .shared
+                .broker
+                .ends(&TopicPartition::new(AD_EVENTS_RAW, peer.partition))?
+                .end;
+            if peer.committed < end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Stops the workers after a last commit, and waits for them.
+    ///
+    /// # Errors
+    /// The message of the first worker that failed, now or before.
+    pub fn stop(mut self) -> Result<(), CatchUpError> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // The supervisor has reported a panic already.
+            let _ = thread.join();
+        }
+        for peer in self.workers() {
+            if let WorkerState::Failed(message) = peer.state {
+                return Err(CatchUpError::Failed {
+                    partition: peer.partition,
+                    message,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Why the pipeline will not catch up.
+#[derive(Debug, thiserror::Error)]
+pub enum CatchUpError {
+    #[error("{topic}/{partition} has stopped: {message}", topic = AD_EVENTS_RAW)]
+    Failed {
+        partition: PartitionId,
+        message: String,
+    },
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// Stores the modules and records the chain as a deployment, unless it is the newest one already.
+fn deploy(
+    broker: &dyn Broker,
+    modules: &ModuleStore,
+    stages: &[StageModule],
+    now_ms: i64,
+) -> Result<(BTreeMap<DeploymentId, Deployment>, DeploymentId), StartError> {
+    let mut wanted = Vec::new();
+    for module in stages {
+        wanted.push(Stage {
+            stage: module.stage.clone(),
+            name: module.name.clone(),
+            version: module.version.clone(),
+            sha256: modules.put(&module.wasm)?,
+            params: module.params.clone(),
+        });
+    }
+    let mut all: BTreeMap<_, _> = deployment::read_all(broker)?.into_iter().collect();
+    if let Some((id, newest)) = all.last_key_value()
+        && newest.stages == wanted
+    {
+        let id = *id;
+        return Ok((all, id));
+    }
+    let message = if all.is_empty() {
+        "first start"
+    } else {
+        "modules or parameters changed at start"
+    };
+    let deployment = Deployment {
+        stages: wanted,
+        message: message.to_owned(),
+        created_at_ms: now_ms,
+    };
+    let id = deployment::append(broker, &deployment)?;
+    all.insert(id, deployment);
+    Ok((all, id))
+}
+
+/// Recovers all partitions at once.
+fn open_all(supervisors: Vec<Supervisor>) -> Result<Vec<(Supervisor, Worker)>, StartError> {
+    let threads: Vec<_> = supervisors
+        .into_iter()
+        .map(|supervisor| {
+            let opening = supervisor.clone();
+            (supervisor, std::thread::spawn(move || opening.open()))
+        })
+        .collect();
+    let mut workers = Vec::new();
+    for (supervisor, thread) in threads {
+        let opened = thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let partition = supervisor.partition;
+        workers.push((
+            supervisor,
+            opened.map_err(|source| StartError::Worker { partition, source })?,
+        ));
+    }
+    Ok(workers)
+}

@@ -1,0 +1,125 @@
+//! What workers of one process let each other and the host see: positions, watermarks, states.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clickmill_broker::{Broker, TopicPartition};
+use clickmill_schemas::{Epoch, Offset, PartitionId};
+
+use crate::checkpoint::OutputEnds;
+use crate::idle::Neighbour;
+use crate::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
+
+/// How a worker fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Reads the checkpoint and what came after it.
+    Recovering,
+    Running,
+    /// Waits for what may pass, a full disk for one, and then recovers.
+    Retrying(String),
+    /// Stopped for a reason that a person must mend.
+    Failed(String),
+    Stopped,
+}
+
+/// One worker, seen from outside.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub partition: PartitionId,
+    pub state: WorkerState,
+    pub epoch: Epoch,
+    /// Everything below has been through the chain.
+    pub position: Offset,
+    /// Everything below is in the output topics and in a checkpoint.
+    pub committed: Offset,
+    pub watermark_ms: Option<i64>,
+    /// When it last had a record.
+    pub last_record: Instant,
+    /// When its first batch of this process had been processed.
+    pub first_batch: Option<Instant>,
+    floor: Option<(Offset, OutputEnds)>,
+}
+
+/// All workers of this process.
+#[derive(Debug)]
+pub struct Peers(Mutex<Vec<Peer>>);
+
+impl Peers {
+    pub(crate) fn new(partitions: u32) -> Self {
+        let peer = |p| Peer {
+            partition: PartitionId(p),
+            state: WorkerState::Recovering,
+            epoch: Epoch(0),
+            position: Offset(0),
+            committed: Offset(0),
+            watermark_ms: None,
+            last_record: Instant::now(),
+            first_batch: None,
+            floor: None,
+        };
+        Self(Mutex::new((0..partitions).map(peer).collect()))
+    }
+
+    /// All workers as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Peer> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn update(&self, partition: PartitionId, change: impl FnOnce(&mut Peer)) {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get_mut(partition.0 as usize) {
+            change(peer);
+        }
+    }
+
+    /// The other partitions, for the decision on idle ones.
+    pub(crate) fn neighbours(&self, partition: PartitionId) -> Vec<Neighbour> {
+        let quiet = |peer: &Peer| -> Duration { peer.last_record.elapsed() };
+        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = peers.iter().filter(|p| p.partition != partition);
+        others
+            .map(|p| Neighbour {
+                watermark_ms: p.watermark_ms,
+                quiet_for: quiet(p),
+            })
+            .collect()
+    }
+
+    /// Tells the broker what recovery may still need: the oldest kept checkpoint of each partition, and the least of
+    /// the output ends that they store.
+    pub(crate) fn keep_from(
+        &self,
+        broker: &dyn Broker,
+        partition: PartitionId,
+        offset: Offset,
+        outputs: OutputEnds,
+    ) {
+        broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, partition), offset);
+        let least = {
+            let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(peer) = peers.get_mut(partition.0 as usize) {
+                peer.floor = Some((offset, outputs));
+            }
+            let floors = || {
+                peers
+                    .iter()
+                    .map(|p| p.floor.map_or(OutputEnds::default(), |(_, ends)| ends))
+            };
+            let windows = floors().map(|e| e.windows).min();
+            let errors = floors().map(|e| e.errors).min();
+            windows.zip(errors)
+        };
+        if let Some((windows, errors)) = least {
+            broker.keep_from(&TopicPartition::new(CTR_WINDOWS, PartitionId(0)), windows);
+            broker.keep_from(
+                &TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)),
+                errors,
+            );
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What the output topics say about a partition beyond its checkpoint: a pure fold over their records.
+//!
+//! Decisions found are obeyed, outputs found are not repeated, and nothing new is decided or committed below
+//! [`Recovered::resume_at`], the highest input offset that any of them names. This module must not do I/O.
+
+use std::collections::BTreeMap;
+
+use clickmill_schemas::dead_letter::{DeadLetter, Origin};
+use clickmill_schemas::merge::WindowRecord;
+use clickmill_schemas::output::{Body, Decision, Output};
+use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId, RunId};
+
+use crate::checkpoint::Checkpoint;
+
+/// A sandbox verdict as it was written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenVerdict {
+    pub stage: String,
+    pub message: String,
+}
+
+/// What replay obeys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    pub activations: BTreeMap<Offset, DeploymentId>,
+    pub verdicts: BTreeMap<Offset, WrittenVerdict>,
+    /// Watermark advances by the offset from which they bind.
+    pub advances: BTreeMap<Offset, i64>,
+    /// Gaps by their first offset; the value is the exclusive end.
+    pub gaps: BTreeMap<Offset, Offset>,
+}
+
+/// The outcome of reading the outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub decisions: Decisions,
+    /// No new decision or commit is made below this input offset.
+    pub resume_at: Offset,
+    /// Dead letters of input offsets below this are in the topic already.
+    pub errors_through: Offset,
+    /// Late events of input offsets below this are in the topic already.
+    pub late_through: Offset,
+}
+
+/// Folds the records of the output topics, in the order of each topic.
+#[derive(Debug)]
+pub struct Recovery {
+    run: RunId,
+    partition: PartitionId,
+    windows_epoch: Epoch,
+    errors_epoch: Epoch,
+    out: Recovered,
+}
+
+impl Recovery {
+    /// Starts from a checkpoint, or from nothing.
+    #[must_use]
+    pub fn new(run: RunId, partition: PartitionId, checkpoint: Option<&Checkpoint>) -> Self {
+        let epoch = checkpoint.map_or(Epoch(0), |c| c.epoch);
+        let offset = checkpoint.map_or(Offset(0), |c| c.offset);
+        let out = Recovered {
+            resume_at: offset,
+            errors_through: offset,
+            late_through: offset,
+            ..Recovered::default()
+        };
+        Self {
+            run,
+            partition,
+            windows_epoch: epoch,
+            errors_epoch: epoch,
+            out,
+        }
+    }
+
+    /// Takes in a record of `ctr_windows`.
+    pub fn window_record(&mut self, record: &WindowRecord) {
+        let (run, partition, epoch) = record.term();
+        if run != self.run || partition != self.partition || epoch < self.windows_epoch {
+            return;
+        }
+        self.windows_epoch = epoch;
+        match record {
+            WindowRecord::Partial(partial) => self.names(partial.version.as_of),
+            WindowRecord::Output(Output { body, .. }) => match body {
+                Body::Epoch => {}
+                Body::Commit(commit) => self.names(commit.as_of_offset),
+                Body::Late { offset, .. } => {
+                    self.out.late_through = self.out.late_through.max(offset.plus(1));
+                    self.names(offset.plus(1));
+                }
+                Body::Decision { offset, decision } => self.decision(*offset, decision),
+            },
+        }
+    }
+
+    /// Takes in a record of `ad_events_error`.
+    pub fn dead_letter(&mut self, letter: &DeadLetter) {
+        let (
+            Some(judged),
+            Origin::Record {
+                partition, offset, ..
+            },
+        ) = (&letter.judged, &letter.origin)
+        else {
+            return;
+        };
+        if judged.run != self.run
+            || *partition != self.partition
+            || judged.epoch < self.errors_epoch
+        {
+            return;
+        }
+        self.errors_epoch = judged.epoch;
+        self.out.errors_through = self.out.errors_through.max(offset.plus(1));
+        self.names(offset.plus(1));
+    }
+
+    /// Takes in an epoch record of `ad_events_error`.
+    pub fn errors_term(&mut self, output: &Output) {
+        if output.stamp.run == self.run && output.stamp.partition == self.partition {
+            self.errors_epoch = self.errors_epoch.max(output.stamp.epoch);
+        }
+    }
+
+    #[must_use]
+    pub fn finish(self) -> Recovered {
+        self.out
+    }
+
+    fn names(&mut self, offset: Offset) {
+        self.out.resume_at = self.out.resume_at.max(offset);
+    }
+
+    fn decision(&mut self, offset: Offset, decision: &Decision) {
+        let decisions = &mut self.out.decisions;
+        match decision {
+            Decision::Activation { deployment } => {
+                decisions.activations.insert(offset, *deployment);
+            }
+            Decision::Verdict { stage, message, .. } => {
+                let verdict = WrittenVerdict {
+                    stage: stage.clone(),
+                    message: message.clone(),
+                };
+                decisions.verdicts.insert(offset, verdict);
+                // The verdict is about the record at `offset`: up to it nothing may be decided anew.
+                return self.names(offset.plus(1));
+            }
+            Decision::WatermarkAdvance { watermark_ms } => {
+                let advance = decisions.advances.entry(offset).or_insert(*watermark_ms);
+                *advance = (*advance).max(*watermark_ms);
+            }
+            Decision::Gap { end } => {
+                decisions.gaps.insert(offset, *end);
+                return self.names(*end);
+            }
+        }
+        self.names(offset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clickmill_schemas::Generation;
+    use clickmill_schemas::output::{Commit, Ledger, Stamp};
+
+    use super::*;
+
+    const RUN: RunId = RunId([1; 16]);
+
+    fn record(partition: u32, epoch: u64, body: Body) -> WindowRecord {
+        let stamp = Stamp {
+            run: RUN,
+            partition: PartitionId(partition),
+            epoch: Epoch(epoch),
+        };
+        WindowRecord::Output(Output { stamp, body })
+    }
+
+    fn commit(as_of: u64) -> Body {
+        Body::Commit(Commit {
+            generation: Generation(0),
+            as_of_offset: Offset(as_of),
+            watermark_ms: None,
+            closed_before_ms: None,
+            ledger: Ledger::default(),
+            committed_at_ms: 0,
+        })
+    }
+
+    fn fold(records: &[WindowRecord]) -> Recovered {
+        let mut recovery = Recovery::new(RUN, PartitionId(0), None);
+        records.iter().for_each(|r| recovery.window_record(r));
+        recovery.finish()
+    }
+
+    #[test]
+    fn a_commit_without_its_checkpoint_holds_new_commits_back_to_its_offset() {
+        assert_eq!(fold(&[record(0, 1, commit(500))]).resume_at, Offset(500));
+    }
+
+    #[test]
+    fn other_partitions_and_fenced_terms_say_nothing() {
+        let got = fold(&[
+            record(1, 1, commit(900)),
+            record(0, 3, Body::Epoch),
+            record(0, 2, commit(700)),
+        ]);
+        assert_eq!(got, Recovered::default());
+    }
+
+    #[test]
+    fn late_events_found_are_not_repeated() {
+        let late = Body::Late {
+            offset: Offset(41),
+            ts_ms: 0,
+            watermark_ms: 0,
+        };
+        let got = fold(&[record(0, 1, late)]);
+        assert_eq!((got.late_through, got.resume_at), (Offset(42), Offset(42)));
+    }
+
+    #[test]
+    fn decisions_are_kept_by_the_offset_from_which_they_bind() {
+        let decide = |offset, decision| {
+            record(
+                0,
+                1,
+                Body::Decision {
+                    offset: Offset(offset),
+                    decision,
+                },
+            )
+        };
+        let got = fold(&[
+            decide(
+                0,
+                Decision::Activation {
+                    deployment: DeploymentId(3),
+                },
+            ),
+            decide(10, Decision::WatermarkAdvance { watermark_ms: 5 }),
+            decide(10, Decision::WatermarkAdvance { watermark_ms: 4 }),
+            decide(20, Decision::Gap { end: Offset(30) }),
+        ]);
+        assert_eq!(got.decisions.activations[&Offset(0)], DeploymentId(3));
+        assert_eq!(got.decisions.advances[&Offset(10)], 5);
+        assert_eq!(got.decisions.gaps[&Offset(20)], Offset(30));
+        assert_eq!(got.resume_at, Offset(30));
+    }
+
+    #[test]
+    fn dead_letters_of_an_older_term_after_a_newer_one_began_do_not_count() {
+        let mut recovery = Recovery::new(RUN, PartitionId(0), None);
+        let stamp = Stamp {
+            run: RUN,
+            partition: PartitionId(0),
+            epoch: Epoch(2),
+        };
+        recovery.errors_term(&Output {
+            stamp,
+            body: Body::Epoch,
+        });
+        let letter = |epoch, offset| DeadLetter {
+            raw_payload: String::new(),
+            raw_encoding: clickmill_schemas::dead_letter::RawEncoding::Utf8,
+            error_type: clickmill_schemas::envelope::ErrorType::Parsing,
+            rule: "json".into(),
+            message: String::new(),
+            retry_count: 0,
+            error_timestamp_ms: 0,
+            origin: Origin::Record {
+                topic: "t".into(),
+                partition: PartitionId(0),
+                offset: Offset(offset),
+            },
+            judged: Some(clickmill_schemas::dead_letter::Judged {
+                run: RUN,
+                epoch: Epoch(epoch),
+                stage: "validate".into(),
+                sha256: clickmill_schemas::ModuleDigest([0; 32]),
+                deployment: DeploymentId(0),
+            }),
+        };
+        recovery.dead_letter(&letter(1, 50));
+        recovery.dead_letter(&letter(2, 7));
+        assert_eq!(recovery.finish().errors_through, Offset(8));
+    }
+}

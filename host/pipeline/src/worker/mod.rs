@@ -1,0 +1,450 @@
+//! A partition's worker: reads batches, runs the chain, commits.
+//!
+//! [`open`] recovers, this file loops, [`outputs`] holds what the next commit appends, [`commit`] appends it and
+//! writes the checkpoint, [`fault`] finds the record that a module fails on. What is decided lies in the pure
+//! modules `checkpoint::resolve`, `recovery` and `idle`; here it is carried out. Workers never talk to each other.
+
+mod commit;
+mod fault;
+mod open;
+mod outputs;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clickmill_broker::{Broker, BrokerError, StoredBatch, TopicPartition};
+use clickmill_engine::{
+    BatchOutcome, BatchSource, Chain, ChainState, Fault, ProcessError, Verdicts,
+};
+use clickmill_schemas::output::{Decision, Ledger};
+use clickmill_schemas::partial::Owner;
+use clickmill_schemas::record::Malformed;
+use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
+
+use crate::chains::{ChainError, Chains};
+use crate::checkpoint::{
+    CheckpointName, CheckpointStore, Damaged, DirectoryStore, OutputEnds, StoreError,
+};
+use crate::clock::Clock;
+use crate::deployment::{Deployment, DeploymentError};
+use crate::idle;
+use crate::metrics::Metrics;
+use crate::peers::{Peers, WorkerState};
+use crate::recovery::Recovered;
+use outputs::Outputs;
+
+pub(crate) use open::Assignment;
+
+/// Longest wait for new records, so that a stop is seen soon.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// How workers commit and how much they hold.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Time between commits while records flow.
+    pub commit_interval: Duration,
+    /// A commit is made earlier once this many bytes wait for one.
+    pub commit_pending_bytes: usize,
+    /// Checkpoints kept of each partition.
+    pub checkpoints_kept: usize,
+    /// A partition without records for this long follows the watermark of the others.
+    pub idle_partition_after: Duration,
+    /// Bytes read from the log at a time.
+    pub fetch_max_bytes: usize,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_secs(1),
+            commit_pending_bytes: 8 << 20,
+            checkpoints_kept: 3,
+            idle_partition_after: Duration::from_secs(60),
+            fetch_max_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Why a worker stopped for good.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
+    #[error("stage {} fails on its own state: {}; the partition cannot go on with this module", .0.stage, .0.message)]
+    State(Fault),
+    #[error("a module's output is malformed: {0}")]
+    Output(#[from] Malformed),
+    #[error("cannot read a batch: {0}")]
+    Source(String),
+    #[error("checkpoint {name} of {topic}/{partition}: {why}")]
+    Newer {
+        topic: String,
+        partition: PartitionId,
+        name: String,
+        why: Damaged,
+    },
+    #[error(
+        "no checkpoint of {topic}/{partition} can be read ({why}), and the log begins only at offset {start}: restore the checkpoints from a backup"
+    )]
+    AllDamaged {
+        topic: String,
+        partition: PartitionId,
+        start: Offset,
+        why: String,
+    },
+    #[error(
+        "checkpoint {name} is at offset {offset} of {place}, ahead of that log's end {end}: the log has lost records \
+         that were counted; restore it from a backup, or remove the data directory to begin anew"
+    )]
+    AheadOfLog {
+        name: String,
+        offset: Offset,
+        place: String,
+        end: Offset,
+    },
+    #[error(
+        "checkpoint {name} is of run {found}, and the topic's run is {expected}: the checkpoints belong to another log"
+    )]
+    OtherRun {
+        name: String,
+        found: String,
+        expected: String,
+    },
+    #[error(
+        "{topic}/{partition}: records {from} to {start} are gone from the log, and recovery needs them up to {needed}"
+    )]
+    Trimmed {
+        topic: String,
+        partition: PartitionId,
+        from: Offset,
+        start: Offset,
+        needed: Offset,
+    },
+    #[error(
+        "another process has taken {topic}/{partition} under a higher epoch than ours ({epoch})"
+    )]
+    Fenced {
+        topic: String,
+        partition: PartitionId,
+        epoch: Epoch,
+    },
+    #[error(
+        "stage {stage} fails at offset {offset} ({message}), though the records up to {needed} passed before the restart: \
+         not decided anew; check the limits in force then and now"
+    )]
+    Irreproducible {
+        stage: String,
+        offset: Offset,
+        message: String,
+        needed: Offset,
+    },
+    #[error(
+        "stage {stage} fails on offsets {from} to {end} together and on none of them alone: {message}"
+    )]
+    Unisolated {
+        stage: String,
+        from: Offset,
+        end: Offset,
+        message: String,
+    },
+    #[error("batch at offset {found} where {expected} was due")]
+    Misaligned { found: Offset, expected: Offset },
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub broker: Arc<dyn Broker>,
+    pub clock: Arc<dyn Clock>,
+    pub chains: Chains,
+    pub peers: Arc<Peers>,
+    pub stop: AtomicBool,
+    pub options: WorkerOptions,
+    pub metrics: Metrics,
+}
+
+/// A point that the worker can go back to without reading a checkpoint.
+struct SavePoint {
+    offset: Offset,
+    state: ChainState,
+    ledger: Ledger,
+    deployment: DeploymentId,
+    outputs: outputs::Mark,
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    input: TopicPartition,
+    owner: Owner,
+    epoch: Epoch,
+    store: DirectoryStore,
+    chain: Chain,
+    deployment: DeploymentId,
+    stages: Deployment,
+    /// Deployment to change to once nothing older binds.
+    target: DeploymentId,
+    recovered: Recovered,
+    verdicts: Verdicts,
+    position: Offset,
+    ledger: Ledger,
+    outputs: Outputs,
+    ends: OutputEnds,
+    /// Checkpoints of this term that are kept, oldest first.
+    kept: VecDeque<(CheckpointName, OutputEnds)>,
+    committed: Offset,
+    /// A decision waits for the next commit.
+    decided: bool,
+    last_commit: Instant,
+    last_record: Instant,
+    saved: SavePoint,
+    /// Batches before which the state is still saved, after a fault.
+    careful: u32,
+    outcome: BatchOutcome,
+}
+
+/// A stored batch as the engine takes it.
+struct Source<'a>(&'a StoredBatch);
+
+impl BatchSource for Source<'_> {
+    fn base_offset(&self) -> Offset {
+        self.0.base_offset
+    }
+    fn base_timestamp_ms(&self) -> i64 {
+        self.0.base_timestamp_ms
+    }
+    fn count(&self) -> u32 {
+        self.0.count
+    }
+    fn records_len(&self) -> usize {
+        self.0.records_len()
+    }
+    fn write_records(
+        &self,
+        dst: &mut [u8],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.0.read_into(dst).map_err(Into::into)
+    }
+}
+
+impl Worker {
+    /// Works until told to stop; commits once more before it returns.
+    pub(crate) fn run(mut self) -> Result<(), WorkerError> {
+        self.publish(WorkerState::Running);
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.settle()?;
+            let wait = self.until_commit().min(LONGEST_WAIT);
+            let batches = self.shared.broker.fetch(
+                &self.input,
+                self.position,
+                self.shared.options.fetch_max_bytes,
+                wait,
+            )?;
+            if batches.is_empty() {
+                self.follow_the_others()?;
+            }
+            for batch in &batches {
+                if !self.batch(batch)? {
+                    break;
+                }
+                if self.commit_is_due() {
+                    self.commit()?;
+                }
+                if self.shared.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                self.settle()?;
+            }
+            if self.commit_is_due() {
+                self.commit()?;
+            }
+        }
+        if self.has_news() && self.may_decide() {
+            self.commit()?;
+        }
+        self.publish(WorkerState::Stopped);
+        Ok(())
+    }
+
+    /// One batch through the chain. `false`: the worker went back, and must read again from its position.
+    fn batch(&mut self, batch: &StoredBatch) -> Result<bool, WorkerError> {
+        if batch.base_offset != self.position {
+            return Err(WorkerError::Misaligned {
+                found: batch.base_offset,
+                expected: self.position,
+            });
+        }
+        let mut attempts = 0;
+        loop {
+            if self.careful > 0 {
+                self.save_point()?;
+            }
+            self.outcome.clear();
+            match self
+                .chain
+                .process(&Source(batch), &self.verdicts, &mut self.outcome)
+            {
+                Ok(()) => break,
+                Err(ProcessError::Source(e)) => return Err(WorkerError::Source(e.to_string())),
+                Err(ProcessError::Fault(fault)) => {
+                    attempts += 1;
+                    if !self.on_fault(batch, &fault, attempts)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        self.careful = self.careful.saturating_sub(1);
+        self.absorb(batch)?;
+        self.position = batch.next_offset();
+        self.last_record = Instant::now();
+        self.shared
+            .metrics
+            .processed(self.owner.partition, u64::from(batch.count));
+        let (position, watermark, at) = (self.position, self.chain.watermark(), self.last_record);
+        self.shared.peers.update(self.owner.partition, |peer| {
+            peer.position = position;
+            peer.watermark_ms = watermark;
+            peer.last_record = at;
+            peer.first_batch.get_or_insert(at);
+        });
+        Ok(true)
+    }
+
+    /// Obeys every written decision that binds at the position, then takes the new deployment if one is wanted.
+    fn settle(&mut self) -> Result<(), WorkerError> {
+        if let Some(end) = self.recovered.decisions.gaps.get(&self.position).copied() {
+            self.ledger.drop_for("retention", end.0 - self.position.0);
+            self.position = end;
+        }
+        if let Some(deployment) = self
+            .recovered
+            .decisions
+            .activations
+            .get(&self.position)
+            .copied()
+        {
+            self.switch_to(deployment)?;
+        } else if self.target != self.deployment && self.may_decide() {
+            self.decide(
+                self.position,
+                Decision::Activation {
+                    deployment: self.target,
+                },
+            )?;
+            self.recovered
+                .decisions
+                .activations
+                .insert(self.position, self.target);
+            self.switch_to(self.target)?;
+        }
+        if let Some(advance) = self
+            .recovered
+            .decisions
+            .advances
+            .get(&self.position)
+            .copied()
+            && self.chain.watermark() < Some(advance)
+        {
+            self.chain.advance(advance).map_err(WorkerError::State)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the chain at the position: the old one's state goes into the new one.
+    fn switch_to(&mut self, deployment: DeploymentId) -> Result<(), WorkerError> {
+        if deployment == self.deployment {
+            return Ok(());
+        }
+        let state = self.chain.save().map_err(WorkerError::State)?;
+        let mut chain = self.shared.chains.build(deployment)?;
+        chain.restore(&state).map_err(|source| ChainError::Module {
+            stage: "state".into(),
+            deployment,
+            source,
+        })?;
+        self.stages = self.shared.chains.deployment(deployment)?;
+        self.chain = chain;
+        self.deployment = deployment;
+        tracing::info!(partition = %self.owner.partition, offset = %self.position, %deployment, "deployment activated");
+        Ok(())
+    }
+
+    /// Moves an idle partition's watermark, if the others have gone on.
+    fn follow_the_others(&mut self) -> Result<(), WorkerError> {
+        let quiet = self.last_record.elapsed();
+        if quiet < self.shared.options.idle_partition_after || !self.may_decide() {
+            return Ok(());
+        }
+        let others = self.shared.peers.neighbours(self.owner.partition);
+        let own = self.chain.watermark();
+        if let Some(watermark_ms) = idle::advance_to(
+            own,
+            quiet,
+            self.shared.options.idle_partition_after,
+            &others,
+        ) && self.last_commit.elapsed() >= self.shared.options.commit_interval
+        {
+            self.decide(self.position, Decision::WatermarkAdvance { watermark_ms })?;
+            self.recovered
+                .decisions
+                .advances
+                .insert(self.position, watermark_ms);
+            self.chain
+                .advance(watermark_ms)
+                .map_err(WorkerError::State)?;
+            self.shared.peers.update(self.owner.partition, |peer| {
+                peer.watermark_ms = Some(watermark_ms)
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether nothing that was written down before the start still lies ahead.
+    fn may_decide(&self) -> bool {
+        self.position >= self.recovered.resume_at
+    }
+
+    fn has_news(&self) -> bool {
+        self.position > self.committed || self.decided
+    }
+
+    fn until_commit(&self) -> Duration {
+        if self.has_news() {
+            self.shared
+                .options
+                .commit_interval
+                .saturating_sub(self.last_commit.elapsed())
+        } else {
+            LONGEST_WAIT
+        }
+    }
+
+    fn commit_is_due(&mut self) -> bool {
+        self.has_news()
+            && self.may_decide()
+            && (self.last_commit.elapsed() >= self.shared.options.commit_interval
+                || self.outputs.bytes() + self.chain.pending_bytes()
+                    >= self.shared.options.commit_pending_bytes)
+    }
+
+    fn publish(&self, state: WorkerState) {
+        let (epoch, position, committed) = (self.epoch, self.position, self.committed);
+        self.shared.peers.update(self.owner.partition, |peer| {
+            peer.state = state;
+            peer.epoch = epoch;
+            peer.position = position;
+            peer.committed = committed;
+        });
+    }
+
+    fn store(&self) -> &dyn CheckpointStore {
+        &self.store
+    }
+}
