@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod ids;
 pub mod partial;
 pub mod record;
+pub mod round;
 
 #[cfg(feature = "host")]
 pub mod dead_letter;
