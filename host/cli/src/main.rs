@@ -1,1 +1,4 @@
+mod config;
+mod modules;
+
 fn main() {}

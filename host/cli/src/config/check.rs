@@ -1,0 +1,285 @@
+//! What a well-formed config may still get wrong: ranges and combinations. Pure: config in, problems out.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::stages::StageName;
+use super::{Config, Secret};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// One thing that is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, as in `stages[1].params`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Problem {
+    /// One line, with the place that the value comes from.
+    pub fn shown(&self, place: Option<&str>) -> String {
+        match place {
+            Some(place) => format!("{place}: `{}` {}", self.key, self.message),
+            None => format!("`{}` {}", self.key, self.message),
+        }
+    }
+}
+
+/// Everything that is wrong with the config; empty when it can be used.
+pub fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Found::default();
+    found.ranges(config);
+    found.server(config);
+    found.stages(config);
+    found.sinks(config);
+    if config.data_dir.as_os_str().is_empty() {
+        found.add("data_dir", "must not be empty");
+    }
+    if config.log.filter.trim().is_empty() {
+        found.add(
+            "log.filter",
+            "must not be empty: write `off` to log nothing",
+        );
+    }
+    found.0
+}
+
+#[derive(Default)]
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem {
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
+        if !allowed.contains(&value) {
+            self.add(
+                key,
+                format!(
+                    "is {value}, but must be from {} to {}",
+                    allowed.start(),
+                    allowed.end()
+                ),
+            );
+        }
+    }
+
+    fn ranges(&mut self, config: &Config) {
+        let Config {
+            server,
+            broker,
+            pipeline,
+            engine,
+            sinks,
+            ..
+        } = config;
+        self.range("server.max_body_bytes", server.max_body_bytes, KIB..=GIB);
+        self.range(
+            "server.request_timeout_ms",
+            server.request_timeout_ms,
+            100..=3_600_000,
+        );
+        self.range("broker.sync_interval_ms", broker.sync_interval_ms, 0..=10);
+        self.range("broker.segment_bytes", broker.segment_bytes, MIB..=4 * GIB);
+        self.range(
+            "broker.max_in_flight_bytes",
+            broker.max_in_flight_bytes,
+            MIB..=GIB,
+        );
+        let topics = &broker.topics;
+        self.range(
+            "broker.topics.ad_events_raw.partitions",
+            topics.ad_events_raw.partitions,
+            1..=1024,
+        );
+        let kept = [
+            (
+                "ad_events_raw",
+                topics.ad_events_raw.retention_max_age_hours,
+                topics.ad_events_raw.retention_max_bytes,
+            ),
+            (
+                "ad_events_error",
+                topics.ad_events_error.retention_max_age_hours,
+                topics.ad_events_error.retention_max_bytes,
+            ),
+        ];
+        for (topic, hours, bytes) in kept {
+            if let Some(hours) = hours {
+                self.range(
+                    &format!("broker.topics.{topic}.retention_max_age_hours"),
+                    hours,
+                    1..=1_000_000,
+                );
+            }
+            if let Some(bytes) = bytes {
+                self.range(
+                    &format!("broker.topics.{topic}.retention_max_bytes"),
+                    bytes,
+                    MIB..=u64::MAX,
+                );
+            }
+        }
+        self.range(
+            "pipeline.commit_interval_ms",
+            pipeline.commit_interval_ms,
+            10..=60_000,
+        );
+        self.range(
+            "pipeline.commit_pending_bytes",
+            pipeline.commit_pending_bytes,
+            MIB..=GIB,
+        );
+        self.range(
+            "pipeline.checkpoints_kept",
+            pipeline.checkpoints_kept,
+            1..=1_000,
+        );
+        self.range(
+            "pipeline.idle_partition_after_ms",
+            pipeline.idle_partition_after_ms,
+            100..=86_400_000,
+        );
+        self.range(
+            "pipeline.fetch_max_bytes",
+            pipeline.fetch_max_bytes,
+            64 * KIB..=256 * MIB,
+        );
+        // WebAssembly's 32-bit memories end at 4 GiB.
+        self.range(
+            "engine.memory_limit_bytes",
+            engine.memory_limit_bytes,
+            16 * MIB..=4 * GIB,
+        );
+        self.range(
+            "engine.output_limit_bytes",
+            engine.output_limit_bytes,
+            MIB..=GIB,
+        );
+        self.range(
+            "engine.call_time_limit_ms",
+            engine.call_time_limit_ms,
+            10..=600_000,
+        );
+        self.range(
+            "sinks.postgres.batch_max_rows",
+            sinks.postgres.batch_max_rows,
+            1..=100_000,
+        );
+        self.range(
+            "sinks.redis.batch_max_windows",
+            sinks.redis.batch_max_windows,
+            1..=100_000,
+        );
+    }
+
+    fn server(&mut self, config: &Config) {
+        let server = &config.server;
+        match &server.token {
+            Some(token)
+                if token.expose().is_empty()
+                    || !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                self.add(
+                    "server.token",
+                    "must be ASCII letters, digits and signs without blanks, at least one",
+                );
+            }
+            Some(_) => {}
+            None if server.enabled && !server.listen.ip().is_loopback() => {
+                self.add(
+                    "server.listen",
+                    format!(
+                        "is {}, which others can reach: set a token too (server.token or CLICKMILL_TOKEN), \
+                         or listen on 127.0.0.1",
+                        server.listen
+                    ),
+                );
+            }
+            None => {}
+        }
+    }
+
+    fn stages(&mut self, config: &Config) {
+        let mut seen = BTreeSet::new();
+        if config.stages.is_empty() {
+            self.add(
+                "stages",
+                "must name at least one module: leave the key out for the whole chain",
+            );
+        }
+        for (index, stage) in config.stages.iter().enumerate() {
+            if !seen.insert(stage.name) {
+                self.add(
+                    format!("stages[{index}].name"),
+                    format!("`{}` is in the chain already", stage.name),
+                );
+            }
+            if stage.name == StageName::CtrWindow && index + 1 != config.stages.len() {
+                self.add(
+                    format!("stages[{index}].name"),
+                    "`ctr-window` must be the last: it hands no events on",
+                );
+            }
+            for name in stage.params.keys().chain(stage.param_files.keys()) {
+                if name.starts_with("clickmill.") {
+                    let message = format!(
+                        "must not set `{name}`: parameters that begin with `clickmill.` are the host's"
+                    );
+                    self.add(format!("stages[{index}]"), message);
+                }
+            }
+            if let Some(name) = stage
+                .params
+                .keys()
+                .find(|name| stage.param_files.contains_key(*name))
+            {
+                self.add(
+                    format!("stages[{index}].param_files"),
+                    format!("sets `{name}`, which `params` sets too"),
+                );
+            }
+        }
+    }
+
+    fn sinks(&mut self, config: &Config) {
+        let (postgres, redis) = (&config.sinks.postgres, &config.sinks.redis);
+        self.url(
+            "sinks.postgres.url",
+            postgres.url.as_ref(),
+            &["postgres://", "postgresql://"],
+        );
+        self.url(
+            "sinks.redis.url",
+            redis.url.as_ref(),
+            &["redis://", "unix://", "redis+unix://"],
+        );
+        for (sink, min, max) in [
+            ("postgres", postgres.retry_min_ms, postgres.retry_max_ms),
+            ("redis", redis.retry_min_ms, redis.retry_max_ms),
+        ] {
+            self.range(&format!("sinks.{sink}.retry_min_ms"), min, 1..=60_000);
+            self.range(&format!("sinks.{sink}.retry_max_ms"), max, min..=3_600_000);
+        }
+    }
+
+    /// Says nothing of the value itself, which may hold a password.
+    fn url(&mut self, key: &str, value: Option<&Secret>, schemes: &[&str]) {
+        let Some(value) = value else { return };
+        if !schemes
+            .iter()
+            .any(|scheme| value.expose().starts_with(scheme))
+        {
+            self.add(key, format!("must begin with {}", schemes.join(" or ")));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The sections `server`, `broker`, `pipeline`, `engine` and `log`. Units are in the names; ranges are in check.rs.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+
+const MIB: u64 = 1024 * 1024;
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerOptions {
+    /// Does `clickmill run` serve HTTP at all? Default: true.
+    pub enabled: bool,
+    /// Address and port to listen on; beyond loopback a token is required. Default: `127.0.0.1:8088`.
+    #[serde(deserialize_with = "listen_address")]
+    pub listen: SocketAddr,
+    /// What clients must send as `Authorization: Bearer <token>`. Default: none is asked for.
+    pub token: Option<Secret>,
+    /// Largest request body. Default: 8 MiB.
+    pub max_body_bytes: u64,
+    /// A request that takes longer is ended; live streams are not. Default: 30000.
+    pub request_timeout_ms: u64,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8088)),
+            token: None,
+            max_body_bytes: 8 * MIB,
+            request_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// Parses an address as `server.listen` holds it; the error says what it looks like.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an IP address with a port, as in 127.0.0.1:8088 or [::1]:8088")
+    })
+}
+
+fn listen_address<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_listen(&text).map_err(serde::de::Error::custom)
+}
+
+/// The broker and its topics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerOptions {
+    /// Which broker holds the topics. Default: `embedded`, a log under `data_dir`.
+    pub kind: BrokerKind,
+    /// Appends wait at most this long for others to share their fsync with, 0 to 10. Default: 5.
+    pub sync_interval_ms: u64,
+    /// A log's file is closed and the next begun at this size. Default: 256 MiB.
+    pub segment_bytes: u64,
+    /// Appends block (and HTTP answers 429) while this much waits for its fsync. Default: 32 MiB.
+    pub max_in_flight_bytes: u64,
+    /// The topics' own settings.
+    pub topics: Topics,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            kind: BrokerKind::Embedded,
+            sync_interval_ms: 5,
+            segment_bytes: 256 * MIB,
+            max_in_flight_bytes: 32 * MIB,
+            topics: Topics::default(),
+        }
+    }
+}
+
+/// The brokers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrokerKind {
+    /// A log of our own, in the same process, under `data_dir`.
+    Embedded,
+}
+
+/// Settings of single topics. `ctr_windows` and `deployments` have none: the first is compacted, the second kept whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Topics {
+    /// The events as they came in.
+    pub ad_events_raw: TopicOptions,
+    /// Rejected and late records, and CSV rows that were none.
+    pub ad_events_error: Retention,
+}
+
+/// Settings of a topic with more than one partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicOptions {
+    /// Number of partitions when the topic is made; a topic that exists keeps its own. Default: 3.
+    pub partitions: u32,
+    /// Segments older than this are removed; `null` keeps them. Default: null.
+    pub retention_max_age_hours: Option<u64>,
+    /// The oldest segments of a partition are removed beyond this; `null` keeps them. Default: null.
+    pub retention_max_bytes: Option<u64>,
+}
+
+impl Default for TopicOptions {
+    fn default() -> Self {
+        Self {
+            partitions: 3,
+            retention_max_age_hours: None,
+            retention_max_bytes: None,
+        }
+    }
+}
+
+/// How long a topic's records are kept. Nothing that an unfinished checkpoint needs is ever removed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Segments older than this are removed; `null` keeps them. Default: null.
+    pub retention_max_age_hours: Option<u64>,
+    /// The oldest segments are removed beyond this; `null` keeps them. Default: null.
+    pub retention_max_bytes: Option<u64>,
+}
+
+/// The workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipelineOptions {
+    /// Results appear this often. Default: 1000.
+    pub commit_interval_ms: u64,
+    /// Results appear sooner when this much of them waits. Default: 16 MiB.
+    pub commit_pending_bytes: u64,
+    /// Checkpoints kept for each partition. Default: 3.
+    pub checkpoints_kept: u32,
+    /// A partition without records for this long no longer holds the other partitions' final windows up. Default: 60000.
+    pub idle_partition_after_ms: u64,
+    /// Most bytes that a worker asks the broker for at once. Default: 4 MiB.
+    pub fetch_max_bytes: u64,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            commit_interval_ms: 1_000,
+            commit_pending_bytes: 16 * MIB,
+            checkpoints_kept: 3,
+            idle_partition_after_ms: 60_000,
+            fetch_max_bytes: 4 * MIB,
+        }
+    }
+}
+
+/// The sandbox, for each SmartModule instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineOptions {
+    /// Most memory that an instance may have. Default: 128 MiB.
+    pub memory_limit_bytes: u64,
+    /// Most output of one call. Default: 64 MiB.
+    pub output_limit_bytes: u64,
+    /// Longest time that one call may take. Default: 1000.
+    pub call_time_limit_ms: u64,
+    /// Keep compiled modules under `data_dir`, for quick starts? Default: true.
+    pub cache: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: 128 * MIB,
+            output_limit_bytes: 64 * MIB,
+            call_time_limit_ms: 1_000,
+            cache: true,
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// Level, or levels by crate as tracing's EnvFilter takes them: `info,clickmill_pipeline=debug`. Default: `info`.
+    pub filter: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+        }
+    }
+}

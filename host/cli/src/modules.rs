@@ -1,0 +1,65 @@
+//! The SmartModules that this program carries. build.rs embeds them; what they do is in smartmodules/.
+
+use anyhow::{Result, bail};
+
+/// A SmartModule inside the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Builtin {
+    /// As the config's `stages` name it: `validate`, `enrich`, `ctr-window`.
+    pub name: &'static str,
+    /// From its SmartModule.toml.
+    pub version: &'static str,
+    /// The module itself.
+    pub wasm: &'static [u8],
+    /// Its SmartModule.toml: name, version, parameters.
+    pub manifest_toml: &'static str,
+}
+
+/// How many modules a whole program carries: the chain validate, enrich, ctr-window.
+const WHOLE: usize = 3;
+
+static EMBEDDED: &[Builtin] = &include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
+
+/// The modules in the order of the chain; an error when the program was compiled without them.
+pub fn builtin() -> Result<&'static [Builtin]> {
+    if EMBEDDED.len() != WHOLE {
+        bail!(
+            "this program was compiled without its SmartModules ({} of {WHOLE} are in it): run `cargo xtask build`",
+            EMBEDDED.len()
+        );
+    }
+    Ok(EMBEDDED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_embedded_module_is_wasm_and_its_manifest_names_its_version() {
+        for module in EMBEDDED {
+            assert!(
+                module.wasm.starts_with(b"\0asm"),
+                "{} is no WebAssembly module",
+                module.name
+            );
+            let version = format!("version = \"{}\"", module.version);
+            assert!(
+                module.manifest_toml.contains(&version),
+                "{}: {version} is not in its manifest",
+                module.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_program_lacking_modules_says_how_to_get_them() {
+        match builtin() {
+            Ok(modules) => {
+                let names: Vec<_> = modules.iter().map(|module| module.name).collect();
+                assert_eq!(names, ["validate", "enrich", "ctr-window"]);
+            }
+            Err(error) => assert!(error.to_string().contains("cargo xtask build"), "{error}"),
+        }
+    }
+}
