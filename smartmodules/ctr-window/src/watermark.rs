@@ -1,0 +1,193 @@
+//! The watermark of one partition: how far event time has come, and which records may move it.
+//!
+//! Owns the far-future rule (in full in the README of this folder). It sees nothing but the records' timestamps, in
+//! their order; it must not know windows, the clock, or batches. The law: its state is a function of the sequence of
+//! calls of [`Watermark::observe`] and [`Watermark::advance`], and the watermark never falls.
+
+/// What decides how the watermark moves. All times in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The watermark stays this much behind the greatest timestamp.
+    pub out_of_orderness_ms: i64,
+    /// A window closes once the watermark is this much past its end.
+    pub allowed_lateness_ms: i64,
+    /// A record that is more than this ahead of the watermark is *far* and does not move it alone.
+    pub future_limit_ms: i64,
+    /// So many remembered records near a far one let it move the watermark.
+    pub future_quorum: usize,
+    /// So many records are remembered.
+    pub future_window: usize,
+}
+
+/// No watermark yet. No timestamp that reaches [`Watermark::observe`] is as low.
+const NONE: i64 = i64::MIN;
+
+/// See the head of this file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    rule: Rule,
+    value: i64,
+    /// `value` less the lateness: what ends at or before is closed.
+    closed_before: i64,
+    /// `value` plus the limit: what is greater is far ahead.
+    far_after: i64,
+    recent: Recent,
+}
+
+impl Watermark {
+    /// Before the first record.
+    #[must_use]
+    pub fn new(rule: Rule) -> Self {
+        Self { rule, value: NONE, closed_before: NONE, far_after: NONE, recent: Recent::new(rule.future_window) }
+    }
+
+    /// As it was, from what [`Watermark::get`] and [`Watermark::recent`] said then.
+    #[must_use]
+    pub fn restore(rule: Rule, value: Option<i64>, recent: impl IntoIterator<Item = i64>) -> Self {
+        let mut restored = Self::new(rule);
+        recent.into_iter().for_each(|ts_ms| restored.recent.push(ts_ms));
+        restored.advance(value.unwrap_or(NONE));
+        restored
+    }
+
+    /// Epoch milliseconds; none yet before the first two records that agree.
+    #[must_use]
+    pub fn get(&self) -> Option<i64> {
+        (self.value != NONE).then_some(self.value)
+    }
+
+    /// What ends at or before this is closed, epoch milliseconds; `i64::MIN` while there is no watermark.
+    #[must_use]
+    #[inline]
+    pub const fn closed_before(&self) -> i64 {
+        self.closed_before
+    }
+
+    /// What is greater than this is far ahead, epoch milliseconds; everything is, while there is no watermark.
+    #[must_use]
+    #[inline]
+    pub const fn far_after(&self) -> i64 {
+        self.far_after
+    }
+
+    /// The timestamps that are remembered, oldest first.
+    pub fn recent(&self) -> impl ExactSizeIterator<Item = i64> + '_ {
+        self.recent.iter()
+    }
+
+    /// The next record of the partition, whatever its fate. Says whether the watermark moved.
+    #[inline]
+    pub fn observe(&mut self, ts_ms: i64) -> bool {
+        self.recent.push(ts_ms);
+        if ts_ms > self.far_after {
+            return self.weigh(ts_ms);
+        }
+        self.raise_behind(ts_ms)
+    }
+
+    /// From now on the watermark is at least this. Says whether it moved.
+    pub fn advance(&mut self, watermark_ms: i64) -> bool {
+        let moves = watermark_ms > self.value;
+        if moves {
+            self.raise(watermark_ms);
+        }
+        moves
+    }
+
+    #[inline]
+    fn raise_behind(&mut self, ts_ms: i64) -> bool {
+        let value = ts_ms.saturating_sub(self.rule.out_of_orderness_ms);
+        let moves = value > self.value;
+        if moves {
+            self.raise(value);
+        }
+        moves
+    }
+
+    #[inline]
+    fn raise(&mut self, value: i64) {
+        self.value = value;
+        self.closed_before = value.saturating_sub(self.rule.allowed_lateness_ms);
+        self.far_after = value.saturating_add(self.rule.future_limit_ms);
+    }
+
+    /// A far record: whether what is remembered speaks for it, or else for the stream's having moved on.
+    #[cold]
+    #[inline(never)]
+    fn weigh(&mut self, ts_ms: i64) -> bool {
+        let Some(target) = self.agreed(ts_ms).or_else(|| self.moved_on()) else { return false };
+        let moved = self.raise_behind(target);
+        // Remembered records that are in range by now count as if they came now: the same watermark as if the stream
+        // had been in range all along.
+        while let Some(next) = self.recent.iter().filter(|r| *r <= self.far_after).max() {
+            if !self.raise_behind(next) {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// `ts_ms` itself, where enough remembered records lie within the limit of it. While there is no watermark one
+    /// other record is enough, but not a copy: a producer that retries sends the same bad record twice.
+    fn agreed(&self, ts_ms: i64) -> Option<i64> {
+        let limit = self.rule.future_limit_ms.unsigned_abs();
+        let near = self.recent.iter().filter(|r| r.abs_diff(ts_ms) <= limit);
+        let agreed = near.clone().count() >= self.rule.future_quorum
+            || (self.value == NONE && near.into_iter().any(|r| r != ts_ms));
+        agreed.then_some(ts_ms)
+    }
+
+    /// The least far timestamp among the newest `2 * future_quorum`, where half of these are far: a stream too thin to
+    /// have a quorum within the limit of one record.
+    fn moved_on(&self) -> Option<i64> {
+        let newest = self.rule.future_quorum.saturating_mul(2);
+        let far = self.recent.iter().rev().take(newest).filter(|r| *r > self.far_after);
+        let enough = far.clone().count() >= self.rule.future_quorum;
+        far.min().filter(|_| enough)
+    }
+}
+
+/// The newest timestamps, in a ring.
+#[derive(Clone, Debug)]
+struct Recent {
+    ring: Vec<i64>,
+    capacity: usize,
+    /// Where the next one goes; the oldest one's place once the ring is full.
+    next: usize,
+}
+
+impl Recent {
+    fn new(capacity: usize) -> Self {
+        Self { ring: Vec::with_capacity(capacity), capacity, next: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, ts_ms: i64) {
+        match self.ring.get_mut(self.next) {
+            Some(oldest) => *oldest = ts_ms,
+            None => self.ring.push(ts_ms),
+        }
+        self.next += 1;
+        if self.next == self.capacity {
+            self.next = 0;
+        }
+    }
+
+    /// Oldest first.
+    fn iter(&self) -> impl DoubleEndedIterator<Item = i64> + ExactSizeIterator + Clone + '_ {
+        // While it fills, `next` is its length and the first half is empty.
+        let n = self.ring.len();
+        (0..n).map(move |i| {
+            let at = self.next + i;
+            self.ring[if at < n { at } else { at - n }]
+        })
+    }
+}
+
+impl PartialEq for Recent {
+    fn eq(&self, other: &Self) -> bool {
+        self.capacity == other.capacity && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Recent {}
