@@ -41,7 +41,7 @@ pub fn init_failure(message: &str) -> Vec<u8> {
 }
 
 /// A module that is ready for calls.
-#[derive(Debug, Debug)]
+#[derive(Debug)]
 pub struct Guest<M> {
     module: M,
     first: bool,
