@@ -21,7 +21,7 @@ pub fn everything(root: &Path, steps: &mut Steps) -> Result<PathBuf> {
 }
 
 fn program(root: &Path) -> Result<PathBuf> {
-    tools::run(cargo(root).args(["build", "--release", "--locked", "-p", "clickmill-cli"]))?;
+    tools::run(cargo(root).args(["build", "--release", "-p", "clickmill-cli"]))?;
     Ok(target(root).join("release/clickmill"))
 }
 
@@ -31,7 +31,7 @@ fn smartmodules(root: &Path) -> Result<()> {
     let built = target(root).join("guests");
     let mut command = cargo(root);
     command
-        .args(["build", "--locked", "--profile", "guest", "--target-dir"])
+        .args(["build", "--profile", "guest", "--target-dir"])
         .arg(&built);
     toolchain.apply(&mut command);
     for module in MODULES {

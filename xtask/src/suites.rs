@@ -91,7 +91,6 @@ pub fn lint(root: &Path) -> Result<()> {
     command.args([
         "clippy",
         "--release",
-        "--locked",
         "--workspace",
         "--all-targets",
         "--",
@@ -105,13 +104,7 @@ pub fn lint(root: &Path) -> Result<()> {
 fn cargo_tests(root: &Path, program: &Path, skips: &Path) -> Result<Tally> {
     let mut command = cargo(root);
     command
-        .args([
-            "test",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--no-fail-fast",
-        ])
+        .args(["test", "--release", "--workspace", "--no-fail-fast"])
         .env("CLICKMILL_BIN", program)
         .env("CLICKMILL_RECOUNT_PYTHON", setup::recount_python(root))
         // A test that skips itself says so with one line in this file.
