@@ -220,3 +220,96 @@ impl<'a> Reader<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::column::Column;
+
+    const ONE: Metrics = Metrics { impressions: 1, clicks: 0, conversions: 0, cost_micros: 3, revenue_micros: 0 };
+
+    fn config(max_keys: &'static str) -> Config {
+        Config::parse(|name| match name {
+            "dimensions" => Some("total,site_category,device_type"),
+            "max_keys" => Some(max_keys),
+            _ => None,
+        })
+        .unwrap()
+    }
+
+    /// Holds a bit of everything: open and closed panes, an overflow, a far pane, closed windows not emitted yet.
+    fn saved() -> Vec<u8> {
+        let mut windows = Windows::new(config("2"));
+        for i in 0..40i64 {
+            let site_category = ["a", "eleven byte", "c"][i as usize % 3];
+            windows.observe(i * 10_000, &ONE, |column| match column {
+                Column::SiteCategory => Key::Text(site_category.as_bytes()),
+                _ => Key::Integer(i % 2),
+            });
+        }
+        windows.observe(i64::MAX / 2, &ONE, |_| Key::Integer(7));
+        let mut out = Vec::new();
+        save(&windows, &mut out);
+        assert!(windows.pending_bytes() > 0);
+        out
+    }
+
+    #[test]
+    fn a_state_with_any_byte_changed_or_cut_off_is_refused() {
+        let saved = saved();
+        assert!(load(config("2"), &saved).is_ok());
+        for at in 0..saved.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut changed = saved.clone();
+                changed[at] ^= change;
+                assert_eq!(load(config("2"), &changed).unwrap_err(), BadState::Checksum, "byte {at}");
+            }
+            assert_eq!(load(config("2"), &saved[..at]).unwrap_err(), BadState::Checksum);
+        }
+    }
+
+    #[test]
+    fn a_state_of_other_parameters_is_refused_with_both() {
+        let message = load(config("3"), &saved()).unwrap_err().to_string();
+        assert!(message.contains("max_keys=2") && message.contains("max_keys=3"), "{message}");
+    }
+
+    /// `body` behind its right checksum.
+    fn sealed(body: &[u8]) -> Vec<u8> {
+        [&fnv1a(body).to_be_bytes(), body].concat()
+    }
+
+    #[test]
+    fn a_state_that_was_changed_with_its_checksum_is_malformed_or_sound_but_no_panic() {
+        let saved = saved();
+        let mut malformed = 0;
+        for at in CHECKSUM_LEN..saved.len() {
+            for change in [1, 0x02, 0x80, 0xff] {
+                let mut body = saved[CHECKSUM_LEN..].to_vec();
+                body[at - CHECKSUM_LEN] ^= change;
+                match load(config("2"), &sealed(&body)) {
+                    Err(_) => malformed += 1,
+                    Ok(mut windows) => {
+                        windows.observe(500_000, &ONE, |_| Key::Integer(1));
+                        windows.advance(i64::MAX);
+                        windows.emit(&mut Vec::new());
+                    }
+                }
+            }
+        }
+        assert!(malformed > saved.len(), "the loader finds structure, too: {malformed}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_loader_panic(tail in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut body = Vec::new();
+            put_text(&mut body, config("2").fingerprint().as_bytes());
+            body.extend_from_slice(&tail);
+            let _ = load(config("2"), &sealed(&body));
+            prop_assert!(load(config("2"), &tail).is_err());
+        }
+    }
+}

@@ -191,3 +191,129 @@ impl PartialEq for Recent {
 }
 
 impl Eq for Recent {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule = Rule {
+        out_of_orderness_ms: 10_000,
+        allowed_lateness_ms: 60_000,
+        future_limit_ms: HOUR,
+        future_quorum: 100,
+        future_window: 1_000,
+    };
+    const SECOND: i64 = 1_000;
+    const HOUR: i64 = 3_600_000;
+    const DAY: i64 = 24 * HOUR;
+    const START: i64 = 1_413_849_600_000;
+    const YEAR_2100: i64 = 4_102_444_800_000;
+
+    fn fed(timestamps: impl IntoIterator<Item = i64>) -> Watermark {
+        let mut watermark = Watermark::new(RULE);
+        for ts_ms in timestamps {
+            watermark.observe(ts_ms);
+        }
+        watermark
+    }
+
+    /// `n` records, a second apart.
+    fn seconds(from: i64, n: i64) -> impl Iterator<Item = i64> + Clone {
+        (0..n).map(move |i| from + i * SECOND)
+    }
+
+    #[test]
+    fn the_second_record_of_a_usual_stream_sets_the_watermark_to_the_greater_of_the_two() {
+        assert_eq!(fed([START]).get(), None);
+        assert_eq!(fed([START, START + 5 * SECOND]).get(), Some(START - 5 * SECOND));
+        assert_eq!(fed([START + 5 * SECOND, START]).get(), Some(START - 5 * SECOND));
+    }
+
+    #[test]
+    fn one_event_from_2100_moves_nothing_wherever_it_stands() {
+        let clean = fed(seconds(START, 50)).get();
+        for place in 0..=50 {
+            let mut stream: Vec<i64> = seconds(START, 50).collect();
+            stream.insert(place, YEAR_2100);
+            assert_eq!(fed(stream).get(), clean, "at {place}");
+        }
+    }
+
+    #[test]
+    fn a_first_record_from_2100_that_its_producer_sends_again_and_again_moves_nothing() {
+        let copies = std::iter::repeat_n(YEAR_2100, 60);
+        assert_eq!(fed(copies.chain(seconds(START, 3))).get(), Some(START - 8 * SECOND));
+    }
+
+    #[test]
+    fn ninety_nine_events_from_2100_among_a_thousand_move_nothing() {
+        let usual = seconds(START, 3_000).enumerate();
+        let one_in_eleven = usual.flat_map(|(i, ts)| [ts].into_iter().chain((i % 10 == 7).then_some(YEAR_2100 + i as i64)));
+        assert_eq!(fed(one_in_eleven).get(), Some(START + 2_989 * SECOND));
+        let burst = seconds(START, 901).chain(seconds(YEAR_2100, 99));
+        assert_eq!(fed(burst).get(), Some(START + 890 * SECOND));
+    }
+
+    #[test]
+    fn a_hundred_events_from_2100_among_a_thousand_are_believed() {
+        let burst = seconds(START, 900).chain(seconds(YEAR_2100, 100));
+        assert_eq!(fed(burst).get(), Some(YEAR_2100 + 89 * SECOND));
+    }
+
+    #[test]
+    fn after_a_gap_of_two_days_the_hundredth_record_moves_the_watermark_as_if_there_had_been_no_gap() {
+        let mut watermark = fed(seconds(START, 500));
+        let before = watermark.get();
+        let after_gap = START + 2 * DAY;
+        for ts_ms in seconds(after_gap, 99) {
+            assert!(!watermark.observe(ts_ms));
+        }
+        assert_eq!(watermark.get(), before);
+        assert!(watermark.observe(after_gap + 99 * SECOND));
+        assert_eq!(watermark.get(), Some(after_gap + 89 * SECOND));
+        assert!(watermark.observe(after_gap + 100 * SECOND));
+    }
+
+    #[test]
+    fn a_gap_that_ends_in_an_eighth_of_the_stream_is_crossed_too() {
+        let stream = (0..900).map(|i| if i % 8 == 0 { START + DAY + i * SECOND } else { START + i * SECOND });
+        assert_eq!(fed(stream).get(), Some(START + DAY + 886 * SECOND), "by the last of the eighth, no. 896");
+    }
+
+    #[test]
+    fn a_stream_too_thin_for_a_quorum_crosses_a_gap_and_catches_up() {
+        // 28 an hour: never 100 within an hour of a record.
+        let every = HOUR / 28;
+        let before = (0..200).map(|i| START + i * every);
+        let after = (0..100).map(|i| START + 10 * DAY + i * every);
+        let watermark = fed(before.clone().chain(after.clone().take(99)));
+        assert_eq!(watermark.get(), Some(START + 199 * every - 10 * SECOND));
+        let watermark = fed(before.chain(after));
+        assert_eq!(watermark.get(), Some(START + 10 * DAY + 99 * every - 10 * SECOND));
+    }
+
+    #[test]
+    fn where_every_gap_is_beyond_the_limit_the_watermark_follows_a_hundred_records_behind() {
+        for n in [100, 101, 500, 3_000] {
+            let watermark = fed((0..n).map(|i| START + i * DAY));
+            assert_eq!(watermark.get(), Some(START + (n - 100) * DAY - 10 * SECOND), "after {n}");
+        }
+    }
+
+    #[test]
+    fn an_advance_raises_and_never_lowers() {
+        let mut watermark = Watermark::new(RULE);
+        assert!(watermark.advance(START));
+        assert!(!watermark.advance(START - 1));
+        assert_eq!((watermark.get(), watermark.closed_before()), (Some(START), START - 60_000));
+        assert!(!watermark.observe(START + DAY), "far ahead of it");
+    }
+
+    #[test]
+    fn the_ends_of_time_do_not_overflow() {
+        let ends = [i64::MIN + 1, i64::MIN + 2, i64::MAX, i64::MAX - 1];
+        let watermark = fed(ends.into_iter().cycle().take(1_000));
+        assert_eq!(watermark.get(), Some(i64::MAX - 10 * SECOND));
+        assert_eq!(watermark.far_after(), i64::MAX);
+    }
+}

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 /// Small limits, so that a short stream meets all of them.
 fn config() -> Config {
-    Config::parse([
+    let params = BTreeMap::from([
         ("dimensions", "total,site_category,device_type"),
         ("future_limit_ms", "600000"),
         ("future_quorum", "4"),
@@ -26,8 +26,8 @@ fn config() -> Config {
         ("max_pane_key_bytes", "270"),
         ("max_held_key_bytes", "4000"),
         ("max_open_panes", "18"),
-    ])
-    .unwrap()
+    ]);
+    Config::parse(|name| params.get(name).copied()).unwrap()
 }
 
 fn observe(windows: &mut Windows, event: &Event) -> Fate {
