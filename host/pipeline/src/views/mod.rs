@@ -5,6 +5,7 @@
 
 pub mod derived;
 pub mod records;
+pub mod render;
 pub mod scan;
 pub mod status;
 pub mod time;

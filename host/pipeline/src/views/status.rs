@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use clickmill_broker::{Broker, Ends, StoredBatch, TopicPartition};
+use clickmill_broker::{Broker, Ends, StoredBatch, TopicInfo, TopicPartition};
 use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Commit, Ledger};
 use clickmill_schemas::partial;
@@ -169,25 +169,20 @@ fn partition_view(
 pub fn topics(broker: &dyn Broker) -> Result<Vec<TopicView>, ViewError> {
     let mut topics = broker.topics()?;
     topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    let view = |info: clickmill_broker::TopicInfo| {
-        let partition = |partition| {
-            let ends = broker.ends(&TopicPartition::new(info.spec.name.as_str(), partition))?;
-            Ok(TopicPartitionView {
-                partition,
-                log_start_offset: ends.start,
-                log_end_offset: ends.end,
-            })
-        };
-        let partitions = (0..info.spec.partitions)
-            .map(|p| partition(PartitionId(p)))
-            .collect::<Result<_, ViewError>>()?;
-        Ok(TopicView {
-            topic: info.spec.name.clone(),
-            compacted: info.spec.compact,
-            partitions,
-        })
+    topics.iter().map(|info| topic(broker, info)).collect()
+}
+
+/// One topic with its ends.
+///
+/// # Errors
+/// [`ViewError`] where it cannot be read.
+pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewError> {
+    let partition = |partition| {
+        let ends = broker.ends(&TopicPartition::new(info.spec.name.as_str(), partition))?;
+        Ok(TopicPartitionView { partition, log_start_offset: ends.start, log_end_offset: ends.end })
     };
-    topics.into_iter().map(view).collect()
+    let partitions = (0..info.spec.partitions).map(|p| partition(PartitionId(p))).collect::<Result<_, ViewError>>()?;
+    Ok(TopicView { topic: info.spec.name.clone(), compacted: info.spec.compact, partitions })
 }
 
 /// The newest commit of each partition, found from the topic's end backwards.
@@ -286,7 +281,11 @@ impl Tail {
     }
 }
 
-fn modules(broker: &dyn Broker) -> Result<Vec<ModuleView>, ViewError> {
+/// The modules of the newest deployment.
+///
+/// # Errors
+/// [`ViewError`] where the topic cannot be read.
+pub fn modules(broker: &dyn Broker) -> Result<Vec<ModuleView>, ViewError> {
     if broker.topic(DEPLOYMENTS)?.is_none() {
         return Ok(Vec::new());
     }

@@ -76,6 +76,18 @@ pub fn size_name(size_ms: i64) -> String {
     }
 }
 
+/// Reads the name of a window size.
+///
+/// # Errors
+/// A sentence that names the sizes.
+pub fn parse_size(name: &str) -> Result<i64, String> {
+    match name {
+        "1m" => Ok(60_000),
+        "5m" => Ok(300_000),
+        _ => Err(format!("{name:?} is not a window size; there are 1m and 5m")),
+    }
+}
+
 /// A partial as it lies in the topic.
 #[derive(Debug)]
 struct Encoded {

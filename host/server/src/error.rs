@@ -1,0 +1,117 @@
+//! [`ApiError`]: each refusal with its status and a JSON body that says what and what to do.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use clickmill_broker::BrokerError;
+use clickmill_pipeline::views::ViewError;
+use serde_json::json;
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("this server needs a token: send the header `Authorization: Bearer <token>` with the token of its config")]
+    Unauthorized,
+    #[error("requests from other sites' pages are refused (origin {0:?})")]
+    ForeignOrigin(String),
+    #[error("this server answers to 127.0.0.1, [::1] and localhost, not to {0:?}")]
+    ForeignHost(String),
+    #[error("topic {topic:?} is written by clickmill itself; events go to {allowed:?}")]
+    ReadOnlyTopic { topic: String, allowed: &'static str },
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the body is longer than {limit_bytes} bytes; send it in parts")]
+    TooLarge { limit_bytes: usize },
+    #[error("{0}; nothing of this request was stored; try again")]
+    Backpressure(String),
+    #[error("too many requests at once; try again")]
+    Overloaded,
+    #[error("the request took too long; what it was to store may be stored or may yet be")]
+    Timeout,
+    #[error("{0}")]
+    NoRoom(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ApiError {
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin(_) | Self::ReadOnlyTopic { .. } => StatusCode::FORBIDDEN,
+            Self::ForeignHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Backpressure(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A stable word for programs.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::ForeignOrigin(_) => "foreign_origin",
+            Self::ForeignHost(_) => "foreign_host",
+            Self::ReadOnlyTopic { .. } => "read_only_topic",
+            Self::NotFound(_) => "not_found",
+            Self::TooLarge { .. } => "too_large",
+            Self::Backpressure(_) => "backpressure",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::NoRoom(_) => "no_room",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status.is_server_error() {
+            tracing::warn!(code = self.code(), "{self}");
+        }
+        let body = json!({"error": {"code": self.code(), "message": self.to_string()}});
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::Backpressure(_) | Self::Overloaded | Self::NoRoom(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> Self {
+        let text = error.to_string();
+        match error {
+            BrokerError::UnknownTopic { .. } | BrokerError::UnknownPartition { .. } => Self::NotFound(text),
+            BrokerError::OffsetOutOfRange { .. } | BrokerError::BadBatch { .. } => Self::BadRequest(text),
+            BrokerError::Busy { .. } => Self::Backpressure(text),
+            BrokerError::DiskFull { .. } => Self::NoRoom(text),
+            _ => Self::Internal(text),
+        }
+    }
+}
+
+impl From<ViewError> for ApiError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Broker(e) => e.into(),
+            e @ ViewError::TooLarge { .. } => Self::BadRequest(e.to_string()),
+            e @ ViewError::Record { .. } => Self::Internal(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What the server asks of the process that it runs in.
+
+use serde_json::Value;
+
+/// What only a running host knows. All calls are quick and never block.
+pub trait Host: Send + Sync + 'static {
+    /// The sinks, as they describe themselves.
+    fn sinks(&self) -> Vec<Value>;
+
+    /// Whether the host does its work.
+    ///
+    /// # Errors
+    /// Why not, in words for an operator.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Metrics of workers and sinks, shown beside the server's own.
+    fn registry(&self) -> prometheus::Registry;
+}

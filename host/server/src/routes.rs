@@ -1,0 +1,81 @@
+//! The routes, and what their handlers share.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use clickmill_broker::{Broker, TopicInfo};
+use tokio::sync::{RwLock, Semaphore, watch};
+
+use crate::budget::BodyBudget;
+use crate::error::ApiError;
+use crate::host::Host;
+use crate::metrics::HttpMetrics;
+use crate::options::Options;
+use crate::{append, assets, guard, health, live, metrics, rounds, topics, windows};
+
+/// What handlers share.
+pub(crate) struct App {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) options: Options,
+    pub(crate) http: HttpMetrics,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) in_flight: Semaphore,
+    pub(crate) live_clients: Arc<Semaphore>,
+    /// Answers of windows that may be held at once: each takes memory as long as its reader reads.
+    pub(crate) window_answers: Arc<Semaphore>,
+    /// Rounds hold it shared; who asks for source positions waits for the rounds before it.
+    pub(crate) rounds: Arc<RwLock<()>>,
+    pub(crate) frames: watch::Receiver<Arc<str>>,
+}
+
+impl App {
+    /// Runs a call that may block where blocking is allowed.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let app = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&app)).await {
+            Ok(result) => result,
+            Err(e) => Err(ApiError::Internal(format!("a task of the server failed: {e}"))),
+        }
+    }
+
+    /// A topic that must exist.
+    pub(crate) fn topic(&self, name: &str) -> Result<TopicInfo, ApiError> {
+        let unknown = || ApiError::NotFound(format!("topic {name:?} does not exist; GET /api/topics lists those that do"));
+        self.broker.topic(name)?.ok_or_else(unknown)
+    }
+}
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics::scrape))
+        .route("/api/status", get(topics::status))
+        .route("/api/windows", get(windows::list))
+        .route("/api/topics", get(topics::list))
+        .route("/api/topics/{topic}", get(topics::one))
+        .route("/api/topics/{topic}/records", post(append::records))
+        .route("/api/topics/{topic}/partitions/{partition}/records", get(topics::records))
+        .route("/api/live", get(live::stream))
+        .route("/internal/topics/{topic}/rounds", post(rounds::append))
+        .route("/internal/topics/{topic}/source/{source}", get(rounds::positions))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::token));
+    // No secret and no data in these: a browser cannot send the token with the address of a page.
+    let open = Router::new()
+        .route("/", get(assets::page))
+        .route("/assets/live.js", get(assets::script))
+        .route("/assets/style.css", get(assets::style))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready));
+    guarded
+        .merge(open)
+        .fallback(async || ApiError::NotFound("nothing is here; the live page is at /".to_owned()))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::limits))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::same_site))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::record))
+        .with_state(app)
+}

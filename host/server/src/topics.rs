@@ -1,0 +1,71 @@
+//! Reading routes: the status, the topics, and their records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use clickmill_broker::TopicPartition;
+use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_page};
+use clickmill_pipeline::views::status::{RunState, Status, TopicView};
+use clickmill_pipeline::views::{self, status as views_status};
+use clickmill_schemas::{Offset, PartitionId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::routes::App;
+
+/// Most records of a page.
+const MAX_RECORDS: usize = 1_000;
+/// Bytes of keys and values of a page, about.
+const MAX_BYTES: usize = 4 << 20;
+/// Longest wait for a record at a partition's end.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, ApiError> {
+    app.blocking(|app| Ok(Json(views_status(&*app.broker, RunState::Running, app.host.sinks())?))).await
+}
+
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    app.blocking(|app| Ok(Json(json!({"topics": views::status::topics(&*app.broker)?})))).await
+}
+
+pub(crate) async fn one(State(app): State<Arc<App>>, Path(topic): Path<String>) -> Result<Json<TopicView>, ApiError> {
+    app.blocking(move |app| {
+        let info = app.topic(&topic)?;
+        Ok(Json(views::status::topic(&*app.broker, &info)?))
+    })
+    .await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    #[serde(default)]
+    offset: u64,
+    limit: Option<usize>,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+pub(crate) async fn records(
+    State(app): State<Arc<App>>,
+    Path((topic, partition)): Path<(String, String)>,
+    params: Result<Query<Params>, QueryRejection>,
+) -> Result<Json<RecordPage>, ApiError> {
+    let Query(params) = params.map_err(|e| ApiError::BadRequest(e.body_text()))?;
+    let partition: PartitionId =
+        partition.parse().map_err(|_| ApiError::BadRequest(format!("partition {partition:?} is not a number")))?;
+    let limits = PageLimits {
+        records: params.limit.unwrap_or(100).min(MAX_RECORDS),
+        bytes: MAX_BYTES,
+        wait: Duration::from_millis(params.wait_ms).min(MAX_WAIT),
+    };
+    app.blocking(move |app| {
+        app.topic(&topic)?;
+        Ok(Json(read_page(&*app.broker, &TopicPartition::new(topic, partition), Offset(params.offset), limits)?))
+    })
+    .await
+}
