@@ -10,12 +10,19 @@ use crate::tools;
 const SCRIPT: &str = r#"
 set -eu
 export DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 LC_ALL=C
+log=$(mktemp)
+policy=
+clean_up() {
+    rm -f "$log"
+    if [ -n "$policy" ]; then rm -f "$policy"; fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
 # Debian starts what it installs; Clickmill starts private servers of its own and wants no others.
 if [ ! -e /usr/sbin/policy-rc.d ]; then
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    trap 'exit 130' INT TERM HUP
-    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
-    chmod 755 /usr/sbin/policy-rc.d
+    policy=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
 fi
 case " $* " in *" postgresql "*)
     conf=/etc/postgresql-common/createcluster.conf
@@ -24,14 +31,19 @@ case " $* " in *" postgresql "*)
         echo 'create_main_cluster = false' > "$conf"
     fi ;;
 esac
-apt-get update -qq || echo 'apt-get update failed: trying with the package lists at hand' >&2
-apt-get install -y -qq --no-install-recommends \
-    -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 "$@" >&2
-if command -v systemctl > /dev/null; then
-    for package; do
-        case "$package" in redis-server|postgresql) systemctl disable --quiet "$package" 2> /dev/null || true ;; esac
-    done
+# Lists that cannot be renewed may still do.
+apt-get update -q > "$log" 2>&1 || true
+if ! apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 \
+        -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 "$@" >> "$log" 2>&1; then
+    tail -n 25 "$log" >&2
+    exit 1
 fi
+for package; do
+    case "$package" in redis-server|postgresql)
+        if command -v systemctl > /dev/null; then systemctl disable --quiet "$package" 2> /dev/null || true; fi
+        update-rc.d "$package" disable > /dev/null 2>&1 || true ;;
+    esac
+done
 "#;
 
 /// Installs `packages`, which are needed for `purpose`.
