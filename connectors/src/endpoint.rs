@@ -1,0 +1,90 @@
+//! Which server a sink writes to: one that somebody named, or a private one. Keeps passwords out of what is printed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::servers::{ServerError, Servers};
+
+/// An address that may hold a password: printed without it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServerUrl(pub String);
+
+impl ServerUrl {
+    /// `scheme://user:***@host/…`; whatever is no such address, as `***`.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        match rest.rsplit_once('@') {
+            None => format!("{scheme}://{rest}"),
+            Some((login, host)) => {
+                let user = login.split(':').next().unwrap_or_default();
+                let hidden = if login.contains(':') { ":***" } else { "" };
+                format!("{scheme}://{user}{hidden}@{host}")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+/// Where a sink finds its server, asked again at every connection.
+#[derive(Clone)]
+pub enum Endpoint {
+    /// One that somebody named.
+    Named(ServerUrl),
+    /// A private one, started where it does not run.
+    Private(Servers),
+}
+
+impl Endpoint {
+    /// # Errors
+    /// [`ServerError`] where the private one cannot be had.
+    pub async fn postgres(&self) -> Result<ServerUrl, ServerError> {
+        match self {
+            Self::Named(url) => Ok(url.clone()),
+            Self::Private(servers) => servers.postgres().await.map(ServerUrl),
+        }
+    }
+
+    /// # Errors
+    /// [`ServerError`] where the private one cannot be had.
+    pub async fn redis(&self) -> Result<ServerUrl, ServerError> {
+        match self {
+            Self::Named(url) => Ok(url.clone()),
+            Self::Private(servers) => servers.redis().await.map(ServerUrl),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_printed() {
+        for (url, shown) in [
+            ("postgres://me:s3cr3t@host:5/db", "postgres://me:***@host:5/db"),
+            ("postgres://me@host/db?password=s3cr3t", "postgres://me@host/db"),
+            ("postgres://me:s3@cr3t@host/db", "postgres://me:***@host/db"),
+            ("redis://:s3cr3t@host", "redis://:***@host"),
+            ("redis://host:6379/0", "redis://host:6379/0"),
+            ("host=h password=s3cr3t", "***"),
+        ] {
+            assert_eq!(ServerUrl(url.to_owned()).masked(), shown);
+            assert!(!format!("{:?}", ServerUrl(url.to_owned())).contains("cr3t"));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A sink's offset in `realtime.sink_state`, and the fence that goes with it.
+
+use clickmill_broker::TopicPartition;
+use clickmill_schemas::{Offset, RunId};
+use tokio_postgres::{Client, Transaction};
+
+use super::link::unavailable;
+use super::values::{PgRun, bigint, integer};
+use crate::sink::SinkError;
+use crate::windows::Epochs;
+
+/// Which row is ours.
+#[derive(Clone, Debug)]
+pub struct Position {
+    pub connector: String,
+    pub run: RunId,
+    pub at: TopicPartition,
+}
+
+impl Position {
+    /// Reads the row, made where it is missing.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`]
+    pub async fn load(&self, client: &Client) -> Result<(Offset, Epochs), SinkError> {
+        const DOING: &str = "read the sink's offset";
+        let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
+        client
+            .execute(
+                "INSERT INTO realtime.sink_state (connector, run, topic, partition, next_offset) \
+                 VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING",
+                &[&self.connector, &run, &topic, &partition],
+            )
+            .await
+            .map_err(unavailable(DOING))?;
+        let row = client
+            .query_one(
+                "SELECT next_offset, epochs::text FROM realtime.sink_state \
+                 WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4",
+                &[&self.connector, &run, &topic, &partition],
+            )
+            .await
+            .map_err(unavailable(DOING))?;
+        let offset = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+        let epochs = serde_json::from_str(row.get(1)).map_err(|e| SinkError::unavailable(DOING, e))?;
+        Ok((Offset(offset), epochs))
+    }
+
+    /// Moves it within a transaction; fails where it is not where we left it.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`], which opens the sink anew.
+    pub async fn advance(
+        &self,
+        transaction: &Transaction<'_>,
+        from: Offset,
+        to: Offset,
+        epochs: &Epochs,
+    ) -> Result<(), SinkError> {
+        const DOING: &str = "move the sink's offset";
+        let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
+        let epochs = serde_json::to_string(epochs).map_err(|e| SinkError::unavailable(DOING, e))?;
+        let moved = transaction
+            .execute(
+                "UPDATE realtime.sink_state SET next_offset = $1, epochs = $2::text::jsonb, updated_at = now() \
+                 WHERE connector = $3 AND run = $4 AND topic = $5 AND partition = $6 AND next_offset = $7",
+                &[&bigint(to.0), &epochs, &self.connector, &run, &topic, &partition, &bigint(from.0)],
+            )
+            .await
+            .map_err(unavailable(DOING))?;
+        if moved == 1 {
+            return Ok(());
+        }
+        Err(SinkError::unavailable(
+            DOING,
+            format!("it is not {from} any more: another process writes here, or the rows were removed"),
+        ))
+    }
+}

@@ -1,0 +1,179 @@
+//! The windows that are not final yet, in memory: what the hashes are summed from. Pure.
+//!
+//! Laws: a window is here with all its parts or not at all; a window that is final is not here and is never taken in
+//! again; when there are too many, the oldest are given up, and from then on are not shown at all rather than wrongly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clickmill_schemas::Offset;
+use clickmill_schemas::merge::{Progress, WindowTable};
+use clickmill_schemas::output::Output;
+use clickmill_schemas::partial::{Partial, take_entries};
+use serde::{Deserialize, Serialize};
+
+use super::hash::{Fields, Span};
+use crate::sink::Written;
+use crate::windows::{Epochs, WindowBatch};
+
+/// What has to survive a restart besides the offsets, as of the sink's offset (the epochs: of `rebuild_from`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    pub epochs: Epochs,
+    /// The newest commit of each partition.
+    pub commits: Vec<Output>,
+    /// Windows that end at or before this are final.
+    pub final_before_ms: Option<i64>,
+    /// Windows that end at or before this were given up.
+    pub given_up_before_ms: Option<i64>,
+}
+
+/// A change to make in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Write(Span, Fields),
+    /// Given up.
+    Remove(Span),
+}
+
+struct Live {
+    table: WindowTable,
+    /// Reading the log from here on rebuilds it.
+    needs: Offset,
+    /// Keys, summed over partitions.
+    keys: usize,
+}
+
+/// See the module.
+pub struct LiveWindows {
+    partitions: u32,
+    most_keys: usize,
+    windows: BTreeMap<Span, Live>,
+    progress: Progress,
+    commits: BTreeMap<clickmill_schemas::PartitionId, Output>,
+    final_before_ms: Option<i64>,
+    given_up_before_ms: Option<i64>,
+}
+
+impl LiveWindows {
+    /// Goes on from what was written down; the windows themselves come from reading the log again.
+    #[must_use]
+    pub fn new(partitions: u32, most_keys: usize, memory: Memory) -> Self {
+        let mut live = Self {
+            partitions,
+            most_keys,
+            windows: BTreeMap::new(),
+            progress: Progress::default(),
+            commits: BTreeMap::new(),
+            final_before_ms: memory.final_before_ms,
+            given_up_before_ms: memory.given_up_before_ms,
+        };
+        memory.commits.iter().for_each(|commit| live.take_commit(commit));
+        live
+    }
+
+    /// Takes a batch in; the changes that it makes, oldest window first.
+    pub fn apply(&mut self, batch: &WindowBatch<'_>, written: &mut Written) -> Vec<Change> {
+        let mut touched = BTreeSet::new();
+        for ((owner, window), newest) in &batch.partials {
+            let span = Span { start_ms: window.start_ms, size_ms: window.size_ms };
+            if self.final_before_ms.is_some_and(|t| span.end_ms() <= t) {
+                continue;
+            }
+            if self.given_up_before_ms.is_some_and(|t| span.end_ms() <= t) {
+                written.skip(format!("the window at {} ms was given up: too many are open at once", span.start_ms));
+                continue;
+            }
+            let entries = match take_entries(newest.entries) {
+                Ok(entries) => entries,
+                Err(e) => {
+                    written.skip(format!("record at offset {} of ctr_windows: {e}", newest.offset));
+                    continue;
+                }
+            };
+            let partial = Partial {
+                owner: *owner,
+                window: window.clone(),
+                version: newest.version,
+                lower_bound: newest.lower_bound,
+                entries,
+            };
+            let live = self.windows.entry(span).or_insert_with(|| Live {
+                table: WindowTable::default(),
+                needs: newest.offset,
+                keys: 0,
+            });
+            live.needs = live.needs.min(newest.offset);
+            if live.table.apply(partial) {
+                touched.insert(span);
+            }
+        }
+        let mut changes = Vec::with_capacity(touched.len());
+        for span in touched {
+            if let Some(live) = self.windows.get_mut(&span) {
+                let fields = Fields::of(&live.table);
+                live.keys = fields.pairs.len();
+                changes.push(Change::Write(span, fields));
+            }
+        }
+        batch.commits.values().for_each(|commit| self.take_commit(commit));
+        self.forget_final();
+        self.give_up(&mut changes, written);
+        changes
+    }
+
+    fn take_commit(&mut self, output: &Output) {
+        self.progress.apply(output);
+        let partition = output.stamp.partition;
+        if let Some(commit) = self.progress.commit(partition) {
+            if matches!(&output.body, clickmill_schemas::output::Body::Commit(c) if c == commit) {
+                self.commits.insert(partition, output.clone());
+            }
+        }
+        self.final_before_ms = self.final_before_ms.max(self.progress.final_before_ms(self.partitions));
+    }
+
+    fn forget_final(&mut self) {
+        if let Some(before) = self.final_before_ms {
+            self.windows.retain(|span, _| span.end_ms() > before);
+        }
+    }
+
+    fn give_up(&mut self, changes: &mut Vec<Change>, written: &mut Written) {
+        let mut keys: usize = self.windows.values().map(|live| live.keys).sum();
+        let mut before = None;
+        for (span, live) in &self.windows {
+            if keys <= self.most_keys {
+                break;
+            }
+            keys -= live.keys;
+            before = before.max(Some(span.end_ms()));
+        }
+        let Some(before) = before else { return };
+        self.given_up_before_ms = self.given_up_before_ms.max(Some(before));
+        let gone: Vec<Span> = self.windows.keys().copied().filter(|span| span.end_ms() <= before).collect();
+        for span in gone {
+            self.windows.remove(&span);
+            changes.retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
+            changes.push(Change::Remove(span));
+            written.skip(format!("the window at {} ms was given up: too many are open at once", span.start_ms));
+        }
+    }
+
+    /// The least offset that a restart has to read again; `end` where there is nothing to rebuild.
+    #[must_use]
+    pub fn rebuild_from(&self, end: Offset) -> Offset {
+        self.windows.values().map(|live| live.needs).min().unwrap_or(end)
+    }
+
+    /// What to write down.
+    #[must_use]
+    pub fn memory(&self, epochs: Epochs) -> Memory {
+        Memory {
+            epochs,
+            commits: self.commits.values().cloned().collect(),
+            final_before_ms: self.final_before_ms,
+            given_up_before_ms: self.given_up_before_ms,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The Redis sink: one hash per window, sums over all partitions, gone some minutes after its last write.
+//!
+//! `hash.rs` says what is in a hash, `live.rs` what is summed, `sink.rs` how both get there, the two scripts what is
+//! compared before anything is written.
+
+mod hash;
+mod live;
+mod sink;
+
+use serde::{Deserialize, Serialize};
+
+pub use sink::RedisSink;
+
+use crate::SinkSource;
+use crate::endpoint::{Endpoint, ServerUrl};
+use crate::runner::{BatchOptions, SinkHandle, SinkService};
+use crate::sink::OnOtherRun;
+
+/// How windows get into Redis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisOptions {
+    /// Name of this sink: its offset is kept under it. Default `redis`. Since 0.1.
+    pub name: String,
+    /// `redis://:password@host:port/database`. Default: a private server. Since 0.1.
+    pub url: Option<ServerUrl>,
+    /// Where Redis holds another run's windows: `refuse`, `replace`, or `keep` (they expire by themselves).
+    /// Default `refuse`. Since 0.1.
+    pub on_other_run: OnOtherRun,
+    /// Most keys in memory, over all windows that are not final; beyond it the oldest windows are given up and taken out
+    /// of Redis. Default 300000, about 100 MB with three partitions. Since 0.1.
+    pub max_keys: usize,
+    pub batch: BatchOptions,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            name: "redis".to_owned(),
+            url: None,
+            on_other_run: OnOtherRun::default(),
+            max_keys: 300_000,
+            batch: BatchOptions::default(),
+        }
+    }
+}
+
+impl RedisOptions {
+    /// The sink; `endpoint` says where, `source` from where.
+    #[must_use]
+    pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {
+        let sink = RedisSink::new(self.clone(), endpoint, source.run.clone());
+        let at = source.windows.clone();
+        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, self.batch.clone())
+    }
+}

@@ -1,0 +1,240 @@
+//! Drives a sink: open, read, write, and after a failure wait and open again, until told to stop.
+//!
+//! Knows neither PostgreSQL nor Redis. A sink that is down costs nobody anything: its reader stops when the queue is
+//! full, and starts again from the sink's own offset.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clickmill_broker::{Broker, BrokerError, Ends, TopicPartition};
+use clickmill_schemas::Offset;
+use serde::{Deserialize, Serialize};
+
+use crate::backoff::{Backoff, random_byte};
+use crate::reader::Reader;
+use crate::sink::{Fate, Opened, Refusal, Sink, SinkError, SinkState, SinkStatus, Written};
+
+/// How often an idle sink looks whether its server is still there.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a sink is driven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchOptions {
+    /// Most bytes of records in one transaction, about. Default 4 MiB. Since 0.1.
+    pub max_bytes: usize,
+    /// How long a transaction waits for more records, milliseconds. Default 5. Since 0.1.
+    pub linger_ms: u64,
+    /// Time that a transaction may take, milliseconds, before it is given up and tried again. Default 60000. Since 0.1.
+    pub timeout_ms: u64,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self { max_bytes: 4 << 20, linger_ms: 5, timeout_ms: 60_000 }
+    }
+}
+
+/// A sink with what drives it.
+pub struct SinkService<S> {
+    sink: S,
+    options: BatchOptions,
+    shared: Arc<Shared>,
+}
+
+/// Tells how a sink is. Cheap to clone.
+#[derive(Clone)]
+pub struct SinkHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    kind: &'static str,
+    broker: Arc<dyn Broker>,
+    at: TopicPartition,
+    facts: Mutex<Facts>,
+}
+
+struct Facts {
+    state: SinkState,
+    applied: Offset,
+    written: Written,
+    retries: u64,
+    last_error: Option<String>,
+    server: Option<String>,
+}
+
+impl Shared {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SinkHandle {
+    /// How it is now. Asks the broker for the log's end, which may block for a moment.
+    #[must_use]
+    pub fn status(&self) -> SinkStatus {
+        let end = self.shared.broker.ends(&self.shared.at).map(|e| e.end);
+        let facts = self.shared.facts();
+        SinkStatus {
+            name: self.shared.name.clone(),
+            kind: self.shared.kind.to_owned(),
+            state: facts.state,
+            offset: facts.applied,
+            lag: end.map_or(0, |end| end.0.saturating_sub(facts.applied.0)),
+            rows_written: facts.written.rows,
+            skipped: facts.written.skipped,
+            retries: facts.retries,
+            last_error: facts.last_error.clone(),
+            server: facts.server.clone(),
+        }
+    }
+
+    /// Everything below this offset of the topic is in the server.
+    #[must_use]
+    pub fn confirmed(&self) -> Offset {
+        self.shared.facts().applied
+    }
+
+    /// True where it will not write any more: refused, failed or stopped.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.shared.facts().state, SinkState::Refused | SinkState::Failed | SinkState::Stopped)
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub fn source(&self) -> &TopicPartition {
+        &self.shared.at
+    }
+}
+
+impl<S: Sink> SinkService<S> {
+    /// A sink that copies `at`; nothing happens before [`run`](Self::run).
+    pub fn new(
+        name: String,
+        sink: S,
+        broker: Arc<dyn Broker>,
+        at: TopicPartition,
+        options: BatchOptions,
+    ) -> (Self, SinkHandle) {
+        let facts = Mutex::new(Facts {
+            state: SinkState::Starting,
+            applied: Offset(0),
+            written: Written::default(),
+            retries: 0,
+            last_error: None,
+            server: None,
+        });
+        let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, facts });
+        (Self { sink, options, shared: Arc::clone(&shared) }, SinkHandle { shared })
+    }
+
+    /// Runs until `shutdown` is done. A transaction in flight is dropped then, which takes it back.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let mut shutdown = pin!(shutdown);
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            () = &mut shutdown => {}
+            () = self.keep_going() => shutdown.await,
+        }
+        let mut facts = shared.facts();
+        if !matches!(facts.state, SinkState::Refused | SinkState::Failed) {
+            facts.state = SinkState::Stopped;
+        }
+    }
+
+    /// Returns when there is nothing to try any more.
+    async fn keep_going(&mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(error) = self.session(&mut backoff).await;
+            let message = error.chain();
+            let state = match error.fate() {
+                Fate::Retry => SinkState::Retrying,
+                Fate::Refused => SinkState::Refused,
+                Fate::Failed => SinkState::Failed,
+            };
+            tracing::warn!(sink = self.shared.name, ?state, "{message}");
+            {
+                let mut facts = self.shared.facts();
+                facts.state = state;
+                facts.last_error = Some(message);
+                if state != SinkState::Retrying {
+                    return;
+                }
+                facts.retries += 1;
+            }
+            tokio::time::sleep(backoff.next(random_byte())).await;
+        }
+    }
+
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, SinkError> {
+        let ends = self.ends().await?;
+        let opened = self.sink.open(ends).await?;
+        check_position::<S>(&self.shared.at, ends, &opened)?;
+        let mut reader =
+            Reader::start(Arc::clone(&self.shared.broker), self.shared.at.clone(), opened.read_from)?;
+        {
+            let mut facts = self.shared.facts();
+            facts.state = SinkState::Running;
+            facts.server = Some(opened.server);
+            facts.applied = opened.applied;
+        }
+        let linger = Duration::from_millis(self.options.linger_ms);
+        loop {
+            let Ok(first) = tokio::time::timeout(CHECK_INTERVAL, reader.next()).await else {
+                self.within("check", |sink| sink.check()).await?;
+                backoff.reset();
+                continue;
+            };
+            let chunks = reader.more(first?, self.options.max_bytes, linger).await;
+            let written = self.within("write", |sink| sink.write(&chunks)).await?;
+            backoff.reset();
+            if let Some(problem) = &written.problem {
+                tracing::warn!(sink = self.shared.name, skipped = written.skipped, "{problem}");
+            }
+            let mut facts = self.shared.facts();
+            facts.written.rows += written.rows;
+            facts.written.skipped += written.skipped;
+            if written.problem.is_some() {
+                facts.last_error = written.problem;
+            }
+            if let Some(last) = chunks.last() {
+                facts.applied = facts.applied.max(last.next_offset);
+            }
+        }
+    }
+
+    async fn within<'a, T, F>(&'a mut self, doing: &'static str, call: impl FnOnce(&'a mut S) -> F) -> Result<T, SinkError>
+    where
+        F: Future<Output = Result<T, SinkError>> + 'a,
+    {
+        let limit = Duration::from_millis(self.options.timeout_ms);
+        match tokio::time::timeout(limit, call(&mut self.sink)).await {
+            Ok(result) => result,
+            Err(_) => Err(SinkError::unavailable(doing, format!("no answer within {limit:?}"))),
+        }
+    }
+
+    async fn ends(&self) -> Result<Ends, SinkError> {
+        let shared = Arc::clone(&self.shared);
+        let ends = tokio::task::spawn_blocking(move || shared.broker.ends(&shared.at)).await;
+        Ok(ends.unwrap_or(Err(BrokerError::Closed))?)
+    }
+}
+
+fn check_position<S: Sink>(at: &TopicPartition, ends: Ends, opened: &Opened) -> Result<(), Refusal> {
+    let (server, at) = (opened.server.clone(), at.clone());
+    if opened.applied > ends.end {
+        return Err(Refusal::AheadOfLog { server, at, applied: opened.applied, end: ends.end, reset: S::RESET });
+    }
+    if opened.read_from < ends.start && opened.applied > Offset(0) {
+        return Err(Refusal::BehindLog { server, at, needed: opened.read_from, start: ends.start, reset: S::RESET });
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Private servers: a PostgreSQL and a Redis that clickmill starts itself, under its data directory.
+//!
+//! They listen on a free port of 127.0.0.1 behind a random password, never run as root, and live in a process group
+//! of their own. A host that was killed leaves them running; the next one adopts what answers to the recorded
+//! password from the recorded folder. This module knows nothing of what sinks write into them.
+
+mod account;
+mod error;
+mod home;
+mod postgres;
+mod process;
+mod record;
+mod redis;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::sync::Mutex;
+
+use account::Account;
+pub use error::ServerError;
+use record::{Entry, Record};
+
+/// Time for a start, crash recovery included.
+const START_TIME: Duration = Duration::from_secs(60);
+/// Attempts to get a port that nobody takes between our look and the server's bind.
+const PORT_ATTEMPTS: usize = 5;
+
+/// What a look at a recorded address finds.
+enum Probe {
+    /// It knows our password and works in our folder.
+    Ours,
+    /// It answers, and asks for patience.
+    Starting,
+    /// Nobody, or somebody else.
+    Absent,
+}
+
+/// What is particular to one kind of server.
+trait Program {
+    const NAME: &'static str;
+    /// Signals that end it, each with its time to take effect.
+    const STOP: &'static [(Signal, Duration)];
+    fn dir(home: &Path) -> PathBuf;
+    fn pid_file(dir: &Path) -> PathBuf;
+    fn url(entry: &Entry) -> String;
+    /// Makes its files; called before every start.
+    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError>;
+    fn command(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<Command, ServerError>;
+    async fn probe(dir: &Path, entry: &Entry) -> Probe;
+}
+
+/// The private servers of one data directory. Cheap to clone; the data directory's owner has the only ones.
+#[derive(Clone)]
+pub struct Servers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    /// Guards `servers.json`.
+    record: std::sync::Mutex<()>,
+    postgres: Mutex<Option<Child>>,
+    redis: Mutex<Option<Child>>,
+}
+
+impl Servers {
+    /// Starts nothing yet.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        let inner = Inner {
+            dir: data_dir.join("servers"),
+            record: std::sync::Mutex::new(()),
+            postgres: Mutex::new(None),
+            redis: Mutex::new(None),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Address of the running PostgreSQL, with its password; starts or adopts it where needed.
+    ///
+    /// # Errors
+    /// [`ServerError`]
+    pub async fn postgres(&self) -> Result<String, ServerError> {
+        let mut child = self.inner.postgres.lock().await;
+        self.inner.ensure::<postgres::Postgres>(&mut child, |r| &mut r.postgres).await
+    }
+
+    /// Address of the running Redis, with its password; starts or adopts it where needed.
+    ///
+    /// # Errors
+    /// [`ServerError`]
+    pub async fn redis(&self) -> Result<String, ServerError> {
+        let mut child = self.inner.redis.lock().await;
+        self.inner.ensure::<redis::Redis>(&mut child, |r| &mut r.redis).await
+    }
+
+    /// Stops what runs, adopted or not. Servers that do not obey are killed.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] where the record cannot be read.
+    pub async fn stop(&self) -> Result<(), ServerError> {
+        let Some(home) = Record::load(&self.inner.dir)?.home else { return Ok(()) };
+        let (mut postgres, mut redis) = (self.inner.postgres.lock().await, self.inner.redis.lock().await);
+        tokio::join!(stop::<postgres::Postgres>(&home, &mut postgres), stop::<redis::Redis>(&home, &mut redis));
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Changes the record under its lock.
+    fn update<T>(&self, change: impl FnOnce(&mut Record) -> Result<T, ServerError>) -> Result<T, ServerError> {
+        let _guard = self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut record = Record::load(&self.dir)?;
+        let before = record.clone();
+        let out = change(&mut record)?;
+        if record != before {
+            record.save(&self.dir)?;
+        }
+        Ok(out)
+    }
+
+    async fn ensure<P: Program>(
+        &self,
+        child: &mut Option<Child>,
+        slot: fn(&mut Record) -> &mut Option<Entry>,
+    ) -> Result<String, ServerError> {
+        if let Some(child) = child.as_mut() {
+            // Reaps one that died, so that its process id names nobody.
+            let _ = child.try_wait();
+        }
+        let account = account::server_account()?;
+        let account = account.as_ref();
+        let home = home::prepare(&self.dir, account)?;
+        let dir = P::dir(&home);
+        let known = self.update(|record| {
+            record.home = Some(home.clone());
+            record.user = account.map(|a| a.name.clone());
+            Ok(slot(record).clone())
+        })?;
+        if let Some(entry) = &known {
+            if adopt::<P>(&dir, entry, &log_of::<P>(&home)).await? {
+                return Ok(P::url(entry));
+            }
+        } else if dir.exists() {
+            let record = self.dir.join("servers.json");
+            return Err(ServerError::LostPassword { server: P::NAME, dir, record });
+        }
+        let password = match known.as_ref() {
+            Some(entry) => entry.password.clone(),
+            None => record::new_password()?,
+        };
+        let mut wish = known.map(|entry| entry.port);
+        let mut attempts_left = PORT_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            let entry = Entry { port: free_port(wish.take())?, password: password.clone() };
+            // On disk before the server starts: a host killed in between finds it again by port and password.
+            self.update(|record| {
+                *slot(record) = Some(entry.clone());
+                Ok(())
+            })?;
+            P::prepare(&home, account, &entry).await?;
+            match start::<P>(&home, account, &entry, child).await {
+                Err(ServerError::Exited { tail, .. }) if attempts_left > 0 && tail.contains("in use") => {}
+                Err(e) => return Err(e),
+                Ok(()) => return Ok(P::url(&entry)),
+            }
+        }
+    }
+}
+
+fn log_of<P: Program>(home: &Path) -> PathBuf {
+    P::dir(home).with_extension("log")
+}
+
+/// Whether the recorded server answers, waited for where its process is there and not ready.
+async fn adopt<P: Program>(dir: &Path, entry: &Entry, log: &Path) -> Result<bool, ServerError> {
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        let pid = process::running(&P::pid_file(dir), dir);
+        match (P::probe(dir, entry).await, pid) {
+            (Probe::Ours, _) => return Ok(true),
+            (Probe::Absent, None) => return Ok(false),
+            (_, Some(pid)) if Instant::now() > deadline => {
+                return Err(silent::<P>(pid.as_raw_nonzero().get(), entry, log));
+            }
+            (Probe::Starting, None) if Instant::now() > deadline => return Ok(false),
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn silent<P: Program>(pid: i32, entry: &Entry, log: &Path) -> ServerError {
+    let seconds = START_TIME.as_secs();
+    ServerError::Silent { server: P::NAME, pid, port: entry.port, seconds, log: log.to_path_buf() }
+}
+
+async fn start<P: Program>(
+    home: &Path,
+    account: Option<&Account>,
+    entry: &Entry,
+    slot: &mut Option<Child>,
+) -> Result<(), ServerError> {
+    let (dir, log) = (P::dir(home), log_of::<P>(home));
+    let child = slot.insert(process::spawn(P::command(home, account, entry)?, &log, account)?);
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        if let Probe::Ours = P::probe(&dir, entry).await {
+            tracing::info!(server = P::NAME, port = entry.port, pid = child.id(), "private server is up");
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().map_err(|e| ServerError::io("wait for", &dir, e))? {
+            *slot = None;
+            let tail = process::tail(&log);
+            return Err(ServerError::Exited { server: P::NAME, status, log, tail });
+        }
+        if Instant::now() > deadline {
+            return Err(silent::<P>(child.id().cast_signed(), entry, &log));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn stop<P: Program>(home: &Path, slot: &mut Option<Child>) {
+    let dir = P::dir(home);
+    let pid_file = P::pid_file(&dir);
+    if let Some(pid) = process::running(&pid_file, &dir) {
+        let gone = || {
+            // A child of ours is a zombie until it is waited for; an adopted one just disappears.
+            let reaped = slot.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))));
+            reaped || process::running(&pid_file, &dir) != Some(pid)
+        };
+        if !process::end(pid, P::STOP, gone).await {
+            tracing::warn!(server = P::NAME, pid = pid.as_raw_nonzero().get(), "private server does not end");
+        }
+    }
+    *slot = None;
+}
+
+/// The wished port where it is free, else any free one.
+fn free_port(wish: Option<u16>) -> Result<u16, ServerError> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|l| l.local_addr()).map(|a| a.port());
+    wish.and_then(|port| bind(port).ok())
+        .map_or_else(|| bind(0), Ok)
+        .map_err(|e| ServerError::io("find a free port on", Path::new("127.0.0.1"), e))
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// A file that only the account can read.
+fn write_private(path: &Path, text: &str, account: Option<&Account>) -> Result<(), ServerError> {
+    let fault = |e| ServerError::io("write", path, e);
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).map_err(fault)?;
+    file.write_all(text.as_bytes()).map_err(fault)?;
+    account.map_or(Ok(()), |a| chown(path, Some(a.uid), Some(a.gid))).map_err(fault)
+}

@@ -1,0 +1,202 @@
+//! What a sink is: the trait, its errors, what it tells about itself.
+//!
+//! A sink copies one partition of a topic into a server, idempotently, and keeps its offset in that server together
+//! with what it wrote. How it is driven is in `runner.rs`.
+
+use std::error::Error;
+use std::future::Future;
+
+use clickmill_broker::{BrokerError, Ends, TopicPartition};
+use clickmill_schemas::{Offset, RunId};
+use serde::{Deserialize, Serialize};
+
+use crate::reader::Chunk;
+use crate::servers::ServerError;
+
+/// One kind of sink.
+pub trait Sink: Send + 'static {
+    /// `postgres`, `redis`, …
+    const KIND: &'static str;
+    /// How somebody empties its side of the server, for errors that leave nothing else.
+    const RESET: &'static str;
+
+    /// Connects, makes what is missing, and says from where to read on. Called again after every failure.
+    fn open(&mut self, ends: Ends) -> impl Future<Output = Result<Opened, SinkError>> + Send;
+
+    /// Applies chunks and remembers their end, all or nothing.
+    fn write(&mut self, chunks: &[Chunk]) -> impl Future<Output = Result<Written, SinkError>> + Send;
+
+    /// Asked when there is nothing to write: fails where the server is gone or forgot us.
+    fn check(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
+}
+
+/// Where a sink stands after [`Sink::open`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Everything below is in the server.
+    pub applied: Offset,
+    /// First offset that it must be given: `applied`, or less where it rebuilds what it holds in memory.
+    pub read_from: Offset,
+    /// The server, without secrets.
+    pub server: String,
+}
+
+/// What one [`Sink::write`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows or hashes sent.
+    pub rows: u64,
+    /// Records or rows that cannot be stored, left out.
+    pub skipped: u64,
+    /// Why, for the last one of them.
+    pub problem: Option<String>,
+}
+
+impl Written {
+    /// Counts one that is left out.
+    pub fn skip(&mut self, problem: String) {
+        self.skipped += 1;
+        self.problem = Some(problem);
+    }
+}
+
+/// What to do where the server holds another run's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOtherRun {
+    /// Write nothing and say so.
+    #[default]
+    Refuse,
+    /// Delete them.
+    Replace,
+    /// Leave them where they are, beside ours.
+    Keep,
+}
+
+/// Why somebody has to decide something before a sink goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "{server} holds the rows of run {held}, and this data directory's run is {ours}; set on_other_run to `replace` to \
+         delete them or to `keep` to leave them beside the new ones, or name another server"
+    )]
+    OtherRun { server: String, held: RunId, ours: RunId },
+
+    #[error(
+        "{server} has applied {at} up to offset {applied}, but that log ends at {end}: it has lost records, or it is another \
+         log; restore the log, or empty the server's side to fill it anew ({reset})"
+    )]
+    AheadOfLog { server: String, at: TopicPartition, applied: Offset, end: Offset, reset: &'static str },
+
+    #[error(
+        "{server} needs {at} from offset {needed} on, but that log begins at {start}: what lies between would be missing; \
+         raise the log's retention, and empty the server's side to begin anew ({reset})"
+    )]
+    BehindLog { server: String, at: TopicPartition, needed: Offset, start: Offset, reset: &'static str },
+
+    #[error(
+        "{server} has schema version {found}, this program knows up to {known}: use the newer clickmill, or another database"
+    )]
+    NewerSchema { server: String, found: i64, known: i64 },
+}
+
+/// Any failure of a sink.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Passes when somebody decides; nothing is written until then.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+
+    /// Passes when the configuration is another.
+    #[error("{0}")]
+    Config(String),
+
+    /// Passes by itself: tried again with growing waits.
+    #[error("{doing}: {source}")]
+    Unavailable { doing: &'static str, source: Box<dyn Error + Send + Sync> },
+
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+impl SinkError {
+    /// Wraps what a driver says, with its causes.
+    pub fn unavailable(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable { doing, source: source.into() }
+    }
+
+    /// What becomes of the sink.
+    #[must_use]
+    pub const fn fate(&self) -> Fate {
+        match self {
+            Self::Refused(_) => Fate::Refused,
+            Self::Config(_) => Fate::Failed,
+            Self::Unavailable { .. } => Fate::Retry,
+            Self::Broker(e) if matches!(e, BrokerError::Closed) => Fate::Failed,
+            Self::Broker(_) => Fate::Retry,
+            Self::Server(e) if e.is_passing() => Fate::Retry,
+            Self::Server(_) => Fate::Failed,
+        }
+    }
+
+    /// The message with all its causes on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(e) = cause {
+            let more = e.to_string();
+            if !text.ends_with(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = e.source();
+        }
+        text
+    }
+}
+
+/// See [`SinkError::fate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Retry,
+    Refused,
+    Failed,
+}
+
+/// What a sink is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkState {
+    /// Connecting for the first time.
+    Starting,
+    Running,
+    /// The server is away; it is tried again.
+    Retrying,
+    /// Somebody has to decide something; see the last error.
+    Refused,
+    /// The configuration has to change; see the last error.
+    Failed,
+    Stopped,
+}
+
+/// What a sink tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    pub name: String,
+    pub kind: String,
+    pub state: SinkState,
+    /// Everything below this offset is in the server.
+    pub offset: Offset,
+    /// Records that are not, as of now.
+    pub lag: u64,
+    pub rows_written: u64,
+    /// Records or rows that the server cannot hold.
+    pub skipped: u64,
+    pub retries: u64,
+    pub last_error: Option<String>,
+    /// Without secrets.
+    pub server: Option<String>,
+}
