@@ -20,8 +20,9 @@ pub fn everything(root: &Path, steps: &mut Steps) -> Result<PathBuf> {
     steps.run("build target/release/clickmill", || program(root))
 }
 
+/// With the workspace's features, not the one package's: `cargo test --workspace` then finds it all compiled.
 fn program(root: &Path) -> Result<PathBuf> {
-    tools::run(cargo(root).args(["build", "--release", "-p", "clickmill-cli"]))?;
+    tools::run(cargo(root).args(["build", "--release", "--workspace", "--bin", "clickmill"]))?;
     Ok(target(root).join("release/clickmill"))
 }
 
