@@ -41,8 +41,13 @@ pub enum BindError {
          (port 0 takes a free one)"
     )]
     InUse { listen: SocketAddr },
-    #[error("cannot listen on {listen}: {source}; set `server.listen` in clickmill.yaml to an address of this machine")]
-    Address { listen: SocketAddr, source: io::Error },
+    #[error(
+        "cannot listen on {listen}: {source}; set `server.listen` in clickmill.yaml to an address of this machine"
+    )]
+    Address {
+        listen: SocketAddr,
+        source: io::Error,
+    },
 }
 
 /// Why a server stopped by itself.
@@ -79,7 +84,11 @@ impl Server {
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { options, listener, address })
+        Ok(Self {
+            options,
+            listener,
+            address,
+        })
     }
 
     /// The address, with the port that was taken.
@@ -98,7 +107,9 @@ impl Server {
         host: Arc<dyn Host>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let Self { options, listener, .. } = self;
+        let Self {
+            options, listener, ..
+        } = self;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (tail, frames) = Tail::start(Arc::clone(&broker))?;
         let connections = Connections::new(&options);
@@ -166,7 +177,12 @@ impl Connections {
         }
     }
 
-    fn open(&mut self, socket: tokio::net::TcpStream, permit: OwnedSemaphorePermit, app: &axum::Router) {
+    fn open(
+        &mut self,
+        socket: tokio::net::TcpStream,
+        permit: OwnedSemaphorePermit,
+        app: &axum::Router,
+    ) {
         // Answers are small and wanted at once; where it cannot be set, they come a little later.
         let _ = socket.set_nodelay(true);
         let io = TokioIo::new(StallLimit::new(socket, self.stall_limit));
@@ -195,9 +211,14 @@ impl Connections {
 }
 
 /// The next connection, once there is room for one.
-async fn accept(listener: &tokio::net::TcpListener, permits: &Arc<Semaphore>) -> (tokio::net::TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    permits: &Arc<Semaphore>,
+) -> (tokio::net::TcpStream, OwnedSemaphorePermit) {
     loop {
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return std::future::pending().await };
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
+            return std::future::pending().await;
+        };
         match listener.accept().await {
             Ok((socket, _)) => return (socket, permit),
             // Out of file descriptors, or a client that was gone already: neither is the listener's end.

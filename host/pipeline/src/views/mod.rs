@@ -53,3 +53,6 @@ pub enum BadRecord {
     #[error("not a deployment: {0}")]
     Deployment(#[source] serde_json::Error),
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! `produced` is taken from the log, never from a worker's counters: offsets are dense from 0, so a prefix that ends at
 //! an offset has that many records. The ledger is what the workers say; that both agree is what status shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clickmill_broker::{Broker, Ends, StoredBatch, TopicInfo, TopicPartition};
 use clickmill_schemas::merge::WindowRecord;
@@ -124,9 +124,19 @@ pub fn status(
     };
     if let Some(input) = broker.topic(AD_EVENTS_RAW)? {
         status.run = Some(input.id);
-        let commits = newest_commits(broker, input.id, input.spec.partitions)?;
-        for partition in (0..input.spec.partitions).map(PartitionId) {
-            let ends = broker.ends(&TopicPartition::new(AD_EVENTS_RAW, partition))?;
+        let ends = |p| Ok((p, broker.ends(&TopicPartition::new(AD_EVENTS_RAW, p))?));
+        let partitions = (0..input.spec.partitions)
+            .map(PartitionId)
+            .map(ends)
+            .collect::<Result<Vec<_>, ViewError>>()?;
+        // A partition that never had a record may have no commit either: looking for one would read the whole topic.
+        let used = partitions
+            .iter()
+            .filter(|(_, ends)| ends.end > Offset(0))
+            .map(|(p, _)| *p)
+            .collect();
+        let commits = newest_commits(broker, input.id, &used)?;
+        for (partition, ends) in partitions {
             let view = partition_view(partition, ends, commits.get(&partition));
             status.ledger.produced += view.ledger.produced;
             status.ledger.fates.add(&view.ledger.fates);
@@ -179,10 +189,20 @@ pub fn topics(broker: &dyn Broker) -> Result<Vec<TopicView>, ViewError> {
 pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewError> {
     let partition = |partition| {
         let ends = broker.ends(&TopicPartition::new(info.spec.name.as_str(), partition))?;
-        Ok(TopicPartitionView { partition, log_start_offset: ends.start, log_end_offset: ends.end })
+        Ok(TopicPartitionView {
+            partition,
+            log_start_offset: ends.start,
+            log_end_offset: ends.end,
+        })
     };
-    let partitions = (0..info.spec.partitions).map(|p| partition(PartitionId(p))).collect::<Result<_, ViewError>>()?;
-    Ok(TopicView { topic: info.spec.name.clone(), compacted: info.spec.compact, partitions })
+    let partitions = (0..info.spec.partitions)
+        .map(|p| partition(PartitionId(p)))
+        .collect::<Result<_, ViewError>>()?;
+    Ok(TopicView {
+        topic: info.spec.name.clone(),
+        compacted: info.spec.compact,
+        partitions,
+    })
 }
 
 /// The newest commit of each partition, found from the topic's end backwards.
@@ -192,7 +212,7 @@ pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewErr
 fn newest_commits(
     broker: &dyn Broker,
     run: RunId,
-    partitions: u32,
+    used: &BTreeSet<PartitionId>,
 ) -> Result<BTreeMap<PartitionId, (Epoch, Commit)>, ViewError> {
     let Some(output) = broker.topic(CTR_WINDOWS)? else {
         return Ok(BTreeMap::new());
@@ -202,7 +222,7 @@ fn newest_commits(
         let at = TopicPartition::new(CTR_WINDOWS, partition);
         let mut tail = Tail {
             run,
-            wanted: partitions as usize,
+            used,
             batches: 0,
             commits: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -231,16 +251,17 @@ fn newest_commits(
 }
 
 /// What has been read so far of a topic's tail, newest batch first.
-struct Tail {
+struct Tail<'a> {
     run: RunId,
-    wanted: usize,
+    /// Partitions that must have a commit.
+    used: &'a BTreeSet<PartitionId>,
     batches: usize,
     commits: BTreeMap<PartitionId, (Epoch, Commit)>,
     /// The epoch whose opening record was met last.
     opened: BTreeMap<PartitionId, Epoch>,
 }
 
-impl Tail {
+impl Tail<'_> {
     /// Takes a batch in; whether it was enough.
     fn take(&mut self, at: &TopicPartition, batch: &StoredBatch) -> Result<bool, ViewError> {
         self.batches += 1;
@@ -276,8 +297,8 @@ impl Tail {
         let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| {
             self.opened.get(p).is_some_and(|o| o <= epoch)
         };
-        Ok(self.commits.len() >= self.wanted
-            && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))
+        let complete = self.used.iter().all(|p| self.commits.contains_key(p));
+        Ok(complete && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))
     }
 }
 

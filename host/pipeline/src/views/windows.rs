@@ -84,7 +84,9 @@ pub fn parse_size(name: &str) -> Result<i64, String> {
     match name {
         "1m" => Ok(60_000),
         "5m" => Ok(300_000),
-        _ => Err(format!("{name:?} is not a window size; there are 1m and 5m")),
+        _ => Err(format!(
+            "{name:?} is not a window size; there are 1m and 5m"
+        )),
     }
 }
 

@@ -1,0 +1,293 @@
+//! Who is let in, how long anybody may take, and how a server ends.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use clickmill_server::{BindError, Options, Server, Token};
+use support::{Running, TOKEN, local};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn guarded() -> Options {
+    Options {
+        token: Some(Token::new(TOKEN).unwrap()),
+        ..local()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_only_health_and_the_empty_page_are_open() {
+    let server = Running::start(guarded()).await;
+    for open in ["/health/live", "/health/ready", "/", "/assets/live.js"] {
+        assert_eq!(server.get(open).await.status, 200, "{open}");
+    }
+    for closed in [
+        "/metrics",
+        "/api/status",
+        "/api/windows?size=1m",
+        "/api/topics",
+        "/api/topics/ad_events_raw",
+        "/api/topics/ad_events_raw/partitions/0/records",
+        "/api/live",
+        "/internal/topics/ad_events_raw/source/1",
+    ] {
+        let answer = server.get(closed).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (401, Some("unauthorized")),
+            "{closed}"
+        );
+    }
+    for closed in [
+        "/api/topics/ad_events_raw/records",
+        "/internal/topics/ad_events_raw/rounds",
+    ] {
+        assert_eq!(server.post(closed, b"{}").await.status, 401, "{closed}");
+    }
+    let bearer = format!("Bearer {TOKEN}");
+    assert_eq!(
+        server
+            .send("GET", "/api/status", &[("Authorization", &bearer)], b"")
+            .await
+            .status,
+        200
+    );
+    let wrong = format!("Bearer {}x", &TOKEN[1..]);
+    assert_eq!(
+        server
+            .send("GET", "/api/status", &[("Authorization", &wrong)], b"")
+            .await
+            .status,
+        401
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_sites_page_is_kept_out() {
+    let server = Running::start(local()).await;
+    let path = "/api/topics/ad_events_raw/records";
+    let foreign = server
+        .send("POST", path, &[("Origin", "http://evil.example")], b"{}")
+        .await;
+    assert_eq!(foreign.status, 403);
+    assert_eq!(server.count("ad_events_raw"), 0);
+    let own = format!("http://{}", server.address);
+    assert_eq!(
+        server
+            .send("POST", path, &[("Origin", &own)], b"{}")
+            .await
+            .status,
+        200
+    );
+}
+
+#[test]
+fn beyond_loopback_a_token_is_required() {
+    let listen = "0.0.0.0:0".parse().unwrap();
+    let refused = Server::bind(Options {
+        listen,
+        ..Options::default()
+    });
+    assert!(
+        matches!(refused, Err(BindError::TokenRequired { .. })),
+        "{refused:?}"
+    );
+    assert!(
+        Server::bind(Options {
+            listen,
+            ..guarded()
+        })
+        .is_ok()
+    );
+}
+
+#[test]
+fn an_address_in_use_is_named_with_what_to_do() {
+    let first = Server::bind(local()).unwrap();
+    let error = Server::bind(Options {
+        listen: first.local_addr(),
+        ..Options::default()
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains(&first.local_addr().to_string()) && error.contains("server.listen"),
+        "{error}"
+    );
+    let error = Server::bind(Options {
+        listen: "192.0.2.1:80".parse().unwrap(),
+        ..guarded()
+    })
+    .unwrap_err();
+    assert!(matches!(error, BindError::Address { .. }), "{error}");
+}
+
+async fn until_closed(socket: &mut TcpStream) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut seen)).await;
+    let _ = read.expect("the server gives up in time");
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_finishes_its_head_or_body_is_given_up() {
+    let short = Duration::from_millis(300);
+    let server = Running::start(Options {
+        header_timeout: short,
+        request_timeout: short,
+        ..local()
+    })
+    .await;
+    let mut head = TcpStream::connect(server.address).await.unwrap();
+    head.write_all(b"GET /api/sta").await.unwrap();
+    until_closed(&mut head).await;
+
+    let mut body = TcpStream::connect(server.address).await.unwrap();
+    let start = "POST /api/topics/ad_events_raw/records HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    body.write_all(start.as_bytes()).await.unwrap();
+    let seen = until_closed(&mut body).await;
+    assert!(
+        seen.starts_with(b"HTTP/1.1 503"),
+        "{}",
+        String::from_utf8_lossy(&seen)
+    );
+    assert_eq!(server.count("ad_events_raw"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_beyond_the_limit_are_told_to_come_again() {
+    let server = Running::start(Options {
+        max_in_flight_requests: 1,
+        ..local()
+    })
+    .await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    let start = "POST /api/topics/ad_events_raw/records HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    slow.write_all(start.as_bytes()).await.unwrap();
+    for _ in 0..100 {
+        let answer = server.get("/api/topics").await;
+        if answer.status == 503 {
+            assert_eq!(answer.json()["error"]["code"], "overloaded");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the second request was never refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_not_http_harm_nobody() {
+    let server = Running::start(local()).await;
+    for junk in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\r\n\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        &[0xff; 5_000],
+    ] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let _ = socket.write_all(junk).await;
+        let _ = socket.shutdown().await;
+        until_closed(&mut socket).await;
+    }
+    assert_eq!(server.get("/health/live").await.status, 200);
+}
+
+/// Opens the live stream and reads until something of it has come.
+async fn listen(server: &Running, needle: &str) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    let read = async {
+        while !String::from_utf8_lossy(&seen).contains(needle) {
+            assert!(
+                socket.read_buf(&mut seen).await.unwrap() > 0,
+                "the stream ended: {}",
+                String::from_utf8_lossy(&seen)
+            );
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("a frame in time");
+    (socket, String::from_utf8_lossy(&seen).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_stream_tells_of_new_windows_and_commits() {
+    let server = Running::start(local()).await;
+    server.append("ad_events_raw", 0, &[(None, b"{}"), (None, b"{}")]);
+    server.partial(1, 0, "total", "", 7);
+    server.partial(1, 0, "site_category", "28905ebd", 7);
+    let (mut socket, first) = listen(&server, "\"impressions\":7").await;
+    assert!(
+        first.starts_with("HTTP/1.1 200") && first.contains("text/event-stream"),
+        "{first}"
+    );
+    server.partial(2, 0, "total", "", 8);
+    server.commit(0, 2, -60_000);
+    let mut seen = String::new();
+    let read = async {
+        let mut bytes = vec![0; 65_536];
+        while !(seen.contains("\"impressions\":8")
+            && seen.contains("\"processed\":2")
+            && seen.contains("28905ebd"))
+        {
+            let n = socket.read(&mut bytes).await.unwrap();
+            seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("the newer frame in time");
+    assert!(seen.contains("\"balanced\":true"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_beyond_the_limit_are_refused_and_a_place_is_free_when_one_leaves() {
+    let server = Running::start(Options {
+        max_live_clients: 1,
+        ..local()
+    })
+    .await;
+    let (first, _) = listen(&server, "data:").await;
+    assert_eq!(server.get("/api/live").await.status, 503);
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            let mut socket = TcpStream::connect(server.address).await.unwrap();
+            let head = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+            socket.write_all(head.as_bytes()).await.unwrap();
+            let mut start = [0; 12];
+            socket.read_exact(&mut start).await.unwrap();
+            if &start == b"HTTP/1.1 200" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the place is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_takes_less_than_two_seconds_with_open_streams_and_idle_connections() {
+    let mut server = Running::start(local()).await;
+    let (mut live, _) = listen(&server, "data:").await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    let mut stuck = TcpStream::connect(server.address).await.unwrap();
+    let start = "POST /api/topics/ad_events_raw/records HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    stuck.write_all(start.as_bytes()).await.unwrap();
+    let began = Instant::now();
+    server.stop.take().unwrap().send(()).unwrap();
+    server.task.await.unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    until_closed(&mut live).await;
+    until_closed(&mut idle).await;
+    until_closed(&mut stuck).await;
+}
