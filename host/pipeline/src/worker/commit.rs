@@ -87,6 +87,8 @@ impl Worker {
         let now_ms = self.shared.clock.now_ms();
         let emitted = self.chain.emit().map_err(WorkerError::State)?;
 
+        let record = self.commit_record(now_ms);
+
         let mut letters = Appender::new(self, errors_topic(), now_ms);
         letters.push_all(&self.outputs.letters)?;
         let errors_end = letters.finish()?;
@@ -96,7 +98,7 @@ impl Worker {
         windows.push_all(&self.outputs.late)?;
         let commit = Output {
             stamp: self.stamp(),
-            body: Body::Commit(self.commit_record(now_ms)),
+            body: Body::Commit(record),
         };
         windows.push(commit.key().as_bytes(), &commit.encode())?;
         let windows_end = windows.finish()?;
@@ -107,6 +109,7 @@ impl Worker {
         self.save_point()?;
         let bytes = self.write_checkpoint(now_ms)?;
 
+        self.verdicts.forget_before(self.position);
         self.committed = self.position;
         self.decided = false;
         self.last_commit = Instant::now();
@@ -122,7 +125,7 @@ impl Worker {
         Ok(())
     }
 
-    fn commit_record(&self, now_ms: i64) -> Commit {
+    fn commit_record(&mut self, now_ms: i64) -> Commit {
         Commit {
             generation: self.owner.generation,
             as_of_offset: self.position,
