@@ -14,5 +14,5 @@ pub mod topic;
 pub use api::{Appended, Broker};
 pub use batch::{Codec, StoredBatch};
 pub use error::BrokerError;
-pub use log::{LockHolder, LogOptions};
+pub use log::{EmbeddedLog, LockHolder, LogOptions};
 pub use topic::{Ends, Retention, TopicInfo, TopicPartition, TopicSpec};

@@ -1,0 +1,210 @@
+//! Topics as folders: `<dir>/<topic>/topic.json` and a folder per partition.
+//!
+//! A topic is made under another name and renamed, so it is there whole or not at all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use clickmill_schemas::{PartitionId, RunId};
+use serde::{Deserialize, Serialize};
+
+use super::disk;
+use super::frame::Seed;
+use super::guard;
+use super::partition::Partition;
+use super::place::Place;
+use crate::error::BrokerError;
+use crate::topic::{TopicInfo, TopicPartition, TopicSpec};
+
+/// Version of the format of everything in a topic's folder.
+const FORMAT: u32 = 1;
+const FILE_NAME: &str = "topic.json";
+/// Folders of topics that were not finished.
+const UNFINISHED_PREFIX: &str = ".unfinished-";
+
+#[derive(Serialize, Deserialize)]
+struct TopicFile {
+    format: u32,
+    id: RunId,
+    spec: TopicSpec,
+}
+
+/// Only what every version has.
+#[derive(Deserialize)]
+struct AnyVersion {
+    format: u32,
+}
+
+/// A topic and its open partitions.
+#[derive(Debug)]
+pub(super) struct Topic {
+    info: Mutex<TopicInfo>,
+    dir: PathBuf,
+    pub(super) partitions: Vec<Arc<Partition>>,
+}
+
+impl Topic {
+    pub(super) fn info(&self) -> TopicInfo {
+        guard(&self.info).clone()
+    }
+
+    /// Makes a new topic in the log's folder and opens it.
+    pub(super) fn create(
+        log: &Path,
+        spec: &TopicSpec,
+        segment_bytes: u64,
+    ) -> Result<Self, BrokerError> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|e| {
+            BrokerError::io(
+                "make a random id for",
+                log,
+                std::io::Error::other(e.to_string()),
+            )
+        })?;
+        let id = RunId(id);
+        let dir = log.join(&spec.name);
+        let unfinished = log.join(format!("{UNFINISHED_PREFIX}{}", spec.name));
+        remove_folder(&unfinished)?;
+        let made = fs::create_dir(&unfinished)
+            .map_err(|e| BrokerError::io("create", &unfinished, e))
+            .and_then(|()| {
+                for partition in 0..spec.partitions {
+                    Partition::create(&place(&unfinished, &spec.name, id, partition))?;
+                }
+                write(
+                    &unfinished,
+                    &TopicFile {
+                        format: FORMAT,
+                        id,
+                        spec: spec.clone(),
+                    },
+                )?;
+                disk::replace(&unfinished, &dir)
+            });
+        if let Err(e) = made {
+            let _ = fs::remove_dir_all(&unfinished); // removed at the next open otherwise
+            return Err(e);
+        }
+        Self::open(log, &spec.name, segment_bytes, true)
+    }
+
+    /// Opens a topic that is there.
+    pub(super) fn open(
+        log: &Path,
+        name: &str,
+        segment_bytes: u64,
+        writable: bool,
+    ) -> Result<Self, BrokerError> {
+        let dir = log.join(name);
+        let file = read(&dir)?;
+        if file.spec.name != name || file.spec.fault().is_some() {
+            let what = format!(
+                "it describes topic {:?} with {} partitions",
+                file.spec.name, file.spec.partitions
+            );
+            return Err(BrokerError::BadFile {
+                file: dir.join(FILE_NAME),
+                what,
+            });
+        }
+        let partitions = (0..file.spec.partitions)
+            .map(|p| {
+                Partition::open(place(&dir, name, file.id, p), segment_bytes, writable)
+                    .map(Arc::new)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            info: Mutex::new(TopicInfo {
+                spec: file.spec,
+                id: file.id,
+            }),
+            dir,
+            partitions,
+        })
+    }
+
+    /// Gives the topic another retention and compaction.
+    pub(super) fn update(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
+        let mut info = guard(&self.info);
+        if info.spec != *spec {
+            write(
+                &self.dir,
+                &TopicFile {
+                    format: FORMAT,
+                    id: info.id,
+                    spec: spec.clone(),
+                },
+            )?;
+            info.spec = spec.clone();
+        }
+        Ok(info.clone())
+    }
+}
+
+/// Names of the topics in a log's folder. With `writable`, unfinished ones are removed.
+pub(super) fn list(log: &Path, writable: bool) -> Result<Vec<String>, BrokerError> {
+    let fail = |e| BrokerError::io("list", log, e);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(log).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if !entry.file_type().map_err(fail)?.is_dir() {
+            continue;
+        }
+        match entry.file_name().into_string() {
+            Ok(name) if name.starts_with(UNFINISHED_PREFIX) && writable => {
+                remove_folder(&entry.path())?
+            }
+            Ok(name) if name.starts_with('.') || name == "lost+found" => {}
+            Ok(name) => names.push(name),
+            Err(_) => {}
+        }
+    }
+    Ok(names)
+}
+
+fn place(dir: &Path, name: &str, id: RunId, partition: u32) -> Place {
+    let partition = PartitionId(partition);
+    let at = TopicPartition::new(name, partition);
+    Place {
+        at,
+        dir: dir.join(partition.to_string()),
+        seed: Seed::of(id, partition),
+    }
+}
+
+fn write(dir: &Path, file: &TopicFile) -> Result<(), BrokerError> {
+    let path = dir.join(FILE_NAME);
+    let mut json =
+        serde_json::to_vec_pretty(file).map_err(|e| BrokerError::io("write", &path, e.into()))?;
+    json.push(b'\n');
+    disk::write_whole(&path, &json)
+}
+
+fn read(dir: &Path) -> Result<TopicFile, BrokerError> {
+    let path = dir.join(FILE_NAME);
+    let json = fs::read(&path).map_err(|e| BrokerError::io("read", &path, e))?;
+    let bad = |e: serde_json::Error| BrokerError::BadFile {
+        file: path.clone(),
+        what: e.to_string(),
+    };
+    let AnyVersion { format } = serde_json::from_slice(&json).map_err(bad)?;
+    if format > FORMAT {
+        return Err(BrokerError::NewerFormat {
+            file: path,
+            found: format,
+            known: FORMAT,
+        });
+    }
+    serde_json::from_slice(&json).map_err(bad)
+}
+
+fn remove_folder(dir: &Path) -> Result<(), BrokerError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(BrokerError::io("remove", dir, e))
+        }
+        _ => Ok(()),
+    }
+}
