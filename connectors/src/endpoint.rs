@@ -15,7 +15,9 @@ impl ServerUrl {
     /// `scheme://user:***@host/…`; whatever is no such address, as `***`.
     #[must_use]
     pub fn masked(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return "***".to_owned();
+        };
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         match rest.rsplit_once('@') {
             None => format!("{scheme}://{rest}"),
@@ -76,8 +78,14 @@ mod tests {
     #[test]
     fn no_password_is_printed() {
         for (url, shown) in [
-            ("postgres://me:s3cr3t@host:5/db", "postgres://me:***@host:5/db"),
-            ("postgres://me@host/db?password=s3cr3t", "postgres://me@host/db"),
+            (
+                "postgres://me:s3cr3t@host:5/db",
+                "postgres://me:***@host:5/db",
+            ),
+            (
+                "postgres://me@host/db?password=s3cr3t",
+                "postgres://me@host/db",
+            ),
             ("postgres://me:s3@cr3t@host/db", "postgres://me:***@host/db"),
             ("redis://:s3cr3t@host", "redis://:***@host"),
             ("redis://host:6379/0", "redis://host:6379/0"),

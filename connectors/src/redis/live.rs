@@ -68,7 +68,10 @@ impl LiveWindows {
             final_before_ms: memory.final_before_ms,
             given_up_before_ms: memory.given_up_before_ms,
         };
-        memory.commits.iter().for_each(|commit| live.take_commit(commit));
+        memory
+            .commits
+            .iter()
+            .for_each(|commit| live.take_commit(commit));
         live
     }
 
@@ -76,18 +79,27 @@ impl LiveWindows {
     pub fn apply(&mut self, batch: &WindowBatch<'_>, written: &mut Written) -> Vec<Change> {
         let mut touched = BTreeSet::new();
         for ((owner, window), newest) in &batch.partials {
-            let span = Span { start_ms: window.start_ms, size_ms: window.size_ms };
+            let span = Span {
+                start_ms: window.start_ms,
+                size_ms: window.size_ms,
+            };
             if self.final_before_ms.is_some_and(|t| span.end_ms() <= t) {
                 continue;
             }
             if self.given_up_before_ms.is_some_and(|t| span.end_ms() <= t) {
-                written.skip(format!("the window at {} ms was given up: too many are open at once", span.start_ms));
+                written.skip(format!(
+                    "the window at {} ms was given up: too many are open at once",
+                    span.start_ms
+                ));
                 continue;
             }
             let entries = match take_entries(newest.entries) {
                 Ok(entries) => entries,
                 Err(e) => {
-                    written.skip(format!("record at offset {} of ctr_windows: {e}", newest.offset));
+                    written.skip(format!(
+                        "record at offset {} of ctr_windows: {e}",
+                        newest.offset
+                    ));
                     continue;
                 }
             };
@@ -116,7 +128,10 @@ impl LiveWindows {
                 changes.push(Change::Write(span, fields));
             }
         }
-        batch.commits.values().for_each(|commit| self.take_commit(commit));
+        batch
+            .commits
+            .values()
+            .for_each(|commit| self.take_commit(commit));
         self.forget_final();
         self.give_up(&mut changes, written);
         changes
@@ -130,7 +145,9 @@ impl LiveWindows {
                 self.commits.insert(partition, output.clone());
             }
         }
-        self.final_before_ms = self.final_before_ms.max(self.progress.final_before_ms(self.partitions));
+        self.final_before_ms = self
+            .final_before_ms
+            .max(self.progress.final_before_ms(self.partitions));
     }
 
     fn forget_final(&mut self) {
@@ -151,19 +168,32 @@ impl LiveWindows {
         }
         let Some(before) = before else { return };
         self.given_up_before_ms = self.given_up_before_ms.max(Some(before));
-        let gone: Vec<Span> = self.windows.keys().copied().filter(|span| span.end_ms() <= before).collect();
+        let gone: Vec<Span> = self
+            .windows
+            .keys()
+            .copied()
+            .filter(|span| span.end_ms() <= before)
+            .collect();
         for span in gone {
             self.windows.remove(&span);
-            changes.retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
+            changes
+                .retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
             changes.push(Change::Remove(span));
-            written.skip(format!("the window at {} ms was given up: too many are open at once", span.start_ms));
+            written.skip(format!(
+                "the window at {} ms was given up: too many are open at once",
+                span.start_ms
+            ));
         }
     }
 
     /// The least offset that a restart has to read again; `end` where there is nothing to rebuild.
     #[must_use]
     pub fn rebuild_from(&self, end: Offset) -> Offset {
-        self.windows.values().map(|live| live.needs).min().unwrap_or(end)
+        self.windows
+            .values()
+            .map(|live| live.needs)
+            .min()
+            .unwrap_or(end)
     }
 
     /// What to write down.

@@ -43,7 +43,10 @@ pub fn private_dir(dir: &Path, account: Option<&Account>) -> Result<(), ServerEr
     let found = fs::symlink_metadata(dir).map_err(|e| ServerError::io("look at", dir, e))?;
     let owner = account.map_or_else(|| rustix::process::geteuid().as_raw(), |a| a.uid);
     if !found.is_dir() || found.uid() != owner || found.mode() & 0o077 != 0 {
-        return Err(ServerError::UnsafeHome { dir: dir.to_path_buf(), owner });
+        return Err(ServerError::UnsafeHome {
+            dir: dir.to_path_buf(),
+            owner,
+        });
     }
     Ok(())
 }
@@ -91,7 +94,9 @@ fn fnv(path: &Path) -> u64 {
     path.as_os_str()
         .as_encoded_bytes()
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, b| {
+            (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)
+        })
 }
 
 #[cfg(test)]
@@ -100,7 +105,11 @@ mod tests {
 
     #[test]
     fn a_folder_is_entered_by_the_bit_of_the_class_that_one_falls_into() {
-        let account = Account { name: "postgres".into(), uid: 101, gid: 104 };
+        let account = Account {
+            name: "postgres".into(),
+            uid: 101,
+            gid: 104,
+        };
         assert!(may_enter(0o755, 0, 0, &account));
         assert!(!may_enter(0o700, 0, 0, &account));
         assert!(may_enter(0o700, 101, 0, &account));
@@ -116,9 +125,15 @@ mod tests {
         private_dir(&home, None).unwrap();
         private_dir(&home, None).unwrap();
         fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(private_dir(&home, None), Err(ServerError::UnsafeHome { .. })));
+        assert!(matches!(
+            private_dir(&home, None),
+            Err(ServerError::UnsafeHome { .. })
+        ));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(matches!(private_dir(&link, None), Err(ServerError::UnsafeHome { .. })));
+        assert!(matches!(
+            private_dir(&link, None),
+            Err(ServerError::UnsafeHome { .. })
+        ));
     }
 }

@@ -1,0 +1,678 @@
+//! The PostgreSQL sinks, against a real server.
+
+mod common;
+#[path = "common/feed.rs"]
+mod feed;
+
+use std::collections::BTreeMap;
+
+use clickmill_broker::TopicPartition;
+use clickmill_connectors::{
+    BatchOptions, Endpoint, OnOtherRun, PostgresOptions, ServerUrl, SinkState,
+};
+use clickmill_schemas::output::Body;
+use clickmill_schemas::record::RecordSetBuilder;
+use clickmill_schemas::{Offset, PartitionId};
+use common::{Lab, must};
+use feed::{Feed, MINUTE, Running, T0};
+use tokio_postgres::{Client, NoTls};
+
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// One transaction per batch of the log.
+fn small_batches() -> PostgresOptions {
+    PostgresOptions {
+        batch: BatchOptions {
+            max_bytes: 1,
+            ..BatchOptions::default()
+        },
+        ..PostgresOptions::default()
+    }
+}
+
+fn start(lab: &Lab, feed: &Feed, options: &PostgresOptions) -> Running {
+    Running::start(options.windows(Endpoint::Private(lab.servers.clone()), &feed.source))
+}
+
+async fn connect(lab: &Lab) -> Client {
+    connect_to(&must(lab.servers.postgres().await)).await
+}
+
+async fn connect_to(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// All rows as text, columns joined by spaces.
+async fn ask(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.simple_query(sql).await.unwrap();
+    rows.iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|i| row.get(i).unwrap_or("null"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Impressions by window, dimension and key, as the database sums them and as the log says.
+async fn assert_equal_to_the_log(client: &Client, feed: &Feed) {
+    let rows = client
+        .query(
+            "SELECT (extract(epoch FROM window_start) * 1000)::bigint, window_size_ms, dimension, key, impressions, \
+             clicks, conversions, cost_micros, revenue_micros FROM realtime.window_sums",
+            &[],
+        )
+        .await
+        .unwrap();
+    let stored: BTreeMap<_, _> = rows
+        .iter()
+        .map(|r| {
+            let key: (i64, i64, String, String) = (r.get(0), r.get(1), r.get(2), r.get(3));
+            (key, [4, 5, 6, 7, 8].map(|i| r.get::<_, i64>(i)))
+        })
+        .collect();
+    let mut expected = BTreeMap::new();
+    for (window, merged) in feed.recount().iter() {
+        for (key, m) in merged.sums() {
+            expected.insert(
+                (
+                    window.start_ms,
+                    window.size_ms,
+                    window.dimension.clone(),
+                    key,
+                ),
+                [
+                    m.impressions,
+                    m.clicks,
+                    m.conversions,
+                    m.cost_micros,
+                    m.revenue_micros,
+                ],
+            );
+        }
+    }
+    assert_eq!(stored, expected);
+}
+
+/// Two partitions' worth of windows over some hours, one batch of the log per commit.
+fn fill(feed: &mut Feed, epoch: u64, commits: u64) -> Offset {
+    for n in 1..=commits {
+        for partition in 0..2 {
+            let by = (partition, epoch, n * 100);
+            for back in 0..3 {
+                let start = T0 + (n as i64 - back) * 7 * MINUTE;
+                let value = n as i64 * 10 + back;
+                feed.partial(by, MINUTE, start, "total", &[("", [value, 1, 0, 5, 0])]);
+                let keys = [
+                    ("28905ebd", [value, 1, 1, 2, 3]),
+                    ("50e219e0", [back, 0, 0, 3, 0]),
+                ];
+                feed.partial(by, MINUTE, start, "site_category", &keys);
+            }
+            feed.commit(by, Some(T0 + (n as i64 - 3) * 7 * MINUTE));
+        }
+        feed.flush();
+    }
+    feed.flush()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_come_out_of_the_views_as_the_contract_says() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    for partition in 0..2 {
+        let by = (partition, 1, 100);
+        let five = 5 * MINUTE;
+        feed.partial(
+            by,
+            MINUTE,
+            T0,
+            "total",
+            &[("", [4, 2, 1, 3_000_000, 9_000_000])],
+        );
+        feed.partial(
+            by,
+            MINUTE,
+            T0,
+            "site_category",
+            &[("28905ebd", [3, 1, 0, 0, 0]), ("ä\"", [1, 1, 0, 0, 0])],
+        );
+        feed.partial(by, MINUTE, T0 + MINUTE, "total", &[("", [1, 0, 0, 0, 0])]);
+        feed.partial(
+            by,
+            five,
+            T0,
+            "total",
+            &[("", [5, 2, 1, 3_000_001, 9_000_000])],
+        );
+        feed.partial(
+            by,
+            five,
+            T0,
+            "device_type",
+            &[("1", [5, 2, 1, 3_000_001, 9_000_000])],
+        );
+    }
+    feed.commit((0, 1, 100), Some(T0 + 10 * MINUTE));
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach(feed.flush()).await;
+    let client = connect(&lab).await;
+    let columns = "SELECT string_agg(column_name || ':' || data_type, ' ' ORDER BY ordinal_position) \
+        FROM information_schema.columns WHERE table_schema = 'realtime' AND table_name = ";
+    let common = "window_start:timestamp with time zone window_end:timestamp with time zone impressions:bigint \
+        clicks:bigint conversions:bigint cost:numeric revenue:numeric ctr:numeric cpc:numeric cpa:numeric roas:numeric \
+        final:boolean";
+    assert_eq!(
+        ask(&client, &format!("{columns}'metrics_1min'")).await,
+        [format!("{common} category_ctr:jsonb")]
+    );
+    assert_eq!(
+        ask(&client, &format!("{columns}'metrics_5min'")).await,
+        [format!("{common} device_ctr:jsonb")]
+    );
+
+    let schemas = "SELECT nspname FROM pg_namespace WHERE nspname IN ('realtime', 'analytics', 'errors') ORDER BY 1";
+    assert_eq!(
+        ask(&client, schemas).await,
+        ["analytics", "errors", "realtime"]
+    );
+    let one = "SELECT to_char(window_start, 'HH24:MI'), to_char(window_end, 'HH24:MI'), impressions, clicks, conversions, \
+        cost, revenue, round(ctr, 6), round(cpc, 6), round(cpa, 6), round(roas, 6), final FROM realtime.";
+    // One of the two partitions has not committed: nothing is final.
+    assert_eq!(
+        ask(&client, &format!("{one}metrics_1min ORDER BY 1")).await,
+        [
+            "00:00 00:01 8 4 2 6.000000 18.000000 0.500000 1.500000 3.000000 3.000000 f",
+            "00:01 00:02 2 0 0 0.000000 0.000000 0.000000 null null null f",
+        ]
+    );
+    assert_eq!(
+        ask(&client, &format!("{one}metrics_5min")).await,
+        ["00:00 00:05 10 4 2 6.000002 18.000000 0.400000 1.500001 3.000001 2.999999 f"]
+    );
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT jsonb_object_keys(category_ctr) FROM realtime.metrics_1min ORDER BY 1"
+        )
+        .await,
+        ["28905ebd", "ä\""]
+    );
+    let shown = ask(
+        &client,
+        "SELECT category_ctr->'28905ebd' FROM realtime.metrics_1min ORDER BY window_start",
+    )
+    .await;
+    assert!(
+        shown[0].starts_with(r#"{"ctr": 0.3333333333"#)
+            && shown[0].ends_with(r#""clicks": 2, "impressions": 6}"#),
+        "{shown:?}"
+    );
+    assert_eq!(shown[1], "null");
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT device_ctr->'1'->'impressions' FROM realtime.metrics_5min"
+        )
+        .await,
+        ["10"]
+    );
+    assert_eq!(
+        ask(&client, "SELECT window_size, dimension, key, impressions, cost, lower_bound FROM realtime.ctr_metrics \
+             WHERE dimension <> 'total' AND window_size = '5m'").await,
+        ["5m device_type 1 10 6.000002 f"]
+    );
+
+    // The other partition closes the first minute only.
+    feed.commit((1, 1, 100), Some(T0 + MINUTE));
+    sink.reach(feed.flush()).await;
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT final FROM realtime.metrics_1min ORDER BY window_start"
+        )
+        .await,
+        ["t", "f"]
+    );
+    assert_eq!(
+        ask(&client, "SELECT final FROM realtime.metrics_5min").await,
+        ["f"]
+    );
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT partition, produced, counted FROM realtime.watermarks ORDER BY 1"
+        )
+        .await,
+        ["0 100 100", "1 100 100"]
+    );
+    let status = sink.handle.status();
+    assert_eq!(
+        (status.state, status.lag, status.skipped, &status.last_error),
+        (SinkState::Running, 0, 0, &None)
+    );
+    assert!(status.server.unwrap().contains(":***@127.0.0.1"));
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replays_change_nothing_and_older_versions_never_overwrite() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    let end = fill(&mut feed, 1, 20);
+    let sink = start(&lab, &feed, &small_batches());
+    sink.reach(end).await;
+    sink.stop().await;
+    let client = connect(&lab).await;
+    assert_equal_to_the_log(&client, &feed).await;
+    // A row from the future, then everything again from the beginning.
+    let changed = client
+        .execute("UPDATE realtime.window_partials SET epoch = 9, impressions = '{777}' WHERE dimension = 'total' AND partition = 1", &[])
+        .await
+        .unwrap();
+    client
+        .execute("UPDATE realtime.sink_state SET next_offset = 0", &[])
+        .await
+        .unwrap();
+    let sink = start(&lab, &feed, &small_batches());
+    sink.reach_state(SinkState::Running).await;
+    sink.reach(end).await;
+    assert_eq!(
+        sink.handle.status().rows_written,
+        2,
+        "only the same commits are written again"
+    );
+    sink.stop().await;
+    let count = ask(
+        &client,
+        "SELECT count(*) FROM realtime.window_partials WHERE impressions = '{777}'",
+    )
+    .await;
+    assert_eq!(count, [changed.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_worker_is_kept_out_also_after_a_restart() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    feed.output(0, 3, Body::Epoch);
+    let sink = start(&lab, &feed, &small_batches());
+    sink.reach(feed.flush()).await;
+    sink.stop().await;
+    feed.partial((0, 2, 50), MINUTE, T0, "total", &[("", [99, 0, 0, 0, 0])]);
+    feed.commit((0, 2, 50), Some(T0));
+    feed.partial((1, 1, 50), MINUTE, T0, "total", &[("", [5, 0, 0, 0, 0])]);
+    let sink = start(&lab, &feed, &small_batches());
+    sink.reach(feed.flush()).await;
+    sink.stop().await;
+    let client = connect(&lab).await;
+    assert_eq!(
+        ask(&client, "SELECT impressions FROM realtime.metrics_1min").await,
+        ["5"]
+    );
+    assert_eq!(
+        ask(&client, "SELECT count(*) FROM realtime.watermarks").await,
+        ["0"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_in_the_middle_is_waited_for_and_caught_up() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    let sink = start(&lab, &feed, &small_batches());
+    for round in 1..=3 {
+        let end = fill(&mut feed, round, 60);
+        let record = std::fs::read(lab.path().join("servers/servers.json")).unwrap_or_default();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
+        let pid_file = format!(
+            "{}/postgres/postmaster.pid",
+            record["home"].as_str().unwrap_or_default()
+        );
+        if let Some(pid) = std::fs::read_to_string(pid_file)
+            .ok()
+            .and_then(|t| t.lines().next().map(str::to_owned))
+        {
+            std::process::Command::new("kill")
+                .args(["-KILL", &pid])
+                .status()
+                .unwrap();
+        }
+        sink.reach(end).await;
+    }
+    sink.reach_state(SinkState::Running).await;
+    assert!(sink.handle.status().retries > 0);
+    assert_equal_to_the_log(&connect(&lab).await, &feed).await;
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_runs_rows_are_refused_replaced_or_kept() {
+    let lab = Lab::new();
+    let mut first = Feed::new(&lab.path().join("first"), 2);
+    let mut second = Feed::new(&lab.path().join("second"), 2);
+    let (first_end, second_end) = (fill(&mut first, 1, 5), fill(&mut second, 1, 3));
+    let sink = start(&lab, &first, &PostgresOptions::default());
+    sink.reach(first_end).await;
+    sink.stop().await;
+    let client = connect(&lab).await;
+
+    let sink = start(&lab, &second, &PostgresOptions::default());
+    sink.reach_state(SinkState::Refused).await;
+    let error = sink.handle.status().last_error.unwrap();
+    for needed in [
+        first.run().to_string(),
+        second.run().to_string(),
+        "on_other_run".into(),
+        "replace".into(),
+    ] {
+        assert!(error.contains(&needed), "{error}");
+    }
+    assert!(sink.handle.has_ended());
+    sink.stop().await;
+    assert_equal_to_the_log(&client, &first).await;
+
+    let keep = PostgresOptions {
+        on_other_run: OnOtherRun::Keep,
+        ..PostgresOptions::default()
+    };
+    let sink = start(&lab, &second, &keep);
+    sink.reach(second_end).await;
+    sink.stop().await;
+    assert_equal_to_the_log(&client, &second).await;
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT count(DISTINCT run) FROM realtime.window_partials"
+        )
+        .await,
+        ["2"]
+    );
+
+    let replace = PostgresOptions {
+        on_other_run: OnOtherRun::Replace,
+        ..PostgresOptions::default()
+    };
+    let sink = start(&lab, &first, &replace);
+    sink.reach(first_end).await;
+    sink.stop().await;
+    assert_equal_to_the_log(&client, &first).await;
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT count(DISTINCT run) FROM realtime.window_partials"
+        )
+        .await,
+        ["1"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_ahead_of_the_log_is_refused_with_both_numbers() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    let end = fill(&mut feed, 1, 2);
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach(end).await;
+    sink.stop().await;
+    let client = connect(&lab).await;
+    client
+        .execute("UPDATE realtime.sink_state SET next_offset = 123456", &[])
+        .await
+        .unwrap();
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach_state(SinkState::Refused).await;
+    let error = sink.handle.status().last_error.unwrap();
+    for needed in ["123456", &end.to_string(), "ctr_windows/0", "127.0.0.1"] {
+        assert!(error.contains(needed), "{error}");
+    }
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_a_newer_schema_is_refused() {
+    let lab = Lab::new();
+    let feed = Feed::new(lab.path(), 1);
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach_state(SinkState::Running).await;
+    sink.stop().await;
+    let client = connect(&lab).await;
+    client
+        .execute(
+            "INSERT INTO realtime.schema_migrations VALUES (99, 'later')",
+            &[],
+        )
+        .await
+        .unwrap();
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach_state(SinkState::Refused).await;
+    let error = sink.handle.status().last_error.unwrap();
+    assert!(
+        error.contains("99") && error.contains("newer clickmill"),
+        "{error}"
+    );
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_get_partitions_and_the_rest_lies_in_the_default_one() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 1);
+    let (y1900, y2100, beyond) = (
+        -2_208_988_800_000,
+        4_102_444_800_000,
+        9_300_000_000_000_000 / MINUTE * MINUTE,
+    );
+    for start in [T0, T0 + DAY, T0 + DAY - MINUTE, y1900, y2100] {
+        feed.partial((0, 1, 1), MINUTE, start, "total", &[("", [1, 0, 0, 0, 0])]);
+    }
+    let sink = start(&lab, &feed, &small_batches());
+    sink.reach(feed.flush()).await;
+    let client = connect(&lab).await;
+    let places = "SELECT tableoid::regclass::text, count(*) FROM realtime.window_partials GROUP BY 1 ORDER BY 1";
+    assert_eq!(
+        ask(&client, places).await,
+        [
+            "realtime.window_partials_20141021 2",
+            "realtime.window_partials_20141022 1",
+            "realtime.window_partials_default 2",
+        ]
+    );
+    // What timestamptz cannot hold is left out and said; the rest of its batch is there.
+    for start in [
+        beyond,
+        i64::MAX / MINUTE * MINUTE,
+        i64::MIN / MINUTE * MINUTE,
+        T0 + 2 * MINUTE,
+    ] {
+        feed.partial((0, 1, 2), MINUTE, start, "total", &[("", [1, 0, 0, 0, 0])]);
+    }
+    sink.reach(feed.flush()).await;
+    let status = sink.handle.status();
+    assert_eq!(status.skipped, 3);
+    assert!(status.last_error.unwrap().contains("timestamptz"));
+    assert_eq!(
+        ask(&client, "SELECT count(*) FROM realtime.metrics_1min").await,
+        ["6"]
+    );
+    sink.stop().await;
+
+    // A day that has rows in the default partition stays there.
+    let strange = "INSERT INTO realtime.window_partials SELECT run, 7, generation, window_size_ms, '2014-11-05', dimension, \
+        epoch, as_of_offset, lower_bound, keys, impressions, clicks, conversions, cost_micros, revenue_micros \
+        FROM realtime.window_partials LIMIT 1";
+    client.execute(strange, &[]).await.unwrap();
+    feed.partial(
+        (0, 1, 3),
+        MINUTE,
+        T0 + 15 * DAY,
+        "total",
+        &[("", [1, 0, 0, 0, 0])],
+    );
+    feed.partial(
+        (0, 1, 3),
+        MINUTE,
+        T0 + 16 * DAY,
+        "total",
+        &[("", [1, 0, 0, 0, 0])],
+    );
+    let sink = start(&lab, &feed, &small_batches());
+    sink.reach(feed.flush()).await;
+    sink.stop().await;
+    assert_eq!(
+        ask(&client, places).await,
+        [
+            "realtime.window_partials_20141021 3",
+            "realtime.window_partials_20141022 1",
+            "realtime.window_partials_20141106 1",
+            "realtime.window_partials_default 4",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_named_by_url_is_set_up_and_bad_rows_hold_nothing_up() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 1);
+    let url = must(lab.servers.postgres().await);
+    // An encoding that cannot hold every key.
+    let make = "CREATE DATABASE other ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    connect_to(&url).await.batch_execute(make).await.unwrap();
+    let url = ServerUrl(url.replace("/postgres", "/other"));
+    for minute in 0..50 {
+        let key = if minute == 17 { "日本" } else { "é" };
+        feed.partial(
+            (0, 1, 1),
+            MINUTE,
+            T0 + minute * MINUTE,
+            "site_category",
+            &[(key, [1, 0, 0, 0, 0])],
+        );
+    }
+    feed.partial(
+        (0, 1, 1),
+        MINUTE,
+        T0,
+        "total",
+        &[("", [1, 0, 0, 0, 0]), ("a\0b", [2, 0, 0, 0, 0])],
+    );
+    let sink = Running::start(
+        PostgresOptions::default().windows(Endpoint::Named(url.clone()), &feed.source),
+    );
+    sink.reach(feed.flush()).await;
+    let status = sink.handle.status();
+    assert_eq!(
+        status.skipped, 2,
+        "the key that LATIN1 cannot hold, and U+FFFD: {:?}",
+        status.last_error
+    );
+    let client = connect_to(&url.0).await;
+    assert_eq!(
+        ask(&client, "SELECT count(*) FROM realtime.window_partials").await,
+        ["49"]
+    );
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_with_nul_are_stored_under_a_replacement_and_summed() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    for partition in 0..2 {
+        let keys = [
+            ("a\0", [1, 0, 0, 0, 0]),
+            ("a\u{fffd}", [2, 0, 0, 0, 0]),
+            ("b", [4, 0, 0, 0, 0]),
+        ];
+        feed.partial((partition, 1, 1), MINUTE, T0, "site_category", &keys);
+    }
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach(feed.flush()).await;
+    sink.stop().await;
+    let sums = ask(
+        &connect(&lab).await,
+        "SELECT key, impressions FROM realtime.window_sums ORDER BY 2",
+    )
+    .await;
+    assert_eq!(sums, ["a\u{fffd} 6", "b 8"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_events_are_copied_once_each_json_or_not() {
+    let lab = Lab::new();
+    let feed = Feed::new(lab.path(), 2);
+    let at = TopicPartition::new("ad_events_raw", PartitionId(1));
+    let values = [
+        &br#"{"id": "1", "ts": 5}"#[..],
+        b"not json",
+        br#"{"lone": "\ud800"}"#,
+        br#"{"nul": "\u0000"}"#,
+        br#"{"huge": 1e999999999}"#,
+        b"\xff\x00",
+        b"",
+    ];
+    let append = || {
+        let mut set = RecordSetBuilder::default();
+        values.iter().for_each(|value| set.push(None, value, T0));
+        feed.source
+            .broker
+            .append(&at, &set)
+            .unwrap()
+            .wait()
+            .unwrap();
+    };
+    append();
+    let options = PostgresOptions {
+        raw_events: true,
+        ..PostgresOptions::default()
+    };
+    let endpoint = Endpoint::Private(lab.servers.clone());
+    for round in 1..=2u64 {
+        let sinks: Vec<_> = options
+            .raw(&endpoint, &feed.source)
+            .into_iter()
+            .map(Running::start)
+            .collect();
+        assert_eq!(sinks.len(), 2);
+        sinks[1].reach(Offset(values.len() as u64 * round)).await;
+        for sink in sinks {
+            sink.stop().await;
+        }
+        append();
+    }
+    let client = connect(&lab).await;
+    let rows = ask(&client, "SELECT \"offset\", value->>'id', encode(payload, 'escape') FROM realtime.raw_events ORDER BY 1 LIMIT 7").await;
+    assert_eq!(
+        rows,
+        [
+            "0 1 null",
+            "1 null not json",
+            r#"2 null {"lone": "\\ud800"}"#,
+            r#"3 null {"nul": "\\u0000"}"#,
+            r#"4 null {"huge": 1e999999999}"#,
+            r"5 null \377\000",
+            "6 null ",
+        ]
+    );
+    assert_eq!(
+        ask(
+            &client,
+            "SELECT count(*), max(\"offset\") FROM realtime.raw_events"
+        )
+        .await,
+        ["14 13"]
+    );
+    assert!(
+        PostgresOptions::default()
+            .raw(&endpoint, &feed.source)
+            .is_empty(),
+        "off by default"
+    );
+}
