@@ -26,12 +26,12 @@ impl Partials {
         let before_total = config.columns.partition_point(|column| column.name() < TOTAL);
         for (i, (column, table)) in config.columns.iter().zip(&sums.tables).enumerate() {
             if i == before_total && config.total {
-                self.push_total(size_ms, start_ms, &sums.total);
+                self.push_total(size_ms, start_ms, &sums.total());
             }
             self.push(size_ms, start_ms, column.name(), |value| put_table(value, table));
         }
         if before_total == config.columns.len() && config.total {
-            self.push_total(size_ms, start_ms, &sums.total);
+            self.push_total(size_ms, start_ms, &sums.total());
         }
     }
 

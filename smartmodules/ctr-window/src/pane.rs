@@ -9,10 +9,11 @@ use crate::column::Column;
 use crate::config::{PANE_MS, SPAN_MS};
 use crate::table::{Accumulate, Key, KeyBudget, Table};
 
-/// The least timestamp whose windows lie within `i64`, epoch milliseconds.
-pub const FIRST_MS: i64 = i64::MIN / SPAN_MS * SPAN_MS;
-/// The end of the last window that lies within `i64`, epoch milliseconds.
-pub const END_MS: i64 = i64::MAX / SPAN_MS * SPAN_MS;
+/// The least timestamp that is counted, epoch milliseconds: far enough from the end of `i64` (which is 146 million years
+/// further) that no sum of a timestamp and the parameters overflows.
+pub const FIRST_MS: i64 = -END_MS;
+/// The end of the last window, epoch milliseconds.
+pub const END_MS: i64 = (1 << 62) / SPAN_MS * SPAN_MS;
 
 /// The start of the pane of a timestamp from [`FIRST_MS`] on and before [`END_MS`].
 #[must_use]
@@ -27,7 +28,8 @@ pub struct Pane {
     pub start_ms: i64,
     /// Whether it was added to since the last emission.
     pub changed: bool,
-    pub total: Metrics,
+    /// Sums of all records, where there is no keyed dimension to derive them from.
+    pub(crate) lone_total: Metrics,
     /// One a keyed dimension.
     pub tables: Vec<Table>,
 }
@@ -36,14 +38,14 @@ impl Pane {
     /// With nothing counted.
     #[must_use]
     pub fn new(start_ms: i64, dimensions: usize) -> Self {
-        Self { start_ms, changed: false, total: Metrics::default(), tables: vec![Table::default(); dimensions] }
+        Self { start_ms, changed: false, lone_total: Metrics::default(), tables: vec![Table::default(); dimensions] }
     }
 
     /// Makes another pane of it, keeping its memory.
     pub fn reset(&mut self, start_ms: i64) {
         self.start_ms = start_ms;
         self.changed = false;
-        self.total = Metrics::default();
+        self.lone_total = Metrics::default();
         self.tables.iter_mut().for_each(Table::clear);
     }
 
@@ -75,7 +77,9 @@ impl Pane {
         budget: &mut KeyBudget,
     ) {
         self.changed = true;
-        self.total.accumulate(metrics);
+        if columns.is_empty() {
+            self.lone_total.accumulate(metrics);
+        }
         for (table, column) in self.tables.iter_mut().zip(columns) {
             table.add(key(*column), metrics, budget);
         }
@@ -83,10 +87,16 @@ impl Pane {
 
     /// Adds another pane of the same span.
     pub fn merge(&mut self, other: &Self) {
-        self.total.accumulate(&other.total);
+        self.lone_total.accumulate(&other.lone_total);
         for (table, other) in self.tables.iter_mut().zip(&other.tables) {
             table.merge(other);
         }
+    }
+
+    /// Sums of all records. Any dimension adds up to them.
+    #[must_use]
+    pub fn total(&self) -> Metrics {
+        self.tables.first().map_or(self.lone_total, Table::total)
     }
 
     /// What its keys take of the budget.
@@ -119,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_and_the_last_pane_and_their_spans_lie_within_i64() {
+    fn the_first_and_the_last_pane_lie_with_their_spans_within_time() {
         let first = Pane::new(pane_start(FIRST_MS), 0);
         assert_eq!((first.start_ms, first.span_start_ms()), (FIRST_MS, FIRST_MS));
         let last = Pane::new(pane_start(END_MS - 1), 0);

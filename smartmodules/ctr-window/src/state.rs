@@ -59,7 +59,9 @@ pub fn save(windows: &Windows, out: &mut Vec<u8>) {
 
 fn put_pane(out: &mut Vec<u8>, pane: &Pane) {
     put_varint(out, pane.start_ms / PANE_MS);
-    put_metrics(out, &pane.total);
+    if pane.tables.is_empty() {
+        put_metrics(out, &pane.lone_total);
+    }
     for table in &pane.tables {
         out.push(u8::from(table.overflow().is_some()));
         if let Some(overflow) = table.overflow() {
@@ -121,23 +123,23 @@ fn take_watermark(reader: &mut Reader<'_>, config: &Config) -> Result<Watermark,
     let set = reader.flag("watermark flag")?;
     let value = reader.number("watermark")?;
     let count = reader.count("count of timestamps")?;
-    if count > config.watermark.future_window as u64 {
-        return Err(reader.malformed("too many timestamps"));
-    }
     let mut recent = Vec::new();
     let mut before = 0i64;
     for _ in 0..count {
         before = before.wrapping_add(reader.number("timestamp")?);
         recent.push(before);
     }
-    Ok(Watermark::restore(config.watermark, set.then_some(value), recent))
+    Watermark::restore(config.watermark, set.then_some(value), &recent)
+        .ok_or_else(|| reader.malformed("a watermark or timestamps out of range"))
 }
 
 fn take_pane(reader: &mut Reader<'_>, config: &Config) -> Result<Pane, BadState> {
     let start = reader.number("pane")?.checked_mul(PANE_MS).filter(|ms| (FIRST_MS..END_MS).contains(ms));
     let start_ms = start.ok_or_else(|| reader.malformed("a pane beyond time"))?;
     let mut pane = Pane::new(start_ms, config.columns.len());
-    pane.total = reader.metrics()?;
+    if pane.tables.is_empty() {
+        pane.lone_total = reader.metrics()?;
+    }
     for (table, column) in pane.tables.iter_mut().zip(&config.columns) {
         take_table(reader, table, column.kind())?;
     }

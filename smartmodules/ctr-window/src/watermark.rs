@@ -4,6 +4,8 @@
 //! their order; it must not know windows, the clock, or batches. The law: its state is a function of the sequence of
 //! calls of [`Watermark::observe`] and [`Watermark::advance`], and the watermark never falls.
 
+use crate::pane::{END_MS, FIRST_MS};
+
 /// What decides how the watermark moves. All times in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -19,7 +21,7 @@ pub struct Rule {
     pub future_window: usize,
 }
 
-/// No watermark yet. No timestamp that reaches [`Watermark::observe`] is as low.
+/// No watermark yet.
 const NONE: i64 = i64::MIN;
 
 /// See the head of this file.
@@ -41,13 +43,19 @@ impl Watermark {
         Self { rule, value: NONE, closed_before: NONE, far_after: NONE, recent: Recent::new(rule.future_window) }
     }
 
-    /// As it was, from what [`Watermark::get`] and [`Watermark::recent`] said then.
+    /// As it was, from what [`Watermark::get`] and [`Watermark::recent`] said then; `None` where they cannot have.
     #[must_use]
-    pub fn restore(rule: Rule, value: Option<i64>, recent: impl IntoIterator<Item = i64>) -> Self {
+    pub fn restore(rule: Rule, value: Option<i64>, recent: &[i64]) -> Option<Self> {
         let mut restored = Self::new(rule);
-        recent.into_iter().for_each(|ts_ms| restored.recent.push(ts_ms));
-        restored.advance(value.unwrap_or(NONE));
-        restored
+        for ts_ms in recent {
+            restored.recent.push(*ts_ms);
+        }
+        if let Some(value) = value {
+            let least = FIRST_MS - rule.out_of_orderness_ms;
+            restored.raise(Some(value).filter(|v| (least..=END_MS).contains(v))?);
+        }
+        let in_time = recent.iter().all(|ts_ms| (FIRST_MS..END_MS).contains(ts_ms));
+        (in_time && recent.len() <= rule.future_window).then_some(restored)
     }
 
     /// Epoch milliseconds; none yet before the first two records that agree.
@@ -75,7 +83,8 @@ impl Watermark {
         self.recent.iter()
     }
 
-    /// The next record of the partition, whatever its fate. Says whether the watermark moved.
+    /// The next record of the partition, whatever its fate, from [`FIRST_MS`] on and before [`END_MS`]. Says whether the
+    /// watermark moved.
     #[inline]
     pub fn observe(&mut self, ts_ms: i64) -> bool {
         self.recent.push(ts_ms);
@@ -85,9 +94,10 @@ impl Watermark {
         self.raise_behind(ts_ms)
     }
 
-    /// From now on the watermark is at least this. Says whether it moved.
+    /// From now on the watermark is at least this, up to the end of time. Says whether it moved.
     pub fn advance(&mut self, watermark_ms: i64) -> bool {
-        let moves = watermark_ms > self.value;
+        let watermark_ms = watermark_ms.min(END_MS);
+        let moves = watermark_ms > self.value && watermark_ms >= FIRST_MS;
         if moves {
             self.raise(watermark_ms);
         }
@@ -96,7 +106,7 @@ impl Watermark {
 
     #[inline]
     fn raise_behind(&mut self, ts_ms: i64) -> bool {
-        let value = ts_ms.saturating_sub(self.rule.out_of_orderness_ms);
+        let value = ts_ms - self.rule.out_of_orderness_ms;
         let moves = value > self.value;
         if moves {
             self.raise(value);
@@ -107,8 +117,8 @@ impl Watermark {
     #[inline]
     fn raise(&mut self, value: i64) {
         self.value = value;
-        self.closed_before = value.saturating_sub(self.rule.allowed_lateness_ms);
-        self.far_after = value.saturating_add(self.rule.future_limit_ms);
+        self.closed_before = value - self.rule.allowed_lateness_ms;
+        self.far_after = value + self.rule.future_limit_ms;
     }
 
     /// A far record: whether what is remembered speaks for it, or else for the stream's having moved on.
@@ -311,9 +321,12 @@ mod tests {
 
     #[test]
     fn the_ends_of_time_do_not_overflow() {
-        let ends = [i64::MIN + 1, i64::MIN + 2, i64::MAX, i64::MAX - 1];
-        let watermark = fed(ends.into_iter().cycle().take(1_000));
-        assert_eq!(watermark.get(), Some(i64::MAX - 10 * SECOND));
-        assert_eq!(watermark.far_after(), i64::MAX);
+        let ends = [FIRST_MS, FIRST_MS + 1, END_MS - 1, END_MS - 2];
+        let mut watermark = fed(ends.into_iter().cycle().take(1_000));
+        assert_eq!(watermark.get(), Some(END_MS - 1 - 10 * SECOND));
+        assert!(watermark.advance(i64::MAX));
+        assert_eq!(watermark.get(), Some(END_MS));
+        assert!(!watermark.advance(i64::MIN));
+        assert!(!Watermark::new(RULE).advance(i64::MIN));
     }
 }

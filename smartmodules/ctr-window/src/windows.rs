@@ -21,7 +21,7 @@ pub enum Fate {
     Late { watermark_ms: i64 },
     /// No room for a pane so far ahead.
     TooFarAhead { watermark_ms: Option<i64> },
-    /// No window that early lies within the range of time.
+    /// Before the first window that there can be.
     BeforeTime,
 }
 
@@ -46,6 +46,8 @@ pub struct Windows {
     spare: Vec<Pane>,
 }
 
+/// The most that a record may cost or yield, in micros of the currency unit.
+pub const MAX_MICROS: i64 = 1_000_000_000_000;
 const NO_PANE: usize = usize::MAX;
 const SPARE_PANES: usize = 8;
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clickmill_ctr_window::column::Column;
 use clickmill_ctr_window::config::Config;
+use clickmill_ctr_window::pane::{END_MS, FIRST_MS};
 use clickmill_ctr_window::state;
 use clickmill_ctr_window::table::Key;
 use clickmill_ctr_window::windows::{Fate, Windows};
@@ -91,7 +92,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     });
     let event = (offsets(), key, -2i64..4, metrics);
     let extreme = prop_oneof![
-        Just(i64::MIN), Just(i64::MAX), Just(i64::MAX / 300_000 * 300_000 - 1), Just(i64::MIN / 300_000 * 300_000),
+        Just(i64::MIN), Just(i64::MAX), Just(END_MS), Just(END_MS - 1), Just(FIRST_MS - 1), Just(FIRST_MS),
     ];
     let step = prop_oneof![
         300 => event.prop_map(|event| (Some(event), 0)),
@@ -100,7 +101,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just((None, 3)),
         1 => Just((None, 4)),
     ];
-    let base = prop_oneof![Just(1_413_849_600_000i64), Just(-150_000i64), Just(i64::MAX - 40_000_000), Just(i64::MIN)];
+    let base = prop_oneof![Just(1_413_849_600_000i64), Just(-150_000i64), Just(END_MS - 40_000_000), Just(FIRST_MS - 40_000)];
     (base, extreme, 0i64..400_000, prop::collection::vec(step, 1..160)).prop_map(|(base, extreme, ahead, steps)| {
         let mut now = base;
         let steps = steps.into_iter().map(|step| match step {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clickmill_ctr_window::config::Config;
+use clickmill_ctr_window::pane::{END_MS, FIRST_MS};
 use clickmill_ctr_window::table::KEY_OVERHEAD_BYTES;
 use clickmill_ctr_window::windows::Fate;
 use clickmill_schemas::partial::{Metrics, OVERFLOW_KEY};
@@ -25,7 +26,7 @@ pub struct Event {
 pub struct Model {
     config: Config,
     watermark: Option<i128>,
-    /// Timestamps of all records that lie within time.
+    /// Timestamps of all records from the first window on and before the last one's end.
     seen: Vec<i128>,
     /// By pane start and dimension.
     cells: BTreeMap<(i128, &'static str), Sums>,
@@ -60,13 +61,13 @@ impl Model {
     pub fn observe(&mut self, event: &Event) -> Fate {
         let ts = i128::from(event.ts_ms);
         let watermark_ms = self.watermark_ms();
-        if floor(ts, FIVE) + FIVE > i128::from(i64::MAX) {
+        if event.ts_ms >= END_MS {
             return Fate::TooFarAhead { watermark_ms };
         }
         let start = floor(ts, MINUTE);
-        if floor(ts, FIVE) < i128::from(i64::MIN) {
+        if event.ts_ms < FIRST_MS {
             return match watermark_ms {
-                Some(watermark_ms) if self.closed(floor(ts, FIVE) + FIVE) => Fate::Late { watermark_ms },
+                Some(watermark_ms) if self.closed(i128::from(FIRST_MS)) => Fate::Late { watermark_ms },
                 _ => Fate::BeforeTime,
             };
         }
@@ -154,7 +155,7 @@ impl Model {
     }
 
     pub fn advance(&mut self, watermark_ms: i64) {
-        self.watermark = self.watermark.max(Some(i128::from(watermark_ms)));
+        self.watermark = self.watermark.max(Some(i128::from(watermark_ms.min(END_MS))));
     }
 
     /// Every window so far.
