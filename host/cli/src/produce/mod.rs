@@ -29,6 +29,7 @@ use crate::exit::mistake;
 use destination::{Destination, Embedded, Remote};
 use input::files::{Kind, Source};
 pub use pace::Speed;
+pub use progress::Progress;
 pub use summary::Summary;
 
 /// Longest line, unless told otherwise.

@@ -15,7 +15,7 @@ use super::event::Value;
 use super::pace::Pace;
 
 /// A round is sent when a partition has this many bytes...
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 /// ...or this many records.
 const BATCH_RECORDS: u32 = 1_000;
 /// Longest time that a row waits in a round for others, where rows do not come as fast as they can.
