@@ -1,4 +1,90 @@
-mod config;
-mod modules;
+//! The `clickmill` binary: flags, config, and one file or folder for each verb. Logic lives in the libraries.
 
-fn main() {}
+mod bench;
+mod config;
+mod demo;
+mod exit;
+mod generate;
+mod modules;
+mod produce;
+mod run;
+mod stack;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use config::{Config, Layers, Overrides};
+
+/// Live CTR windows from WebAssembly SmartModules: produce, run, look.
+#[derive(Debug, Parser)]
+#[command(name = "clickmill", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 the work failed, 2 the user's mistake.
+Data goes to stdout, talk to stderr. Settings: flags, then environment (CLICKMILL_DATA_DIR, DATABASE_URL, REDIS_URL,
+CLICKMILL_LISTEN, CLICKMILL_TOKEN), then clickmill.yaml, then defaults.")]
+struct Cli {
+    /// Settings to read instead of ./clickmill.yaml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of all state (default ./data)
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Generate(generate::Args),
+    Produce {
+        #[command(flatten)]
+        args: produce::Args,
+        /// `json`: the summary on stdout as well
+        #[arg(long, value_enum, default_value = "text")]
+        output: TextOrJson,
+    },
+    Run(run::RunArgs),
+    Demo(demo::DemoArgs),
+    /// Prints every setting with its default and what it means
+    Config,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum TextOrJson {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    // clap ends the program itself on a bad flag, with exit code 2.
+    let cli = Cli::parse();
+    match work(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit::code_of(&error))
+        }
+    }
+}
+
+fn work(cli: Cli) -> Result<()> {
+    let flags = Overrides { data_dir: cli.data_dir, ..Overrides::default() };
+    let layers = Layers { env: Overrides::from_env(|name| std::env::var(name).ok()), flags };
+    let config = Config::load(cli.config.as_deref(), &layers).map_err(|e| exit::mistake(e.to_string()))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(&config.log.filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    match cli.verb {
+        Verb::Generate(args) => generate::run(&args),
+        Verb::Produce { args, output } => produce::run(&args, &stack::place::of(&config), output == TextOrJson::Json),
+        Verb::Run(args) => run::run(&args, &config),
+        Verb::Demo(args) => demo::run(&args, &config),
+        Verb::Config => {
+            print!("{}", config::default_yaml());
+            Ok(())
+        }
+    }
+}

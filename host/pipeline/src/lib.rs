@@ -21,4 +21,5 @@ mod worker;
 pub use chains::ChainError;
 pub use host::{CatchUpError, Pipeline, PipelineParts, StageModule, StartError, checkpoint_folder};
 pub use peers::{Peer, Peers, WorkerState};
+pub use topics::TopicsOptions;
 pub use worker::{WorkerError, WorkerOptions};

@@ -1,0 +1,252 @@
+//! The host process, put together from its config: log, workers, sinks, private servers, HTTP.
+//!
+//! [`Stack::start`] brings the workers up first (nothing waits for a database), [`Stack::stop`] takes all down within
+//! five seconds, the workers with a last commit. What each part does is its own crate's matter.
+
+pub mod chain;
+pub mod place;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clickmill_broker::{Broker, EmbeddedLog, TopicPartition};
+use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
+use clickmill_engine::{Engine, EngineOptions};
+use clickmill_pipeline::clock::SystemClock;
+use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
+use clickmill_schemas::PartitionId;
+use clickmill_schemas::output::Ledger;
+use clickmill_server::{Host, Server};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::exit::mistake;
+
+/// Longest time that the sinks get to write what the last commit brought, at a clean stop.
+const SINK_GRACE: Duration = Duration::from_millis(1_500);
+
+/// A running host.
+pub struct Stack {
+    broker: Arc<EmbeddedLog>,
+    pipeline: Pipeline,
+    sinks: Vec<SinkHandle>,
+    servers: Servers,
+    tasks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    /// Where HTTP answers, if it does.
+    pub address: Option<std::net::SocketAddr>,
+}
+
+/// What `until_end` saw when it ended well.
+pub struct Drained {
+    pub events: u64,
+}
+
+impl Stack {
+    /// Brings everything up. Workers recover before this returns; sinks and private servers come up by themselves.
+    pub async fn start(config: &Config) -> Result<Self> {
+        let data_dir = config.data_dir.clone();
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|e| mistake(format!("cannot make the data directory {}: {e}", data_dir.display())))?;
+        let registry = prometheus::Registry::new();
+        let broker = Arc::new(place::open_log(config)?);
+        let server = match config.server.enabled {
+            true => Some(Server::bind(config.server_options()).map_err(|e| mistake(e.to_string()))?),
+            false => None,
+        };
+        let address = server.as_ref().map(Server::local_addr);
+        broker.set_holder(&address.map_or_else(String::new, |a| format!("http://{a}")))?;
+
+        let parts = PipelineParts {
+            broker: broker.clone(),
+            engine: engine(config, &data_dir)?,
+            limits: config.limits(),
+            clock: Arc::new(SystemClock),
+            registry: registry.clone(),
+            data_dir: data_dir.clone(),
+            topics: config.topics_options(),
+            stages: chain::stages(config)?,
+            options: config.worker_options(),
+        };
+        let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
+
+        let mut stack = Self {
+            broker,
+            pipeline,
+            sinks: Vec::new(),
+            servers: Servers::new(&data_dir),
+            tasks: Vec::new(),
+            stop: watch::Sender::new(false),
+            address,
+        };
+        let partitions = stack.pipeline.workers().len();
+        stack.start_sinks(config, u32::try_from(partitions)?);
+        if let Some(server) = server {
+            stack.serve(server, registry);
+        }
+        Ok(stack)
+    }
+
+    /// Waits until every record of the log is committed and every sink has confirmed it.
+    pub async fn until_end(&self) -> Result<Drained> {
+        let mut seen = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            seen.tick().await;
+            if self.pipeline.caught_up()? && self.sinks_confirmed()? {
+                let events = self.pipeline.workers().iter().map(|w| w.committed.0).sum();
+                return Ok(Drained { events });
+            }
+        }
+    }
+
+    /// Takes everything down, the workers with a last commit.
+    pub async fn stop(self) -> Result<()> {
+        let pipeline = self.pipeline;
+        let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await?;
+        let drained = async {
+            while !sinks_confirmed(&*self.broker, &self.sinks).unwrap_or(true) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(SINK_GRACE, drained).await.is_err() {
+            tracing::info!("a sink has not confirmed everything: it goes on from its own offset at the next start");
+        }
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            // A task that panicked has printed why; there is nothing left for it to do.
+            let _ = task.await;
+        }
+        self.servers.stop().await.context("stopping the private servers")?;
+        self.broker.close();
+        Ok(stopped?)
+    }
+
+    /// The fates of everything that is committed.
+    pub fn ledger(&self) -> Result<Ledger> {
+        Ok(views::status(&*self.broker, views::RunState::Running, Vec::new())?.ledger.fates)
+    }
+
+    pub const fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        self.broker.clone()
+    }
+
+    fn start_sinks(&mut self, config: &Config, partitions: u32) {
+        let source = SinkSource {
+            broker: self.broker.clone(),
+            run: RunInfo { id: self.pipeline.run_id(), topic: AD_EVENTS_RAW.to_owned(), partitions },
+            windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
+        };
+        if let Some(postgres) = config.postgres_options() {
+            let endpoint = endpoint(postgres.url.as_ref(), &self.servers);
+            for (service, handle) in postgres.raw(&endpoint, &source) {
+                self.spawn_sink(service.run(stopped(&self.stop)), handle);
+            }
+            let (service, handle) = postgres.windows(endpoint, &source);
+            self.spawn_sink(service.run(stopped(&self.stop)), handle);
+        }
+        if let Some(redis) = config.redis_options() {
+            let endpoint = endpoint(redis.url.as_ref(), &self.servers);
+            let (service, handle) = redis.windows(endpoint, &source);
+            self.spawn_sink(service.run(stopped(&self.stop)), handle);
+        }
+    }
+
+    fn spawn_sink(&mut self, work: impl Future<Output = ()> + Send + 'static, handle: SinkHandle) {
+        self.sinks.push(handle);
+        self.tasks.push(tokio::spawn(work));
+    }
+
+    fn serve(&mut self, server: Server, registry: prometheus::Registry) {
+        let view = Arc::new(View { peers: self.pipeline.peers(), sinks: self.sinks.clone(), registry });
+        let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
+        self.tasks.push(tokio::spawn(async move {
+            if let Err(error) = server.serve(broker, view, stop).await {
+                tracing::error!(%error, "HTTP has ended; workers and sinks go on");
+            }
+        }));
+    }
+
+    fn sinks_confirmed(&self) -> Result<bool> {
+        sinks_confirmed(&*self.broker, &self.sinks)
+    }
+}
+
+fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
+    for sink in sinks {
+        let end = broker.ends(sink.source())?.end;
+        if sink.confirmed() < end {
+            if sink.has_ended() {
+                let SinkStatus { name, last_error, .. } = sink.status();
+                bail!("sink {name} has stopped: {}", last_error.unwrap_or_default());
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What the server may ask of this process.
+struct View {
+    peers: Arc<clickmill_pipeline::Peers>,
+    sinks: Vec<SinkHandle>,
+    registry: prometheus::Registry,
+}
+
+impl Host for View {
+    fn sinks(&self) -> Vec<Value> {
+        // Plain structs: serialization has no failing case.
+        self.sinks.iter().map(|s| serde_json::to_value(s.status()).unwrap_or_default()).collect()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let mut reasons: Vec<String> = Vec::new();
+        for peer in self.peers.snapshot() {
+            match peer.state {
+                WorkerState::Failed(why) | WorkerState::Retrying(why) => {
+                    reasons.push(format!("partition {}: {why}", peer.partition));
+                }
+                WorkerState::Recovering => reasons.push(format!("partition {} recovers", peer.partition)),
+                WorkerState::Running | WorkerState::Stopped => {}
+            }
+        }
+        for status in self.sinks.iter().map(SinkHandle::status) {
+            if status.state != SinkState::Running {
+                let why = status.last_error.unwrap_or_else(|| "not connected yet".into());
+                reasons.push(format!("sink {}: {why}", status.name));
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+    }
+
+    fn registry(&self) -> prometheus::Registry {
+        self.registry.clone()
+    }
+}
+
+/// The named server, or the private one.
+fn endpoint(url: Option<&ServerUrl>, servers: &Servers) -> Endpoint {
+    url.map_or_else(|| Endpoint::Private(servers.clone()), |url| Endpoint::Named(url.clone()))
+}
+
+fn engine(config: &Config, data_dir: &Path) -> Result<Engine> {
+    let cache_dir = config.engine.cache.then(|| data_dir.join("cache"));
+    Engine::new(&EngineOptions { cache_dir }).context("setting up WebAssembly")
+}
+
+async fn wait(mut stop: watch::Receiver<bool>) {
+    // An error says that the stack is gone: stopped as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    wait(stop.subscribe())
+}

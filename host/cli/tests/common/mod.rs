@@ -1,0 +1,168 @@
+//! Drives the real `clickmill` binary with real servers, in a folder of its own.
+//!
+//! Tests share nothing but this file: each has its data directory, its private PostgreSQL and Redis, its port.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub use serde_json::Value;
+
+/// The folder of real rows beside the project, if it is here.
+pub fn real_data(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not here", path.display());
+    None
+}
+
+/// A data directory and the commands on it.
+pub struct Bench {
+    pub folder: tempfile::TempDir,
+    pub port: u16,
+    env: Vec<(String, String)>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        // Under /var/tmp: the private servers' user must be able to reach it when tests run as root.
+        let folder = tempfile::Builder::new().prefix("clickmill-test-").tempdir_in("/var/tmp").unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { folder, port, env: Vec::new() }
+    }
+
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clickmill"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_remove("DATABASE_URL")
+            .env_remove("REDIS_URL")
+            .env("CLICKMILL_DATA_DIR", self.data())
+            .env("CLICKMILL_LISTEN", format!("127.0.0.1:{}", self.port))
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end, whatever the exit code.
+    pub fn try_run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs to the end and expects success; standard output.
+    pub fn run(&self, args: &[&str]) -> String {
+        let output = self.try_run(args);
+        assert!(
+            output.status.success(),
+            "clickmill {}: {}\n{}",
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs to the end and expects this exit code; standard error.
+    pub fn fails(&self, args: &[&str], code: i32) -> String {
+        let output = self.try_run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "clickmill {}: {stderr}", args.join(" "));
+        assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
+        stderr
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.run(args)).unwrap()
+    }
+
+    /// Starts in the background; its talk goes to `<name>.log` in the folder.
+    pub fn start(&self, name: &str, args: &[&str]) -> Running {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.file(&format!("{name}.log"))).unwrap();
+        let child = self.command(args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Running { child }
+    }
+
+    /// Windows of one size, all dimensions, as the contract's CSV.
+    pub fn windows(&self, size: &str) -> String {
+        self.run(&["windows", "--size", size, "--output", "csv"])
+    }
+
+    pub fn status(&self) -> Value {
+        self.json(&["status", "--output", "json"])
+    }
+
+    pub fn generate(&self, rows: u64, seed: u64, hours: u32) -> PathBuf {
+        let out = self.file(&format!("rows-{rows}-{seed}.csv"));
+        self.run(&[
+            "generate", "--rows", &rows.to_string(), "--seed", &seed.to_string(), "--hours", &hours.to_string(),
+            "--out", out.to_str().unwrap(),
+        ]);
+        out
+    }
+
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.file(&format!("{name}.log"))).unwrap_or_default()
+    }
+}
+
+/// A background process, killed with the test.
+pub struct Running {
+    pub child: Child,
+}
+
+impl Running {
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for something that must become true; says what when it does not.
+pub fn eventually(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
