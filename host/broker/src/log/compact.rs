@@ -1,7 +1,7 @@
 //! Compaction: of the records of a key, only the newest (by offset) stays, as far as sealed segments go.
 //!
 //! A pass remembers the newest offset of each key in the part that no pass has seen, up to a bounded number of keys,
-//! then rewrites the sealed segments below, neighbours together up to a segment's size. Offsets keep their values and
+//! then rewrites the sealed segments below, neighbours into one file until that has half of a segment's size. Offsets keep their values and
 //! frames stay gapless: a frame reaches over what was taken out behind it. A rewritten file is finished and synced
 //! beside the old one and renamed over it; its header says how far it reaches, so that the files which it took in are
 //! known as left-overs should a crash keep them. Keys are remembered as 128 bits of a hash with random seeds: two
@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
 use std::hash::BuildHasher;
+use std::path::Path;
 use std::sync::Arc;
 
 use clickmill_schemas::Offset;
@@ -19,7 +20,7 @@ use clickmill_schemas::record::{Malformed, Records};
 use super::disk;
 use super::guard;
 use super::partition::Partition;
-use super::rewrite::Rewriter;
+use super::rewrite::{Rewriter, Rewritten};
 use super::scan::{Scanner, Step};
 use super::segment;
 use super::threads::Stop;
@@ -79,23 +80,6 @@ fn worth_it(sealed: &[Segment], compacted_to: Offset, floor: Option<Offset>) -> 
     new > 0 && new * 2 >= all && floor.unwrap_or(end).min(end) > compacted_to
 }
 
-/// Neighbours that are rewritten into one file.
-fn groups(sealed: &[Segment], below: Offset, segment_bytes: u64) -> Vec<&[Segment]> {
-    let end = sealed.partition_point(|s| s.header.base < below);
-    let (mut groups, mut from) = (Vec::new(), 0);
-    while from < end {
-        let mut bytes = sealed[from].len;
-        let mut to = from + 1;
-        while to < end && bytes + sealed[to].len <= segment_bytes {
-            bytes += sealed[to].len;
-            to += 1;
-        }
-        groups.push(&sealed[from..to]);
-        from = to;
-    }
-    groups
-}
-
 impl Partition {
     /// Compacts what is worth it; the number of records taken out. One pass at a time (the caller sees to it).
     /// [`BrokerError::Closed`] when told to stop.
@@ -114,11 +98,13 @@ impl Partition {
         let mut keys = NewestOfKey::new(max_keys);
         let noted_to = self.note_keys(&sealed, upkeep.compacted_to, &mut keys, stop)?;
         let horizon = upkeep.floor.map_or(noted_to, |floor| floor.min(noted_to));
+        let outdated = |key: &[u8], offset| offset < horizon && keys.is_outdated(key, offset);
+        let mut left = &sealed[..sealed.partition_point(|s| s.header.base < horizon)];
         let mut removed = 0;
-        for group in groups(&sealed, horizon, segment_bytes) {
-            removed += self.rewrite(group, level, stop, &|key, offset| {
-                offset < horizon && keys.is_outdated(key, offset)
-            })?;
+        while !left.is_empty() {
+            let (taken_out, group) = self.rewrite(left, segment_bytes, level, stop, &outdated)?;
+            removed += taken_out;
+            left = &left[group..];
         }
         guard(&self.upkeep).compacted_to = horizon;
         if removed > 0 {
@@ -165,68 +151,86 @@ impl Partition {
         Ok(sealed.last().map_or(from, |s| s.end))
     }
 
-    /// Rewrites neighbours without the records of keys that are `outdated`; how many those were.
+    /// Rewrites the first of `segments`, and further ones until the file has half a segment's size, without the records of keys
+    /// that are `outdated`; how many those were, and how many segments it took.
     fn rewrite(
         &self,
-        group: &[Segment],
+        segments: &[Segment],
+        segment_bytes: u64,
         level: i32,
         stop: &Stop,
         outdated: &dyn Fn(&[u8], Offset) -> bool,
-    ) -> Result<u64, BrokerError> {
-        let ([first, ..], [.., last]) = (group, group) else {
-            return Ok(0);
+    ) -> Result<(u64, usize), BrokerError> {
+        let Some(first) = segments.first() else {
+            return Ok((0, 0));
         };
-        let path = self.place.segment(first.header.base);
-        let unfinished = path.with_extension(disk::UNFINISHED);
-        let header = segment::SegmentHeader {
-            reaches: Some(last.end),
-            ..first.header
-        };
-        let mut rewriter = Rewriter::create(&self.place, &unfinished, header, level)?;
-        let mut removed = 0;
-        let result = group
-            .iter()
-            .try_for_each(|segment| {
+        let unfinished = self
+            .place
+            .segment(first.header.base)
+            .with_extension(disk::UNFINISHED);
+        let mut rewriter = Rewriter::create(&self.place, &unfinished, first.header, level)?;
+        let (mut removed, mut taken) = (0, 0);
+        let mut fill = || {
+            for segment in segments {
+                if taken > 0 && rewriter.len() * 2 > segment_bytes {
+                    break;
+                }
+                taken += 1;
                 self.each_batch(segment, stop, &mut |batch| {
                     removed += rewriter.add(&batch, outdated)?;
                     Ok(true)
-                })
-            })
-            .and_then(|()| rewriter.finish());
-        let (len, index) = match result {
-            Ok(done) if removed > 0 || group.len() > 1 => done,
-            other => {
-                let _ = fs::remove_file(&unfinished); // removed at the next open otherwise
-                return other.map(|_| 0);
+                })?;
             }
+            Ok(())
+        };
+        let done = fill().and_then(|()| {
+            let group = &segments[..taken];
+            if removed == 0 && taken == 1 {
+                return Ok(false);
+            }
+            let end = group.last().map_or(first.end, |s| s.end);
+            self.put_in_place(group, &unfinished, rewriter.finish(end)?)
+        });
+        if !matches!(done, Ok(true)) {
+            let _ = fs::remove_file(&unfinished); // removed at the next open otherwise
+        }
+        done.map(|_| (removed, taken))
+    }
+
+    /// Lets a finished file take the place of the segments that went into it; false where those are gone meanwhile.
+    fn put_in_place(
+        &self,
+        group: &[Segment],
+        unfinished: &Path,
+        done: Rewritten,
+    ) -> Result<bool, BrokerError> {
+        let ([first, taken_in @ ..], Some(last)) = (group, group.last()) else {
+            return Ok(false);
         };
         {
             let mut view = guard(&self.view);
-            let at = view.sealed.iter().position(|s| s.id == first.id);
-            let Some(at) = at.filter(|at| view.sealed.len() >= at + group.len()) else {
-                let _ = fs::remove_file(&unfinished); // the segments went meanwhile
-                return Ok(0);
+            let Some(at) = view.sealed.iter().position(|s| s.id == first.id) else {
+                return Ok(false);
             };
             // Under the lock: whoever opens the file by its name finds what the view says of it.
-            fs::rename(&unfinished, &path)
-                .map_err(|e| BrokerError::io("rename", &unfinished, e))?;
-            let id = view.fresh_id();
+            fs::rename(unfinished, self.place.segment(first.header.base))
+                .map_err(|e| BrokerError::io("rename", unfinished, e))?;
             let segment = Segment {
-                id,
-                header,
+                id: view.fresh_id(),
+                header: done.header,
                 end: last.end,
-                len,
+                len: done.len,
                 sealed_at_ms: last.sealed_at_ms,
-                index: Some(Arc::new(index)),
+                index: Some(Arc::new(done.index)),
             };
             view.sealed.splice(at..at + group.len(), [segment]);
             view.forget_files();
         }
         disk::sync_dir(&self.place.dir)?;
-        for taken_in in &group[1..] {
-            disk::remove(&self.place.segment(taken_in.header.base))?;
+        for segment in taken_in {
+            disk::remove(&self.place.segment(segment.header.base))?;
         }
-        Ok(removed)
+        Ok(true)
     }
 
     /// Calls `each` with every batch of a sealed segment until it says false; everything is checked.
@@ -316,20 +320,6 @@ mod tests {
         assert!(!worth_it(&all, Offset(40), None));
         assert!(!worth_it(&all, Offset(0), Some(Offset(0))));
         assert!(!worth_it(&[], Offset(0), None));
-    }
-
-    #[test]
-    fn neighbours_are_joined_up_to_a_segments_size() {
-        let all = sealed(&[10, 20, 90, 200, 5]);
-        let lens = |below| -> Vec<usize> {
-            groups(&all, Offset(below), 100)
-                .iter()
-                .map(|g| g.len())
-                .collect()
-        };
-        assert_eq!(lens(50), [2, 1, 1, 1]);
-        assert_eq!(lens(11), [2]);
-        assert_eq!(lens(0), [0usize; 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use clickmill_schemas::Offset;
@@ -17,8 +18,16 @@ use super::segment::{self, SegmentHeader};
 use crate::batch::StoredBatch;
 use crate::error::BrokerError;
 
+/// A finished file.
+pub(super) struct Rewritten {
+    pub header: SegmentHeader,
+    pub len: u64,
+    pub index: SparseIndex,
+}
+
 /// A segment file being written.
 pub(super) struct Rewriter {
+    header: SegmentHeader,
     out: BufWriter<File>,
     path: PathBuf,
     seed: Seed,
@@ -37,9 +46,11 @@ impl Rewriter {
         level: i32,
     ) -> Result<Self, BrokerError> {
         let mut out = BufWriter::new(disk::create(path)?);
-        out.write_all(&header.encode(place.seed))
+        // Room for the header, whose last word comes last.
+        out.write_all(&[0; segment::HEADER_LEN as usize])
             .map_err(|e| BrokerError::io("write", path, e))?;
         Ok(Self {
+            header,
             out,
             path: path.to_path_buf(),
             seed: place.seed,
@@ -132,14 +143,32 @@ impl Rewriter {
         Ok(())
     }
 
-    /// Makes the file durable; its length and index.
-    pub(super) fn finish(mut self) -> Result<(u64, SparseIndex), BrokerError> {
+    /// Bytes so far.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+            + self
+                .held
+                .as_ref()
+                .map_or(0, |(header, _)| header.frame_len())
+    }
+
+    /// Makes the file durable; its frames reach up to `end`.
+    pub(super) fn finish(mut self, end: Offset) -> Result<Rewritten, BrokerError> {
         self.flush_held()?;
-        let synced = self
-            .out
-            .flush()
-            .and_then(|()| self.out.get_ref().sync_all());
+        let header = SegmentHeader {
+            reaches: Some(end),
+            ..self.header
+        };
+        let synced = self.out.flush().and_then(|()| {
+            let file = self.out.get_ref();
+            file.write_all_at(&header.encode(self.seed), 0)
+                .and_then(|()| file.sync_all())
+        });
         synced.map_err(|e| BrokerError::io("write", &self.path, e))?;
-        Ok((self.len, self.index))
+        Ok(Rewritten {
+            header,
+            len: self.len,
+            index: self.index,
+        })
     }
 }

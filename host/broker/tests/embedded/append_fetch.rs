@@ -107,20 +107,31 @@ fn a_fetch_at_the_end_waits_for_the_next_batch_and_gives_up_in_time() {
 }
 
 #[test]
-fn closing_wakes_who_waits_and_keeps_what_was_appended() {
+fn closing_makes_durable_what_was_appended_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path(), 1, 1 << 20);
-    let appended = log.append(&at(0), &set(["kept"])).unwrap();
+    let appended: Vec<_> = (0..50)
+        .map(|n| log.append(&at(0), &set([[n; 100]])).unwrap())
+        .collect();
+    log.close();
+    for (n, appended) in appended.into_iter().enumerate() {
+        assert_eq!(appended.wait().unwrap().0, n as u64);
+    }
+    let again = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
+    assert_eq!(read_all(&again, &at(0)).unwrap().len(), 50);
+}
+
+#[test]
+fn closing_wakes_who_waits_for_more_and_refuses_appends() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 1, 1 << 20);
+    put(&log, &at(0), None, b"kept");
     std::thread::scope(|s| {
-        let waiting = s.spawn(|| {
-            log.fetch(&at(0), Offset(1), MUCH, Duration::from_secs(60))
-                .unwrap()
-        });
+        let waiting = s.spawn(|| log.fetch(&at(0), Offset(1), MUCH, Duration::from_secs(60)));
         std::thread::sleep(Duration::from_millis(20));
         log.close();
-        assert!(waiting.join().unwrap().is_empty());
+        assert!(waiting.join().unwrap().unwrap().is_empty());
     });
-    assert_eq!(appended.wait().unwrap(), Offset(0));
     assert!(matches!(
         log.append(&at(0), &set(["late"])),
         Err(BrokerError::Closed)

@@ -87,7 +87,7 @@ fn every_acknowledged_record_survives_kill_9() {
     println!("seed {}", numbers.0);
     let mut before = [0; 2];
     for kill in 0..KILLS {
-        let acknowledged = run_and_kill(dir.path(), Duration::from_micros(numbers.below(40_000)));
+        let acknowledged = run_and_kill(dir.path(), Duration::from_micros(numbers.below(80_000)));
         let log = EmbeddedLog::open(dir.path(), small(SEGMENT_BYTES)).unwrap();
         for partition in 0..2u32 {
             let rows = read_all(&log, &at(partition)).unwrap();
@@ -107,7 +107,7 @@ fn every_acknowledged_record_survives_kill_9() {
         }
     }
     assert!(
-        before.iter().all(|end| *end > 1_000),
+        before.iter().all(|end| *end > 300),
         "too little was appended to mean anything: {before:?}"
     );
 }
