@@ -1,1 +1,36 @@
-//! clickmill-engine
+//! SmartModules on wasmtime: compile cache, sandbox, and chains that hand batches from module to module.
+//!
+//! This crate owns the host's side of the ABI (`abi`), what a module may use (`limits`), what becomes of each record of a
+//! batch ([`BatchOutcome`]), and finding the record at fault when a module fails ([`isolate`]). It knows nothing of
+//! topics, checkpoints or deployments: batches come in through [`BatchSource`], state goes out as [`ChainState`].
+//!
+//! Whatever a module does ends in a [`Fault`] and leaves the host unharmed. Nothing here reads a wall clock into a
+//! result. Read next: `chain`, then `guest`.
+
+mod abi;
+mod cache;
+mod chain;
+mod cpu_time;
+mod engine;
+mod error;
+mod guest;
+mod isolate;
+mod limits;
+mod module;
+mod outcome;
+mod output;
+mod source;
+mod stage;
+mod state;
+mod verdicts;
+
+pub use chain::{Chain, StageSpec};
+pub use engine::{Engine, EngineOptions};
+pub use error::{EngineError, Fault, ProcessError};
+pub use isolate::{Culprit, isolate};
+pub use limits::Limits;
+pub use module::Module;
+pub use outcome::{BatchOutcome, RouteOwned, Routed};
+pub use source::BatchSource;
+pub use state::ChainState;
+pub use verdicts::Verdicts;

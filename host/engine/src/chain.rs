@@ -1,0 +1,293 @@
+//! A chain of stages: batches in, fates out. Between stages bytes go from memory to memory, undecoded.
+//!
+//! Owns who gets what next and what is booked for whom; calls into modules are `stage`'s and `guest`'s, state and windows
+//! are in `state`. A chain belongs to one thread at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clickmill_schemas::envelope::ErrorType;
+use clickmill_schemas::record::COUNT_LEN;
+
+use crate::abi::Frame;
+use crate::outcome::{BatchOutcome, RouteOwned, Routed};
+use crate::output::{Deltas, Passed};
+use crate::source::{self, BatchSource, Entry, Unpacked};
+use crate::stage::{Output, Stage};
+use crate::verdicts::{self, Verdicts};
+use crate::{Engine, EngineError, Fault, Limits, Module, ProcessError};
+
+/// One stage of a [`Chain`].
+#[derive(Clone, Debug)]
+pub struct StageSpec {
+    /// Unique in its chain: states and verdicts find the stage by it.
+    pub name: String,
+    pub module: Module,
+    /// Given to the module's `init`. `clickmill.first` is added by the chain.
+    pub params: BTreeMap<String, String>,
+    pub limits: Limits,
+}
+
+/// Instances of modules, one after the other.
+///
+/// After a [`Fault`] of any method the chain answers every call with that fault until it is restored.
+pub struct Chain {
+    pub(crate) stages: Vec<Stage>,
+    /// The stage that keeps windows.
+    pub(crate) windows: Option<usize>,
+    broken: Option<Fault>,
+    /// Deltas that may still be in the batch under way: those routed or seen missing are taken out.
+    alive: Deltas,
+    next: Deltas,
+    passed: Passed,
+}
+
+impl Chain {
+    /// Makes an instance of each stage's module, with empty state.
+    ///
+    /// # Errors
+    /// Where the stages do not make a chain, parameters do not fit, or a module fails to start.
+    pub fn new(engine: &Engine, specs: &[StageSpec]) -> Result<Self, EngineError> {
+        if specs.is_empty() {
+            return Err(EngineError::NoStages);
+        }
+        let (mut names, mut windows) = (BTreeSet::new(), None);
+        for (i, spec) in specs.iter().enumerate() {
+            if !names.insert(spec.name.as_str()) {
+                return Err(EngineError::SameName(spec.name.clone()));
+            }
+            if !engine.is_of(&spec.module) {
+                return Err(EngineError::Setup(format!(
+                    "the module of stage {} is of another engine",
+                    spec.name
+                )));
+            }
+            if spec.module.exports().windows
+                && let Some(other) = windows.replace(i)
+            {
+                return Err(EngineError::TwoWindowStages(
+                    specs[other].name.clone(),
+                    spec.name.clone(),
+                ));
+            }
+        }
+        let stages = specs
+            .iter()
+            .enumerate()
+            .map(|(i, spec)| Stage::new(spec, i == 0))
+            .collect::<Result<_, _>>()?;
+        let (broken, alive, next, passed) = (
+            None,
+            Deltas::default(),
+            Deltas::default(),
+            Passed::default(),
+        );
+        Ok(Self {
+            stages,
+            windows,
+            broken,
+            alive,
+            next,
+            passed,
+        })
+    }
+
+    /// Runs a batch through all stages and says what became of each record.
+    ///
+    /// Records with a verdict are not run; they are routed as errors of the verdict's stage. After an error `out` is
+    /// empty: nothing of the batch counts.
+    ///
+    /// # Errors
+    /// [`ProcessError::Fault`]: a module failed. [`ProcessError::Source`]: the batch cannot be read.
+    pub fn process(
+        &mut self,
+        source: &dyn BatchSource,
+        verdicts: &Verdicts,
+        out: &mut BatchOutcome,
+    ) -> Result<(), ProcessError> {
+        out.clear();
+        self.usable()?;
+        let (base, count) = (source.base_offset(), source.count());
+        let result = if verdicts.any_in(base, count) {
+            self.process_judged(source, verdicts, out)
+        } else {
+            self.alive.fill(count);
+            self.run(
+                source,
+                count,
+                source.records_len(),
+                |set| source::write_checked(source, set),
+                out,
+            )
+        };
+        self.settle(result, out)?;
+        debug_assert!(out.is_balanced(), "{out:?}");
+        Ok(())
+    }
+
+    /// Runs a batch in which some records have a verdict.
+    #[cold]
+    fn process_judged(
+        &mut self,
+        source: &dyn BatchSource,
+        verdicts: &Verdicts,
+        out: &mut BatchOutcome,
+    ) -> Result<(), ProcessError> {
+        let mut batch = Unpacked::read(source).map_err(ProcessError::Source)?;
+        let mut kept = Vec::with_capacity(batch.records.len());
+        for entry in std::mem::take(&mut batch.records) {
+            let offset = source.base_offset().plus(u64::from(entry.delta));
+            let Some(verdict) = verdicts.get(offset) else {
+                kept.push(entry);
+                continue;
+            };
+            out.records += 1;
+            out.routed.push(Routed {
+                offset,
+                stage: self
+                    .stages
+                    .iter()
+                    .position(|stage| stage.name == verdict.stage)
+                    .unwrap_or(0),
+                route: RouteOwned::Error {
+                    error_type: ErrorType::Smartmodule,
+                    rule: verdicts::RULE.to_owned(),
+                    message: verdict.message.clone(),
+                },
+                value: batch.value(&entry).to_vec(),
+            });
+        }
+        self.run_part(source, &batch, &kept, out)
+    }
+
+    /// Runs some records of a batch.
+    pub(crate) fn run_part(
+        &mut self,
+        source: &dyn BatchSource,
+        batch: &Unpacked,
+        entries: &[Entry],
+        out: &mut BatchOutcome,
+    ) -> Result<(), ProcessError> {
+        self.alive.clear();
+        entries
+            .iter()
+            .for_each(|entry| self.alive.insert(entry.delta));
+        let set = batch.pack(entries);
+        let write = |dst: &mut [u8]| {
+            dst.copy_from_slice(&set);
+            Ok(())
+        };
+        self.run(source, entries.len() as u32, set.len(), write, out)
+    }
+
+    /// Runs `count` records, those in `self.alive`.
+    fn run(
+        &mut self,
+        source: &dyn BatchSource,
+        count: u32,
+        set_len: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+        out: &mut BatchOutcome,
+    ) -> Result<(), ProcessError> {
+        out.records += u64::from(count);
+        if count == 0 {
+            return Ok(());
+        }
+        let frame = Frame {
+            base_offset: source.base_offset().0.cast_signed(),
+            base_timestamp_ms: source.base_timestamp_ms(),
+        };
+        let mut inputs = count;
+        let mut output = self.stages[0].run(&frame, set_len, inputs, write)?;
+        let mut stage = 0;
+        loop {
+            self.book(source, stage, inputs, &output, out)?;
+            inputs = self.passed.count;
+            stage += 1;
+            if stage == self.stages.len() || inputs == 0 {
+                break;
+            }
+            let (done, ahead) = self.stages.split_at_mut(stage);
+            let (from, to, passed) = (&done[stage - 1], &mut ahead[0], &self.passed);
+            let write = |set: &mut [u8]| {
+                from.copy_passed(&output, passed, set);
+                Ok(())
+            };
+            output = to.run(&frame, COUNT_LEN + passed.bytes, inputs, write)?;
+        }
+        self.stages.iter_mut().try_for_each(Stage::renew_if_grown)?;
+        Ok(())
+    }
+
+    /// Takes routed records out of a stage's output and books what became of its inputs; what goes on is in
+    /// `self.passed`.
+    fn book(
+        &mut self,
+        source: &dyn BatchSource,
+        stage: usize,
+        inputs: u32,
+        output: &Output,
+        out: &mut BatchOutcome,
+    ) -> Result<(), Fault> {
+        let is_last = stage + 1 == self.stages.len();
+        let routed_before = out.routed.len();
+        if output.routed == Some(0) && !is_last {
+            self.stages[stage].take_whole(output, &mut self.passed)?;
+        } else {
+            let base = source.base_offset();
+            let take = |record: &crate::output::RoutedRecord<'_>| {
+                out.routed.push(Routed {
+                    offset: base.plus(record.delta.unsigned_abs()),
+                    stage,
+                    route: record.route.into(),
+                    value: record.value.to_vec(),
+                });
+            };
+            self.stages[stage].walk(output, &self.alive, &mut self.next, &mut self.passed, take)?;
+            std::mem::swap(&mut self.alive, &mut self.next);
+        }
+        if is_last {
+            let routed = (out.routed.len() - routed_before) as u64;
+            out.counted += u64::from(inputs) - routed;
+        } else {
+            out.drop_at(stage, inputs - output.count);
+        }
+        Ok(())
+    }
+
+    /// The fault that made the chain unusable, if one did.
+    pub(crate) fn usable(&self) -> Result<(), Fault> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn set_broken(&mut self, fault: Option<Fault>) {
+        self.broken = fault;
+    }
+
+    fn settle(
+        &mut self,
+        result: Result<(), ProcessError>,
+        out: &mut BatchOutcome,
+    ) -> Result<(), ProcessError> {
+        if let Err(e) = &result {
+            out.clear();
+            if let ProcessError::Fault(fault) = e {
+                self.broken = Some(fault.clone());
+            }
+        }
+        result
+    }
+}
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stages: Vec<_> = self
+            .stages
+            .iter()
+            .map(|s| (&s.name, s.module().digest()))
+            .collect();
+        f.debug_struct("Chain")
+            .field("stages", &stages)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}

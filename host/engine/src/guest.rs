@@ -1,0 +1,459 @@
+//! One instance of a module: every call into it, bounded in time and memory, and what it copied out.
+//!
+//! Addresses and lengths that come from the instance are checked here and nowhere else is one used. An error is a
+//! [`Cause`], the text of a fault; `stage` adds whose it is.
+
+use std::ops::Range;
+
+use wasmtime::{
+    Instance, Memory, Store, Trap, TypedFunc, UpdateDeadline, WasmBacktrace, WasmParams,
+    WasmResults,
+};
+
+use crate::abi;
+use crate::cpu_time::{CallBudget, Grant, thread_cpu_time};
+use crate::limits::{Limits, Resources};
+use crate::module::Module;
+
+/// Frames of a trap's backtrace that are reported.
+const FRAMES: usize = 4;
+
+/// Why a module failed.
+#[derive(Debug)]
+pub(crate) struct Cause(pub String);
+
+impl<T: Into<String>> From<T> for Cause {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+/// What a store holds beside the instance.
+#[derive(Debug)]
+pub(crate) struct Host {
+    resources: Resources,
+    budget: CallBudget,
+    /// Address and length of the last `copy_records`, unchecked.
+    copied: Option<(u32, u32)>,
+}
+
+impl Host {
+    pub(crate) const fn copied_out(&mut self, address: i32, len: i32) {
+        self.copied = Some((address.cast_unsigned(), len.cast_unsigned()));
+    }
+}
+
+type Transform = TypedFunc<(i32, i32, i32), i32>;
+
+/// See the head of this file.
+pub(crate) struct Guest {
+    store: Store<Host>,
+    memory: Memory,
+    output_bytes: usize,
+    alloc: TypedFunc<i32, i32>,
+    dealloc: Option<TypedFunc<(i32, i32), ()>>,
+    transform: Transform,
+    name: &'static str,
+    routed: Option<TypedFunc<(), i32>>,
+    state: Option<StateCalls>,
+    windows: Option<WindowCalls>,
+}
+
+struct StateCalls {
+    version: TypedFunc<(), i32>,
+    save: TypedFunc<(), i32>,
+    load: TypedFunc<(i32, i32), i32>,
+}
+
+struct WindowCalls {
+    emit: TypedFunc<(), i32>,
+    pending: TypedFunc<(), i32>,
+    watermark: TypedFunc<(), i64>,
+    closed_before: TypedFunc<(), i64>,
+    advance: TypedFunc<i64, i32>,
+}
+
+/// A region of the instance's memory that lay within it when this was made; memory never shrinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    address: usize,
+    len: usize,
+}
+
+impl Region {
+    pub(crate) const fn range(self) -> Range<usize> {
+        self.address..self.address + self.len
+    }
+
+    fn args(self) -> (i32, i32) {
+        // Wasm's addresses are unsigned, its parameters have no sign.
+        (
+            (self.address as u32).cast_signed(),
+            (self.len as u32).cast_signed(),
+        )
+    }
+}
+
+/// Calls one function with a fresh time budget.
+#[inline]
+fn enter<P: WasmParams, R: WasmResults>(
+    store: &mut Store<Host>,
+    name: &str,
+    func: &TypedFunc<P, R>,
+    params: P,
+) -> Result<R, Cause> {
+    begin(store);
+    func.call(&mut *store, params)
+        .map_err(|e| describe(store, name, &e))
+}
+
+#[inline]
+fn begin(store: &mut Store<Host>) {
+    let host = store.data_mut();
+    host.copied = None;
+    host.resources.refused = None;
+    let ticks = host.budget.begin();
+    store.set_epoch_deadline(ticks);
+}
+
+/// The text of a fault: what trapped, which limit was hit before, and where it was.
+#[cold]
+fn describe(store: &Store<Host>, name: &str, error: &wasmtime::Error) -> Cause {
+    let mut text = match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => format!("{name} ran past its time limit"),
+        Some(trap) => format!("{name} failed: {trap}"),
+        None => format!("{name} failed: {}", error.root_cause()),
+    };
+    if let Some(refused) = &store.data().resources.refused {
+        text.push_str(&format!("; before that {refused}"));
+    }
+    let frames = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(WasmBacktrace::frames)
+        .unwrap_or_default();
+    for (i, frame) in frames.iter().take(FRAMES).enumerate() {
+        text.push_str(if i == 0 { "; in " } else { " < " });
+        match frame
+            .symbols()
+            .first()
+            .and_then(|s| s.name())
+            .or(frame.func_name())
+        {
+            Some(name) => text.push_str(&abi::text(name.as_bytes())),
+            None => text.push_str(&format!("function {}", frame.func_index())),
+        }
+    }
+    Cause(text)
+}
+
+impl Guest {
+    /// Makes an instance and runs its start function and `init`.
+    pub(crate) fn new(module: &Module, init_input: &[u8], limits: &Limits) -> Result<Self, Cause> {
+        let exports = module.exports();
+        let host = Host {
+            resources: Resources::new(limits),
+            budget: CallBudget::new(limits.call_time),
+            copied: None,
+        };
+        let mut store = Store::new(module.engine(), host);
+        store.limiter(|host| &mut host.resources);
+        store.epoch_deadline_callback(|mut context| {
+            Ok(match context.data_mut().budget.at_end(thread_cpu_time()) {
+                Grant::Ticks(ticks) => UpdateDeadline::Continue(ticks),
+                Grant::Over => UpdateDeadline::Interrupt,
+            })
+        });
+        begin(&mut store);
+        let instance = module
+            .pre()
+            .instantiate(&mut store)
+            .map_err(|e| describe(&store, "instantiation", &e))?;
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .ok_or("it exports no memory")?;
+        let mut find = Find {
+            store: &mut store,
+            instance,
+        };
+        let state = if exports.state {
+            Some(StateCalls {
+                version: find.func("clickmill_state_version")?,
+                save: find.func("clickmill_save")?,
+                load: find.func("clickmill_load")?,
+            })
+        } else {
+            None
+        };
+        let windows = if exports.windows {
+            Some(WindowCalls {
+                emit: find.func("clickmill_emit")?,
+                pending: find.func("clickmill_pending")?,
+                watermark: find.func("clickmill_watermark")?,
+                closed_before: find.func("clickmill_closed_before")?,
+                advance: find.func("clickmill_advance")?,
+            })
+        } else {
+            None
+        };
+        let init: Option<Transform> = exports.init.then(|| find.func("init")).transpose()?;
+        let alloc = find.func("alloc")?;
+        let dealloc = exports.dealloc.then(|| find.func("dealloc")).transpose()?;
+        let transform = find.func(exports.transform)?;
+        let routed = exports
+            .routed
+            .then(|| find.func("clickmill_routed"))
+            .transpose()?;
+        let (output_bytes, name) = (limits.output_bytes, exports.transform);
+        let mut guest = Self {
+            store,
+            memory,
+            output_bytes,
+            alloc,
+            dealloc,
+            transform,
+            name,
+            routed,
+            state,
+            windows,
+        };
+        if let Some(init) = init {
+            guest.init(&init, init_input)?;
+        }
+        Ok(guest)
+    }
+
+    fn init(&mut self, init: &Transform, input: &[u8]) -> Result<(), Cause> {
+        let region = self.alloc(input.len())?;
+        self.bytes_mut(region).copy_from_slice(input);
+        let (address, len) = region.args();
+        let status = enter(&mut self.store, "init", init, (address, len, abi::VERSION))?;
+        if status >= 0 {
+            return Ok(());
+        }
+        let hint = match self.copied("init") {
+            Ok(region) => abi::hint(self.bytes(region)),
+            Err(_) => abi::refusal(status).to_owned(),
+        };
+        Err(format!("init refused ({status}): {hint}").into())
+    }
+
+    /// A region for an input of `len` bytes, which a call that takes it will free.
+    #[inline]
+    pub(crate) fn alloc(&mut self, len: usize) -> Result<Region, Cause> {
+        let asked = i32::try_from(len)
+            .map_err(|_| format!("an input of {len} bytes is more than a module can take"))?;
+        let address = enter(&mut self.store, "alloc", &self.alloc, asked)?.cast_unsigned();
+        self.region(address, asked.cast_unsigned())
+            .map_err(|Cause(what)| {
+                format!("alloc({len}) gave a region outside memory: {what}").into()
+            })
+    }
+
+    /// Gives back a region that no call has taken.
+    pub(crate) fn dealloc(&mut self, region: Region) -> Result<(), Cause> {
+        match &self.dealloc {
+            Some(dealloc) => enter(&mut self.store, "dealloc", dealloc, region.args()),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn region(&self, address: u32, len: u32) -> Result<Region, Cause> {
+        let (address, len) = (address as usize, len as usize);
+        let memory = self.memory.data_size(&self.store);
+        match address.checked_add(len) {
+            Some(end) if end <= memory => Ok(Region { address, len }),
+            _ => Err(format!("{len} bytes at {address}, memory has {memory}").into()),
+        }
+    }
+
+    /// What the last call copied out.
+    #[inline]
+    fn copied(&mut self, name: &str) -> Result<Region, Cause> {
+        let (address, len) = self.store.data_mut().copied.take().ok_or_else(|| {
+            Cause(format!(
+                "malformed output: {name} did not call copy_records"
+            ))
+        })?;
+        self.region(address, len).map_err(|Cause(what)| {
+            format!("malformed output: copy_records outside memory: {what}").into()
+        })
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self, region: Region) -> &[u8] {
+        &self.memory.data(&self.store)[region.range()]
+    }
+
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, region: Region) -> &mut [u8] {
+        &mut self.memory.data_mut(&mut self.store)[region.range()]
+    }
+
+    /// Runs the transform on its input: the count that it answers, and its output.
+    #[inline]
+    pub(crate) fn transform(&mut self, input: Region) -> Result<(u32, Region), Cause> {
+        let (address, len) = input.args();
+        let answer = enter(
+            &mut self.store,
+            self.name,
+            &self.transform,
+            (address, len, abi::VERSION),
+        )?;
+        let Ok(count) = u32::try_from(answer) else {
+            return Err(
+                format!("{} answered {answer}: {}", self.name, abi::refusal(answer)).into(),
+            );
+        };
+        let output = self.copied(self.name)?;
+        if output.len > self.output_bytes {
+            return Err(format!(
+                "output of {} bytes, over its limit of {}",
+                output.len, self.output_bytes
+            )
+            .into());
+        }
+        Ok((count, output))
+    }
+
+    /// How many records of the last output are routed; `None` where the module does not know routes.
+    #[inline]
+    pub(crate) fn routed(&mut self) -> Result<Option<u32>, Cause> {
+        let Some(routed) = &self.routed else {
+            return Ok(None);
+        };
+        let answer = enter(&mut self.store, "clickmill_routed", routed, ())?;
+        u32::try_from(answer)
+            .map(Some)
+            .map_err(|_| format!("malformed output: clickmill_routed answered {answer}").into())
+    }
+
+    /// Version and bytes of the state; `None` where the module has none.
+    pub(crate) fn save(&mut self) -> Result<Option<(i32, Vec<u8>)>, Cause> {
+        let Some(state) = &self.state else {
+            return Ok(None);
+        };
+        let version = enter(
+            &mut self.store,
+            "clickmill_state_version",
+            &state.version,
+            (),
+        )?;
+        let status = enter(&mut self.store, "clickmill_save", &state.save, ())?;
+        Ok(Some((
+            version,
+            self.answered("clickmill_save", status)?.to_vec(),
+        )))
+    }
+
+    /// Loads a state that [`Guest::save`] gave, of this module or of one before it.
+    pub(crate) fn load(&mut self, saved_version: i32, bytes: &[u8]) -> Result<(), Cause> {
+        let region = self.alloc(bytes.len())?;
+        self.bytes_mut(region).copy_from_slice(bytes);
+        let Some(state) = &self.state else {
+            return Err("it keeps no state and was given one".into());
+        };
+        let status = enter(
+            &mut self.store,
+            "clickmill_load",
+            &state.load,
+            region.args(),
+        )?;
+        if status >= 0 {
+            return Ok(());
+        }
+        let said = match self.copied("clickmill_load") {
+            Ok(region) => abi::text(self.bytes(region)),
+            Err(_) => format!("status {status}"),
+        };
+        Err(format!("clickmill_load cannot read a state of version {saved_version}: {said}").into())
+    }
+
+    /// The windows that changed since the last call, as a record set; `None` where the module has no windows.
+    pub(crate) fn emit(&mut self) -> Result<Option<&[u8]>, Cause> {
+        let Some(windows) = &self.windows else {
+            return Ok(None);
+        };
+        let status = enter(&mut self.store, "clickmill_emit", &windows.emit, ())?;
+        self.answered("clickmill_emit", status).map(Some)
+    }
+
+    fn answered(&mut self, name: &str, status: i32) -> Result<&[u8], Cause> {
+        if status < 0 {
+            return Err(format!("{name} answered {status}").into());
+        }
+        let region = self.copied(name)?;
+        Ok(self.bytes(region))
+    }
+
+    pub(crate) fn pending_bytes(&mut self) -> Result<usize, Cause> {
+        let Some(windows) = &self.windows else {
+            return Ok(0);
+        };
+        let answer = enter(&mut self.store, "clickmill_pending", &windows.pending, ())?;
+        usize::try_from(answer).map_err(|_| format!("clickmill_pending answered {answer}").into())
+    }
+
+    pub(crate) fn watermark(&mut self) -> Result<Option<i64>, Cause> {
+        let Some(windows) = &self.windows else {
+            return Ok(None);
+        };
+        let answer = enter(
+            &mut self.store,
+            "clickmill_watermark",
+            &windows.watermark,
+            (),
+        )?;
+        Ok((answer != i64::MIN).then_some(answer))
+    }
+
+    pub(crate) fn closed_before(&mut self) -> Result<Option<i64>, Cause> {
+        let Some(windows) = &self.windows else {
+            return Ok(None);
+        };
+        let answer = enter(
+            &mut self.store,
+            "clickmill_closed_before",
+            &windows.closed_before,
+            (),
+        )?;
+        Ok((answer != i64::MIN).then_some(answer))
+    }
+
+    pub(crate) fn advance(&mut self, watermark_ms: i64) -> Result<(), Cause> {
+        let Some(windows) = &self.windows else {
+            return Ok(());
+        };
+        match enter(
+            &mut self.store,
+            "clickmill_advance",
+            &windows.advance,
+            watermark_ms,
+        )? {
+            0.. => Ok(()),
+            status => Err(format!("clickmill_advance answered {status}").into()),
+        }
+    }
+
+    /// Bytes of linear memory that the instance has grown to.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+}
+
+/// Looks up functions of an instance.
+struct Find<'a> {
+    store: &'a mut Store<Host>,
+    instance: Instance,
+}
+
+impl Find<'_> {
+    fn func<P: WasmParams, R: WasmResults>(
+        &mut self,
+        name: &str,
+    ) -> Result<TypedFunc<P, R>, Cause> {
+        self.instance
+            .get_typed_func(&mut *self.store, name)
+            .map_err(|e| format!("export {name}: {e:#}").into())
+    }
+}

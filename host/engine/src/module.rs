@@ -1,0 +1,233 @@
+//! A compiled module: checked against the ABI before anything of it runs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use clickmill_schemas::ModuleDigest;
+use sha2::{Digest, Sha256};
+use wasmtime::{Caller, ExternType, FuncType, InstancePre, Linker};
+
+use crate::EngineError;
+use crate::guest::Host;
+
+/// Longest module that is compiled; compiling takes memory and time in proportion.
+const MAX_WASM_BYTES: usize = 32 << 20;
+
+const TRANSFORM: &str = "(i32, i32, i32) -> (i32)";
+/// Exports that every module has.
+const REQUIRED: [(&str, &str); 1] = [("alloc", "(i32) -> (i32)")];
+/// Exports that a module may have.
+const OPTIONAL: [(&str, &str); 3] = [
+    ("dealloc", "(i32, i32) -> ()"),
+    ("init", TRANSFORM),
+    ("clickmill_routed", "() -> (i32)"),
+];
+/// All of these, or none.
+const STATE: [(&str, &str); 3] = [
+    ("clickmill_state_version", "() -> (i32)"),
+    ("clickmill_save", "() -> (i32)"),
+    ("clickmill_load", "(i32, i32) -> (i32)"),
+];
+/// All of these, or none; only beside [`STATE`].
+const WINDOWS: [(&str, &str); 5] = [
+    ("clickmill_emit", "() -> (i32)"),
+    ("clickmill_pending", "() -> (i32)"),
+    ("clickmill_watermark", "() -> (i64)"),
+    ("clickmill_closed_before", "() -> (i64)"),
+    ("clickmill_advance", "(i64) -> (i32)"),
+];
+/// Transforms, all of the same type and with the same input and output.
+const TRANSFORMS: [&str; 4] = ["array_map", "filter", "map", "filter_map"];
+
+/// A module that can be a stage of a chain. Cheap to clone.
+#[derive(Clone)]
+pub struct Module(Arc<Inner>);
+
+struct Inner {
+    digest: ModuleDigest,
+    pre: InstancePre<Host>,
+    exports: Exports,
+}
+
+/// What a module offers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exports {
+    pub transform: &'static str,
+    pub init: bool,
+    pub dealloc: bool,
+    /// It says how many records of its output it routed; without that it does not route at all.
+    pub routed: bool,
+    pub state: bool,
+    pub windows: bool,
+}
+
+impl Module {
+    pub(crate) fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Self, EngineError> {
+        if wasm.len() > MAX_WASM_BYTES {
+            return Err(EngineError::TooLarge {
+                bytes: wasm.len(),
+                limit: MAX_WASM_BYTES,
+            });
+        }
+        let digest = ModuleDigest(Sha256::digest(wasm).into());
+        let failed = |e: wasmtime::Error| EngineError::Compile {
+            sha256: digest,
+            message: format!("{e:#}"),
+        };
+        let module = wasmtime::Module::from_binary(engine, wasm).map_err(failed)?;
+        check_imports(&module).map_err(|import| EngineError::Import {
+            sha256: digest,
+            import,
+        })?;
+        let exports = check_exports(&module).map_err(|problem| EngineError::Export {
+            sha256: digest,
+            problem,
+        })?;
+        let mut linker = Linker::new(engine);
+        linker
+            .func_wrap(
+                "env",
+                "copy_records",
+                |mut caller: Caller<'_, Host>, address: i32, len: i32| {
+                    caller.data_mut().copied_out(address, len);
+                },
+            )
+            .map_err(failed)?;
+        let pre = linker.instantiate_pre(&module).map_err(failed)?;
+        Ok(Self(Arc::new(Inner {
+            digest,
+            pre,
+            exports,
+        })))
+    }
+
+    /// SHA-256 of the module's bytes.
+    #[must_use]
+    pub fn digest(&self) -> ModuleDigest {
+        self.0.digest
+    }
+
+    /// Whether it keeps state from batch to batch, and can save and load it.
+    #[must_use]
+    pub fn is_stateful(&self) -> bool {
+        self.0.exports.state
+    }
+
+    pub(crate) fn exports(&self) -> Exports {
+        self.0.exports
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<Host> {
+        &self.0.pre
+    }
+
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        self.0.pre.module().engine()
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module")
+            .field("digest", &self.0.digest)
+            .field("exports", &self.0.exports)
+            .finish()
+    }
+}
+
+fn check_imports(module: &wasmtime::Module) -> Result<(), String> {
+    for import in module.imports() {
+        let of = signature(&import.ty());
+        if (import.module(), import.name(), of.as_str())
+            != ("env", "copy_records", "(i32, i32) -> ()")
+        {
+            return Err(format!("{}.{} {of}", import.module(), import.name()));
+        }
+    }
+    Ok(())
+}
+
+fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
+    match module.get_export("memory") {
+        Some(ExternType::Memory(_)) => {}
+        Some(other) => {
+            return Err(format!(
+                "its export memory is {}, not a memory",
+                signature(&other)
+            ));
+        }
+        None => return Err("it exports no memory".into()),
+    }
+    for (name, of) in REQUIRED {
+        if !has(module, name, of)? {
+            return Err(format!("it does not export {name} {of}"));
+        }
+    }
+    let mut found = TRANSFORMS
+        .iter()
+        .filter(|name| module.get_export(name).is_some());
+    let transform = *found
+        .next()
+        .ok_or("it exports no transform: array_map, filter, map or filter_map")?;
+    if let Some(second) = found.next() {
+        return Err(format!(
+            "it exports two transforms, {transform} and {second}; one is expected"
+        ));
+    }
+    has(module, transform, TRANSFORM)?;
+    let mut optional = [false; OPTIONAL.len()];
+    for (present, (name, of)) in optional.iter_mut().zip(OPTIONAL) {
+        *present = has(module, name, of)?;
+    }
+    let [dealloc, init, routed] = optional;
+    let (state, windows) = (all_or_none(module, &STATE)?, all_or_none(module, &WINDOWS)?);
+    if windows && !state {
+        return Err(format!("it exports {} and no {}", WINDOWS[0].0, STATE[1].0));
+    }
+    Ok(Exports {
+        transform,
+        init,
+        dealloc,
+        routed,
+        state,
+        windows,
+    })
+}
+
+/// Whether it exports a function of this name; one of another type is an error.
+fn has(module: &wasmtime::Module, name: &str, of: &str) -> Result<bool, String> {
+    match module.get_export(name).map(|export| signature(&export)) {
+        None => Ok(false),
+        Some(found) if found == of => Ok(true),
+        Some(found) => Err(format!("its export {name} is {found}, expected {of}")),
+    }
+}
+
+fn all_or_none(module: &wasmtime::Module, names: &[(&str, &str)]) -> Result<bool, String> {
+    let (mut present, mut missing) = (None, None);
+    for (name, of) in names {
+        if has(module, name, of)? {
+            present = Some(name)
+        } else {
+            missing = Some(name)
+        }
+    }
+    match (present, missing) {
+        (Some(present), Some(missing)) => Err(format!("it exports {present} but not {missing}")),
+        (present, _) => Ok(present.is_some()),
+    }
+}
+
+fn signature(of: &ExternType) -> String {
+    fn list(types: impl Iterator<Item = wasmtime::ValType>) -> String {
+        types.map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
+    }
+    let func = |f: &FuncType| format!("({}) -> ({})", list(f.params()), list(f.results()));
+    match of {
+        ExternType::Func(f) => func(f),
+        ExternType::Memory(_) => "a memory".into(),
+        ExternType::Table(_) => "a table".into(),
+        ExternType::Global(_) => "a global".into(),
+        ExternType::Tag(_) => "a tag".into(),
+    }
+}

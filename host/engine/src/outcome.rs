@@ -1,0 +1,88 @@
+//! What became of each record of a batch.
+
+use clickmill_schemas::Offset;
+use clickmill_schemas::envelope::{ErrorType, Route};
+
+/// Where a record was sent instead of to the next stage; [`Route`] with its own strings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteOwned {
+    Error {
+        error_type: ErrorType,
+        rule: String,
+        message: String,
+    },
+    Late {
+        ts_ms: i64,
+        watermark_ms: i64,
+    },
+}
+
+impl From<Route<'_>> for RouteOwned {
+    fn from(route: Route<'_>) -> Self {
+        match route {
+            Route::Error {
+                error_type,
+                rule,
+                message,
+            } => Self::Error {
+                error_type,
+                rule: rule.to_owned(),
+                message: message.to_owned(),
+            },
+            Route::Late {
+                ts_ms,
+                watermark_ms,
+            } => Self::Late {
+                ts_ms,
+                watermark_ms,
+            },
+        }
+    }
+}
+
+/// A record that left the chain on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routed {
+    pub offset: Offset,
+    /// Index of the stage that routed it.
+    pub stage: usize,
+    pub route: RouteOwned,
+    /// The value as it came to that stage; for a verdict, as it came to the chain.
+    pub value: Vec<u8>,
+}
+
+/// Fates of a batch's records: `records = counted + dropped + routed`, always.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// In order of stages (verdicts first), and of offsets within one.
+    pub routed: Vec<Routed>,
+    /// Records that reached the last stage and were not routed by it.
+    pub counted: u64,
+    /// Records that a stage took in and neither handed on nor routed: (index of the stage, how many).
+    pub dropped: Vec<(usize, u64)>,
+    /// Records of the batch.
+    pub records: u64,
+}
+
+impl BatchOutcome {
+    /// Forgets everything and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.routed.clear();
+        self.dropped.clear();
+        self.counted = 0;
+        self.records = 0;
+    }
+
+    pub(crate) fn drop_at(&mut self, stage: usize, records: u32) {
+        if records > 0 {
+            self.dropped.push((stage, u64::from(records)));
+        }
+    }
+
+    /// Whether every record has exactly one fate.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
+        self.records == self.counted + dropped + self.routed.len() as u64
+    }
+}

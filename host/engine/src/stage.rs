@@ -1,0 +1,194 @@
+//! One stage of a chain: an instance, how to make it anew, and whose faults are its own.
+
+use clickmill_schemas::record::COUNT_LEN;
+
+use crate::abi::{self, Frame};
+use crate::chain::StageSpec;
+use crate::guest::{Cause, Guest, Region};
+use crate::module::Module;
+use crate::output::{self, Deltas, Passed, RoutedRecord};
+use crate::{EngineError, Fault, Limits, ProcessError};
+
+/// Name of the parameter that tells the first stage that keys are producers' own.
+const FIRST: &str = "clickmill.first";
+
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    module: Module,
+    limits: Limits,
+    init_input: Vec<u8>,
+    guest: Guest,
+}
+
+/// What a call gave.
+pub(crate) struct Output {
+    /// Records of the output.
+    pub count: u32,
+    /// Those of them that are routed; `None` where the module does not know routes.
+    pub routed: Option<u32>,
+    region: Region,
+}
+
+impl Stage {
+    pub(crate) fn new(spec: &StageSpec, first: bool) -> Result<Self, EngineError> {
+        let refused = |problem: String| EngineError::Params {
+            stage: spec.name.clone(),
+            problem,
+        };
+        let mut params = spec.params.clone();
+        if !params.is_empty() && !spec.module.exports().init {
+            return Err(refused(
+                "parameters are given and the module takes none (it exports no init)".into(),
+            ));
+        }
+        if params.contains_key(FIRST) {
+            return Err(refused(format!(
+                "parameter {FIRST} is set by the host alone"
+            )));
+        }
+        if first {
+            params.insert(FIRST.into(), "true".into());
+        }
+        let init_input = abi::init_input(&params).map_err(refused)?;
+        let guest = Guest::new(&spec.module, &init_input, &spec.limits)
+            .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
+        let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
+        Ok(Self {
+            name,
+            module,
+            limits,
+            init_input,
+            guest,
+        })
+    }
+
+    /// A fault of this stage.
+    pub(crate) fn fault(&self, cause: Cause) -> Fault {
+        fault(&self.name, &self.module, cause)
+    }
+
+    pub(crate) const fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// Runs `call` on the instance; what fails is this stage's fault.
+    pub(crate) fn with<T>(
+        &mut self,
+        call: impl FnOnce(&mut Guest) -> Result<T, Cause>,
+    ) -> Result<T, Fault> {
+        call(&mut self.guest).map_err(|cause| fault(&self.name, &self.module, cause))
+    }
+
+    /// Puts a fresh instance in the place of this one.
+    pub(crate) fn renew(&mut self) -> Result<(), Fault> {
+        self.guest = Guest::new(&self.module, &self.init_input, &self.limits)
+            .map_err(|cause| self.fault(cause))?;
+        Ok(())
+    }
+
+    /// Renews an instance that keeps no state and has grown to half of its limit: Fluvio's generated glue never frees
+    /// an output.
+    #[inline]
+    pub(crate) fn renew_if_grown(&mut self) -> Result<(), Fault> {
+        if !self.module.is_stateful() && self.guest.memory_bytes() > self.limits.memory_bytes / 2 {
+            self.renew()?;
+        }
+        Ok(())
+    }
+
+    /// Runs the transform on a record set of `set_len` bytes that `write` puts into the instance's memory.
+    #[inline]
+    pub(crate) fn run(
+        &mut self,
+        frame: &Frame,
+        set_len: usize,
+        inputs: u32,
+        write: impl FnOnce(&mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<Output, ProcessError> {
+        let len = set_len.saturating_add(abi::HEAD_LEN + abi::TAIL_LEN);
+        let input = self.with(|guest| guest.alloc(len))?;
+        let written = match frame.write(self.guest.bytes_mut(input)) {
+            Some(set) => write(set),
+            None => Err(format!("a record set of {set_len} bytes is too long").into()),
+        };
+        if let Err(e) = written {
+            self.with(|guest| guest.dealloc(input))?;
+            return Err(ProcessError::Source(e));
+        }
+        Ok(self.with(|guest| {
+            let (answered, region) = guest.transform(input)?;
+            let routed = guest.routed()?;
+            let count = output::check_count(guest.bytes(region), answered, inputs)?;
+            match routed {
+                Some(routed) if routed > count => Err(Cause(format!(
+                    "malformed output: {routed} of {count} records are routed"
+                ))),
+                _ => Ok(Output {
+                    count,
+                    routed,
+                    region,
+                }),
+            }
+        })?)
+    }
+
+    /// Takes the whole output for what goes on; see [`output::take_whole`].
+    #[inline]
+    pub(crate) fn take_whole(&self, output: &Output, passed: &mut Passed) -> Result<(), Fault> {
+        let bytes = self.guest.bytes(output.region);
+        output::take_whole(bytes, output.count, passed).map_err(|cause| self.fault(cause))
+    }
+
+    /// Walks the output; see [`output::walk`].
+    pub(crate) fn walk(
+        &self,
+        output: &Output,
+        inputs: &Deltas,
+        next: &mut Deltas,
+        passed: &mut Passed,
+        routed: impl FnMut(&RoutedRecord<'_>),
+    ) -> Result<(), Fault> {
+        let bytes = self.guest.bytes(output.region);
+        output::walk(
+            bytes,
+            output.count,
+            output.routed.is_some(),
+            inputs,
+            next,
+            passed,
+            routed,
+        )
+        .map_err(|cause| self.fault(cause))?;
+        let found = output.count - passed.count;
+        match output.routed {
+            Some(said) if said != found => Err(self.fault(Cause(format!(
+                "malformed output: {found} records are routed and clickmill_routed says {said}"
+            )))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what goes on as a record set of `COUNT_LEN + passed.bytes` bytes.
+    #[inline]
+    pub(crate) fn copy_passed(&self, output: &Output, passed: &Passed, set: &mut [u8]) {
+        let bytes = if passed.rewritten.is_empty() {
+            self.guest.bytes(output.region)
+        } else {
+            &passed.rewritten
+        };
+        set[..COUNT_LEN].copy_from_slice(&passed.count.to_be_bytes());
+        let mut at = COUNT_LEN;
+        for range in &passed.ranges {
+            set[at..at + range.len()].copy_from_slice(&bytes[range.clone()]);
+            at += range.len();
+        }
+    }
+}
+
+fn fault(stage: &str, module: &Module, Cause(message): Cause) -> Fault {
+    Fault {
+        stage: stage.to_owned(),
+        sha256: module.digest(),
+        message,
+    }
+}
