@@ -7,6 +7,7 @@ mod exit;
 mod generate;
 mod modules;
 mod produce;
+mod profile;
 mod run;
 mod stack;
 
@@ -44,6 +45,7 @@ enum Verb {
         #[arg(long, value_enum, default_value = "text")]
         output: TextOrJson,
     },
+    Profile(profile::Args),
     Run(run::RunArgs),
     Demo(demo::DemoArgs),
     /// Prints every setting with its default and what it means
@@ -80,6 +82,7 @@ fn work(cli: Cli) -> Result<()> {
     match cli.verb {
         Verb::Generate(args) => generate::run(&args),
         Verb::Produce { args, output } => produce::run(&args, &stack::place::of(&config), output == TextOrJson::Json),
+        Verb::Profile(args) => profile::run(&args),
         Verb::Run(args) => run::run(&args, &config),
         Verb::Demo(args) => demo::run(&args, &config),
         Verb::Config => {
