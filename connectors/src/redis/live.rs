@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clickmill_schemas::Offset;
 use clickmill_schemas::merge::{Progress, WindowTable};
-use clickmill_schemas::output::Output;
-use clickmill_schemas::partial::{Partial, take_entries};
+use clickmill_schemas::output::{Body, Output};
+use clickmill_schemas::partial::{Owner, Partial, WindowKey, take_entries};
+use clickmill_schemas::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 
 use super::hash::{Fields, Span};
 use crate::sink::Written;
-use crate::windows::{Epochs, WindowBatch};
+use crate::windows::{Epochs, Newest, WindowBatch};
 
 /// What has to survive a restart besides the offsets, as of the sink's offset (the epochs: of `rebuild_from`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +50,11 @@ pub struct LiveWindows {
     most_keys: usize,
     windows: BTreeMap<Span, Live>,
     progress: Progress,
-    commits: BTreeMap<clickmill_schemas::PartitionId, Output>,
+    commits: BTreeMap<PartitionId, Output>,
     final_before_ms: Option<i64>,
     given_up_before_ms: Option<i64>,
+    /// Given up while rebuilding, still to be taken out of Redis.
+    removals: Vec<Change>,
 }
 
 impl LiveWindows {
@@ -67,6 +69,7 @@ impl LiveWindows {
             commits: BTreeMap::new(),
             final_before_ms: memory.final_before_ms,
             given_up_before_ms: memory.given_up_before_ms,
+            removals: Vec::new(),
         };
         memory
             .commits
@@ -75,50 +78,17 @@ impl LiveWindows {
         live
     }
 
-    /// Takes a batch in; the changes that it makes, oldest window first.
-    pub fn apply(&mut self, batch: &WindowBatch<'_>, written: &mut Written) -> Vec<Change> {
+    /// Takes a batch in; the changes that it makes, oldest window first. A batch that ends at or below `applied` only
+    /// rebuilds: what it writes is in Redis already.
+    pub fn apply(
+        &mut self,
+        batch: &WindowBatch<'_>,
+        applied: Offset,
+        written: &mut Written,
+    ) -> Vec<Change> {
         let mut touched = BTreeSet::new();
         for ((owner, window), newest) in &batch.partials {
-            let span = Span {
-                start_ms: window.start_ms,
-                size_ms: window.size_ms,
-            };
-            if self.final_before_ms.is_some_and(|t| span.end_ms() <= t) {
-                continue;
-            }
-            if self.given_up_before_ms.is_some_and(|t| span.end_ms() <= t) {
-                written.skip(format!(
-                    "the window at {} ms was given up: too many are open at once",
-                    span.start_ms
-                ));
-                continue;
-            }
-            let entries = match take_entries(newest.entries) {
-                Ok(entries) => entries,
-                Err(e) => {
-                    written.skip(format!(
-                        "record at offset {} of ctr_windows: {e}",
-                        newest.offset
-                    ));
-                    continue;
-                }
-            };
-            let partial = Partial {
-                owner: *owner,
-                window: window.clone(),
-                version: newest.version,
-                lower_bound: newest.lower_bound,
-                entries,
-            };
-            let live = self.windows.entry(span).or_insert_with(|| Live {
-                table: WindowTable::default(),
-                needs: newest.offset,
-                keys: 0,
-            });
-            live.needs = live.needs.min(newest.offset);
-            if live.table.apply(partial) {
-                touched.insert(span);
-            }
+            touched.extend(self.take_partial(owner, window, newest, written));
         }
         let mut changes = Vec::with_capacity(touched.len());
         for span in touched {
@@ -132,28 +102,76 @@ impl LiveWindows {
             .commits
             .values()
             .for_each(|commit| self.take_commit(commit));
-        self.forget_final();
+        if let Some(before) = self.final_before_ms {
+            self.windows.retain(|span, _| span.end_ms() > before);
+        }
         self.give_up(&mut changes, written);
+        if batch.end <= applied {
+            changes.retain(|change| matches!(change, Change::Remove(_)));
+            self.removals.append(&mut changes);
+        } else if !self.removals.is_empty() {
+            self.removals.append(&mut changes);
+            changes = std::mem::take(&mut self.removals);
+        }
         changes
+    }
+
+    /// The window, where the partial is new to it.
+    fn take_partial(
+        &mut self,
+        owner: &Owner,
+        window: &WindowKey,
+        newest: &Newest<'_>,
+        written: &mut Written,
+    ) -> Option<Span> {
+        let span = Span {
+            start_ms: window.start_ms,
+            size_ms: window.size_ms,
+        };
+        if self.final_before_ms.is_some_and(|t| span.end_ms() <= t) {
+            return None;
+        }
+        if self.given_up_before_ms.is_some_and(|t| span.end_ms() <= t) {
+            written.skip(given_up(span));
+            return None;
+        }
+        let entries = match take_entries(newest.entries) {
+            Ok(entries) => entries,
+            Err(e) => {
+                written.skip(format!(
+                    "record at offset {} of ctr_windows: {e}",
+                    newest.offset
+                ));
+                return None;
+            }
+        };
+        let partial = Partial {
+            owner: *owner,
+            window: window.clone(),
+            version: newest.version,
+            lower_bound: newest.lower_bound,
+            entries,
+        };
+        let live = self.windows.entry(span).or_insert_with(|| Live {
+            table: WindowTable::default(),
+            needs: newest.offset,
+            keys: 0,
+        });
+        live.needs = live.needs.min(newest.offset);
+        live.table.apply(partial).then_some(span)
     }
 
     fn take_commit(&mut self, output: &Output) {
         self.progress.apply(output);
         let partition = output.stamp.partition;
         if let Some(commit) = self.progress.commit(partition) {
-            if matches!(&output.body, clickmill_schemas::output::Body::Commit(c) if c == commit) {
+            if matches!(&output.body, Body::Commit(c) if c == commit) {
                 self.commits.insert(partition, output.clone());
             }
         }
         self.final_before_ms = self
             .final_before_ms
             .max(self.progress.final_before_ms(self.partitions));
-    }
-
-    fn forget_final(&mut self) {
-        if let Some(before) = self.final_before_ms {
-            self.windows.retain(|span, _| span.end_ms() > before);
-        }
     }
 
     fn give_up(&mut self, changes: &mut Vec<Change>, written: &mut Written) {
@@ -179,10 +197,7 @@ impl LiveWindows {
             changes
                 .retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
             changes.push(Change::Remove(span));
-            written.skip(format!(
-                "the window at {} ms was given up: too many are open at once",
-                span.start_ms
-            ));
+            written.skip(given_up(span));
         }
     }
 
@@ -207,3 +222,13 @@ impl LiveWindows {
         }
     }
 }
+
+fn given_up(span: Span) -> String {
+    format!(
+        "the window at {} ms was given up: too many are open at once",
+        span.start_ms
+    )
+}
+
+#[cfg(test)]
+mod tests;

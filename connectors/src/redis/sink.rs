@@ -207,7 +207,7 @@ impl Sink for RedisSink {
         } = &mut session;
         let mut written = Written::default();
         let batch = WindowBatch::read(chunks, terms, &mut written);
-        let changes = live.apply(&batch, &mut written);
+        let changes = live.apply(&batch, stored.unwrap_or_default(), &mut written);
         if stored.is_some_and(|stored| batch.end <= stored) {
             // Still rebuilding: all this is in Redis already.
             self.session = Some(session);
