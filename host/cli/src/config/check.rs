@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 use super::stages::StageName;
 use super::{Config, Secret};
 
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,51 +84,81 @@ impl Found {
         } = config;
         self.range("server.max_body_bytes", server.max_body_bytes, KIB..=GIB);
         self.range(
+            "server.max_record_bytes",
+            server.max_record_bytes,
+            KIB..=GIB,
+        );
+        self.range(
+            "server.max_body_bytes_in_flight",
+            server.max_body_bytes_in_flight,
+            server.max_body_bytes..=4 * GIB,
+        );
+        self.range(
             "server.request_timeout_ms",
             server.request_timeout_ms,
             100..=3_600_000,
         );
+        self.range(
+            "server.header_timeout_ms",
+            server.header_timeout_ms,
+            100..=3_600_000,
+        );
+        self.range(
+            "server.max_in_flight_requests",
+            server.max_in_flight_requests,
+            1..=100_000,
+        );
+        self.range(
+            "server.max_connections",
+            server.max_connections,
+            1..=100_000,
+        );
+        self.range(
+            "server.max_live_clients",
+            server.max_live_clients,
+            1..=100_000,
+        );
+
         self.range("broker.sync_interval_ms", broker.sync_interval_ms, 0..=10);
-        self.range("broker.segment_bytes", broker.segment_bytes, MIB..=4 * GIB);
+        self.range(
+            "broker.segment_bytes",
+            broker.segment_bytes,
+            1 << 20..=1 << 32,
+        );
         self.range(
             "broker.max_in_flight_bytes",
             broker.max_in_flight_bytes,
             MIB..=GIB,
         );
-        let topics = &broker.topics;
+        self.range("broker.max_batch_bytes", broker.max_batch_bytes, MIB..=GIB);
+        self.range("broker.zstd_level", broker.zstd_level, 1..=19);
+        self.range(
+            "broker.maintenance_interval_ms",
+            broker.maintenance_interval_ms,
+            100..=3_600_000,
+        );
+        self.range(
+            "broker.compaction_keys",
+            broker.compaction_keys,
+            1_024..=1 << 26,
+        );
+        let (raw, error) = (&broker.topics.ad_events_raw, &broker.topics.ad_events_error);
         self.range(
             "broker.topics.ad_events_raw.partitions",
-            topics.ad_events_raw.partitions,
+            raw.partitions,
             1..=1024,
         );
-        let kept = [
-            (
-                "ad_events_raw",
-                topics.ad_events_raw.retention_max_age_hours,
-                topics.ad_events_raw.retention_max_bytes,
-            ),
-            (
-                "ad_events_error",
-                topics.ad_events_error.retention_max_age_hours,
-                topics.ad_events_error.retention_max_bytes,
-            ),
-        ];
-        for (topic, hours, bytes) in kept {
-            if let Some(hours) = hours {
-                self.range(
-                    &format!("broker.topics.{topic}.retention_max_age_hours"),
-                    hours,
-                    1..=1_000_000,
-                );
-            }
-            if let Some(bytes) = bytes {
-                self.range(
-                    &format!("broker.topics.{topic}.retention_max_bytes"),
-                    bytes,
-                    MIB..=u64::MAX,
-                );
-            }
-        }
+        self.retention(
+            "ad_events_raw",
+            raw.retention_max_age_hours,
+            raw.retention_max_bytes,
+        );
+        self.retention(
+            "ad_events_error",
+            error.retention_max_age_hours,
+            error.retention_max_bytes,
+        );
+
         self.range(
             "pipeline.commit_interval_ms",
             pipeline.commit_interval_ms,
@@ -154,6 +184,7 @@ impl Found {
             pipeline.fetch_max_bytes,
             64 * KIB..=256 * MIB,
         );
+
         // WebAssembly's 32-bit memories end at 4 GiB.
         self.range(
             "engine.memory_limit_bytes",
@@ -170,29 +201,56 @@ impl Found {
             engine.call_time_limit_ms,
             10..=600_000,
         );
+
         self.range(
-            "sinks.postgres.batch_max_rows",
-            sinks.postgres.batch_max_rows,
-            1..=100_000,
+            "sinks.redis.max_keys",
+            sinks.redis.max_keys,
+            1_000..=1 << 26,
         );
-        self.range(
-            "sinks.redis.batch_max_windows",
-            sinks.redis.batch_max_windows,
-            1..=100_000,
-        );
+        for (sink, batch) in [
+            ("postgres", &sinks.postgres.batch),
+            ("redis", &sinks.redis.batch),
+        ] {
+            self.range(
+                &format!("sinks.{sink}.batch.max_bytes"),
+                batch.max_bytes,
+                64 * KIB..=256 * MIB,
+            );
+            self.range(
+                &format!("sinks.{sink}.batch.linger_ms"),
+                batch.linger_ms,
+                0..=10_000,
+            );
+            self.range(
+                &format!("sinks.{sink}.batch.timeout_ms"),
+                batch.timeout_ms,
+                1_000..=3_600_000,
+            );
+        }
+    }
+
+    fn retention(&mut self, topic: &str, hours: Option<u64>, bytes: Option<u64>) {
+        if let Some(hours) = hours {
+            self.range(
+                &format!("broker.topics.{topic}.retention_max_age_hours"),
+                hours,
+                1..=1_000_000,
+            );
+        }
+        if let Some(bytes) = bytes {
+            self.range(
+                &format!("broker.topics.{topic}.retention_max_bytes"),
+                bytes,
+                1 << 20..=u64::MAX,
+            );
+        }
     }
 
     fn server(&mut self, config: &Config) {
         let server = &config.server;
         match &server.token {
-            Some(token)
-                if token.expose().is_empty()
-                    || !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                self.add(
-                    "server.token",
-                    "must be ASCII letters, digits and signs without blanks, at least one",
-                );
+            Some(token) if clickmill_server::Token::new(token.expose()).is_err() => {
+                self.add("server.token", "must have at least 16 visible ASCII characters: `openssl rand -hex 32` makes one");
             }
             Some(_) => {}
             None if server.enabled && !server.listen.ip().is_loopback() => {
@@ -263,13 +321,6 @@ impl Found {
             redis.url.as_ref(),
             &["redis://", "unix://", "redis+unix://"],
         );
-        for (sink, min, max) in [
-            ("postgres", postgres.retry_min_ms, postgres.retry_max_ms),
-            ("redis", redis.retry_min_ms, redis.retry_max_ms),
-        ] {
-            self.range(&format!("sinks.{sink}.retry_min_ms"), min, 1..=60_000);
-            self.range(&format!("sinks.{sink}.retry_max_ms"), max, min..=3_600_000);
-        }
     }
 
     /// Says nothing of the value itself, which may hold a password.

@@ -1,10 +1,11 @@
 //! `clickmill.yaml`: what it holds, its defaults, and the layers over it.
 //!
-//! Layers, each over the one before: defaults, the file, the environment, flags. Everything here is plain data;
-//! nothing knows the crates that the values are for, and the verbs hand each crate its own part.
+//! Layers, each over the one before: defaults, the file, the environment, flags. Everything here is plain data but
+//! convert.rs, which alone knows the crates that the values are for.
 //! The commented example in default.yaml is the reference that users read.
 
 mod check;
+mod convert;
 mod error;
 mod file;
 mod layers;
@@ -22,12 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use layers::{Layers, Overrides};
-pub use options::{
-    BrokerKind, BrokerOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions,
-};
-pub use options::{Retention, TopicOptions, Topics};
+pub use options::{BrokerOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions};
 pub use secret::Secret;
-pub use sinks::{OnOtherRun, PostgresOptions, RedisOptions, Sinks};
+pub use sinks::Sinks;
 pub use stages::{StageName, StageOptions};
 
 /// Where the file is looked for when no flag names one.

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
 
-const MIB: u64 = 1024 * 1024;
-
 /// The HTTP server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,12 +15,25 @@ pub struct ServerOptions {
     /// Address and port to listen on; beyond loopback a token is required. Default: `127.0.0.1:8088`.
     #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
-    /// What clients must send as `Authorization: Bearer <token>`. Default: none is asked for.
+    /// What clients must send as `Authorization: Bearer <token>`: at least 16 visible ASCII characters.
+    /// Default: none is asked for.
     pub token: Option<Secret>,
-    /// Largest request body. Default: 8 MiB.
-    pub max_body_bytes: u64,
+    /// Longest body of a request. Default: 8 MiB.
+    pub max_body_bytes: usize,
+    /// Longest line of a body of records. Default: 4 MiB.
+    pub max_record_bytes: usize,
+    /// Bodies that may be in memory at once; further requests get 429. Default: 48 MiB.
+    pub max_body_bytes_in_flight: usize,
     /// A request that takes longer is ended; live streams are not. Default: 30000.
     pub request_timeout_ms: u64,
+    /// A request whose head takes longer to come in is ended. Default: 10000.
+    pub header_timeout_ms: u64,
+    /// Requests at work at once; further ones get 503. Default: 64.
+    pub max_in_flight_requests: usize,
+    /// Open connections; further ones wait to be accepted. Default: 512.
+    pub max_connections: usize,
+    /// Listeners of the live stream at once. Default: 64.
+    pub max_live_clients: usize,
 }
 
 impl Default for ServerOptions {
@@ -31,8 +42,14 @@ impl Default for ServerOptions {
             enabled: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 8088)),
             token: None,
-            max_body_bytes: 8 * MIB,
+            max_body_bytes: 8 << 20,
+            max_record_bytes: 4 << 20,
+            max_body_bytes_in_flight: 48 << 20,
             request_timeout_ms: 30_000,
+            header_timeout_ms: 10_000,
+            max_in_flight_requests: 64,
+            max_connections: 512,
+            max_live_clients: 64,
         }
     }
 }
@@ -57,12 +74,20 @@ fn listen_address<'de, D: serde::Deserializer<'de>>(
 pub struct BrokerOptions {
     /// Which broker holds the topics. Default: `embedded`, a log under `data_dir`.
     pub kind: BrokerKind,
-    /// Appends wait at most this long for others to share their fsync with, 0 to 10. Default: 5.
+    /// Least time between two fsyncs of a disk, which appends in between share: 0 to 10. Default: 2.
     pub sync_interval_ms: u64,
-    /// A log's file is closed and the next begun at this size. Default: 256 MiB.
+    /// A log's file is closed and the next begun at this size. Default: 64 MiB.
     pub segment_bytes: u64,
     /// Appends block (and HTTP answers 429) while this much waits for its fsync. Default: 32 MiB.
-    pub max_in_flight_bytes: u64,
+    pub max_in_flight_bytes: usize,
+    /// Longest set of records in one append. Default: 64 MiB.
+    pub max_batch_bytes: usize,
+    /// Compression of the log: zstd's level, 1 (fast) to 19 (small). Default: 1.
+    pub zstd_level: i32,
+    /// Retention and compaction look for work this often. Default: 5000.
+    pub maintenance_interval_ms: u64,
+    /// Distinct keys that one pass of compaction remembers, about 40 bytes each. Default: 262144.
+    pub compaction_keys: usize,
     /// The topics' own settings.
     pub topics: Topics,
 }
@@ -71,9 +96,13 @@ impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             kind: BrokerKind::Embedded,
-            sync_interval_ms: 5,
-            segment_bytes: 256 * MIB,
-            max_in_flight_bytes: 32 * MIB,
+            sync_interval_ms: 2,
+            segment_bytes: 64 << 20,
+            max_in_flight_bytes: 32 << 20,
+            max_batch_bytes: 64 << 20,
+            zstd_level: 1,
+            maintenance_interval_ms: 5_000,
+            compaction_keys: 1 << 18,
             topics: Topics::default(),
         }
     }
@@ -135,24 +164,24 @@ pub struct Retention {
 pub struct PipelineOptions {
     /// Results appear this often. Default: 1000.
     pub commit_interval_ms: u64,
-    /// Results appear sooner when this much of them waits. Default: 16 MiB.
-    pub commit_pending_bytes: u64,
+    /// Results appear sooner when this much of them waits. Default: 8 MiB.
+    pub commit_pending_bytes: usize,
     /// Checkpoints kept for each partition. Default: 3.
-    pub checkpoints_kept: u32,
+    pub checkpoints_kept: usize,
     /// A partition without records for this long no longer holds the other partitions' final windows up. Default: 60000.
     pub idle_partition_after_ms: u64,
-    /// Most bytes that a worker asks the broker for at once. Default: 4 MiB.
-    pub fetch_max_bytes: u64,
+    /// Most bytes that a worker asks the broker for at once. Default: 1 MiB.
+    pub fetch_max_bytes: usize,
 }
 
 impl Default for PipelineOptions {
     fn default() -> Self {
         Self {
             commit_interval_ms: 1_000,
-            commit_pending_bytes: 16 * MIB,
+            commit_pending_bytes: 8 << 20,
             checkpoints_kept: 3,
             idle_partition_after_ms: 60_000,
-            fetch_max_bytes: 4 * MIB,
+            fetch_max_bytes: 1 << 20,
         }
     }
 }
@@ -161,11 +190,11 @@ impl Default for PipelineOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineOptions {
-    /// Most memory that an instance may have. Default: 128 MiB.
-    pub memory_limit_bytes: u64,
+    /// Most memory that an instance may have. Default: 256 MiB.
+    pub memory_limit_bytes: usize,
     /// Most output of one call. Default: 64 MiB.
-    pub output_limit_bytes: u64,
-    /// Longest time that one call may take. Default: 1000.
+    pub output_limit_bytes: usize,
+    /// Most CPU time of one call. Default: 500.
     pub call_time_limit_ms: u64,
     /// Keep compiled modules under `data_dir`, for quick starts? Default: true.
     pub cache: bool,
@@ -174,9 +203,9 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            memory_limit_bytes: 128 * MIB,
-            output_limit_bytes: 64 * MIB,
-            call_time_limit_ms: 1_000,
+            memory_limit_bytes: 256 << 20,
+            output_limit_bytes: 64 << 20,
+            call_time_limit_ms: 500,
             cache: true,
         }
     }

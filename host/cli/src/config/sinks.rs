@@ -24,14 +24,10 @@ pub struct PostgresOptions {
     pub url: Option<Secret>,
     /// Write every event to `realtime.raw_events` too? Default: false.
     pub raw_events: bool,
-    /// Most rows of one transaction. Default: 5000.
-    pub batch_max_rows: u32,
-    /// First wait after a failure; it doubles from failure to failure. Default: 100.
-    pub retry_min_ms: u64,
-    /// Longest wait after a failure. Default: 5000.
-    pub retry_max_ms: u64,
     /// What to do when the database holds rows of another run: `refuse`, `replace` or `keep`. Default: `refuse`.
     pub on_other_run: OnOtherRun,
+    /// How much is written at once.
+    pub batch: BatchOptions,
 }
 
 impl Default for PostgresOptions {
@@ -40,10 +36,8 @@ impl Default for PostgresOptions {
             enabled: true,
             url: None,
             raw_events: false,
-            batch_max_rows: 5_000,
-            retry_min_ms: 100,
-            retry_max_ms: 5_000,
             on_other_run: OnOtherRun::Refuse,
+            batch: BatchOptions::default(),
         }
     }
 }
@@ -56,14 +50,13 @@ pub struct RedisOptions {
     pub enabled: bool,
     /// The server, as in `redis://:password@host:6379/0`. Default: a private server under `data_dir`.
     pub url: Option<Secret>,
-    /// Most windows of one script call. Default: 500.
-    pub batch_max_windows: u32,
-    /// First wait after a failure; it doubles from failure to failure. Default: 100.
-    pub retry_min_ms: u64,
-    /// Longest wait after a failure. Default: 5000.
-    pub retry_max_ms: u64,
+    /// Most keys in memory, over all windows that are not final; beyond it the oldest windows are given up and taken
+    /// out of Redis. Default: 300000.
+    pub max_keys: usize,
     /// What to do when the server holds windows of another run: `refuse`, `replace` or `keep`. Default: `refuse`.
     pub on_other_run: OnOtherRun,
+    /// How much is written at once.
+    pub batch: BatchOptions,
 }
 
 impl Default for RedisOptions {
@@ -71,10 +64,31 @@ impl Default for RedisOptions {
         Self {
             enabled: true,
             url: None,
-            batch_max_windows: 500,
-            retry_min_ms: 100,
-            retry_max_ms: 5_000,
+            max_keys: 300_000,
             on_other_run: OnOtherRun::Refuse,
+            batch: BatchOptions::default(),
+        }
+    }
+}
+
+/// Batches of a sink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchOptions {
+    /// Most bytes of records in one transaction, about. Default: 4 MiB.
+    pub max_bytes: usize,
+    /// A transaction waits this long for more records. Default: 5.
+    pub linger_ms: u64,
+    /// A transaction that takes longer is given up and tried again. Default: 60000.
+    pub timeout_ms: u64,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self {
+            max_bytes: 4 << 20,
+            linger_ms: 5,
+            timeout_ms: 60_000,
         }
     }
 }

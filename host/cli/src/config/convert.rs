@@ -1,0 +1,180 @@
+//! Hands each crate its own part of the config, in that crate's types.
+
+use std::time::Duration;
+
+use clickmill_broker::LogOptions as BrokerLogOptions;
+use clickmill_connectors as connectors;
+use clickmill_engine::Limits;
+use clickmill_pipeline::{TopicsOptions, WorkerOptions};
+use clickmill_server as server;
+
+use super::sinks::{BatchOptions, OnOtherRun};
+use super::{Config, Secret};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Config {
+    /// For the HTTP server. A token that it would not take was refused when the config was read.
+    pub fn server_options(&self) -> server::Options {
+        let own = &self.server;
+        server::Options {
+            listen: own.listen,
+            token: own
+                .token
+                .as_ref()
+                .and_then(|token| server::Token::new(token.expose()).ok()),
+            max_body_bytes: own.max_body_bytes,
+            max_record_bytes: own.max_record_bytes,
+            max_body_bytes_in_flight: own.max_body_bytes_in_flight,
+            request_timeout: Duration::from_millis(own.request_timeout_ms),
+            header_timeout: Duration::from_millis(own.header_timeout_ms),
+            max_in_flight_requests: own.max_in_flight_requests,
+            max_connections: own.max_connections,
+            max_live_clients: own.max_live_clients,
+        }
+    }
+
+    /// For the embedded broker.
+    pub fn broker_options(&self) -> BrokerLogOptions {
+        let own = &self.broker;
+        BrokerLogOptions {
+            sync_interval: Duration::from_millis(own.sync_interval_ms),
+            segment_bytes: own.segment_bytes,
+            max_in_flight_bytes: own.max_in_flight_bytes,
+            max_batch_bytes: own.max_batch_bytes,
+            zstd_level: own.zstd_level,
+            maintenance_interval: Duration::from_millis(own.maintenance_interval_ms),
+            compaction_keys: own.compaction_keys,
+        }
+    }
+
+    /// For the topics that are made at start.
+    pub fn topics_options(&self) -> TopicsOptions {
+        let (raw, error) = (
+            &self.broker.topics.ad_events_raw,
+            &self.broker.topics.ad_events_error,
+        );
+        TopicsOptions {
+            partitions: raw.partitions,
+            raw_max_age: raw.retention_max_age_hours.map(hours),
+            raw_max_bytes: raw.retention_max_bytes,
+            error_max_age: error.retention_max_age_hours.map(hours),
+            error_max_bytes: error.retention_max_bytes,
+        }
+    }
+
+    /// For the workers.
+    pub fn worker_options(&self) -> WorkerOptions {
+        let own = &self.pipeline;
+        WorkerOptions {
+            commit_interval: Duration::from_millis(own.commit_interval_ms),
+            commit_pending_bytes: own.commit_pending_bytes,
+            checkpoints_kept: own.checkpoints_kept,
+            idle_partition_after: Duration::from_millis(own.idle_partition_after_ms),
+            fetch_max_bytes: own.fetch_max_bytes,
+        }
+    }
+
+    /// For each SmartModule instance.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            memory_bytes: self.engine.memory_limit_bytes,
+            output_bytes: self.engine.output_limit_bytes,
+            call_time: Duration::from_millis(self.engine.call_time_limit_ms),
+        }
+    }
+
+    /// For the PostgreSQL sink; `None` when it is switched off.
+    pub fn postgres_options(&self) -> Option<connectors::PostgresOptions> {
+        let own = &self.sinks.postgres;
+        own.enabled.then(|| connectors::PostgresOptions {
+            url: own.url.as_ref().map(server_url),
+            on_other_run: own.on_other_run.into(),
+            raw_events: own.raw_events,
+            batch: (&own.batch).into(),
+            ..connectors::PostgresOptions::default()
+        })
+    }
+
+    /// For the Redis sink; `None` when it is switched off.
+    pub fn redis_options(&self) -> Option<connectors::RedisOptions> {
+        let own = &self.sinks.redis;
+        own.enabled.then(|| connectors::RedisOptions {
+            url: own.url.as_ref().map(server_url),
+            on_other_run: own.on_other_run.into(),
+            max_keys: own.max_keys,
+            batch: (&own.batch).into(),
+            ..connectors::RedisOptions::default()
+        })
+    }
+}
+
+/// check.rs keeps the number far from where this would overflow.
+fn hours(count: u64) -> Duration {
+    HOUR.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn server_url(url: &Secret) -> connectors::ServerUrl {
+    connectors::ServerUrl(url.expose().to_owned())
+}
+
+impl From<OnOtherRun> for connectors::OnOtherRun {
+    fn from(own: OnOtherRun) -> Self {
+        match own {
+            OnOtherRun::Refuse => Self::Refuse,
+            OnOtherRun::Replace => Self::Replace,
+            OnOtherRun::Keep => Self::Keep,
+        }
+    }
+}
+
+impl From<&BatchOptions> for connectors::BatchOptions {
+    fn from(own: &BatchOptions) -> Self {
+        Self {
+            max_bytes: own.max_bytes,
+            linger_ms: own.linger_ms,
+            timeout_ms: own.timeout_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By what they print: not all of these can be compared.
+    fn assert_same(own: &impl std::fmt::Debug, default: &impl std::fmt::Debug) {
+        assert_eq!(format!("{own:?}"), format!("{default:?}"));
+    }
+
+    #[test]
+    fn the_defaults_that_are_documented_are_those_of_the_crates() {
+        let config = Config::default();
+        assert_same(&config.server_options(), &server::Options::default());
+        assert_same(&config.broker_options(), &BrokerLogOptions::default());
+        assert_same(&config.topics_options(), &TopicsOptions::default());
+        assert_same(&config.worker_options(), &WorkerOptions::default());
+        assert_same(&config.limits(), &Limits::default());
+        assert_same(
+            &config.postgres_options(),
+            &Some(connectors::PostgresOptions::default()),
+        );
+        assert_same(
+            &config.redis_options(),
+            &Some(connectors::RedisOptions::default()),
+        );
+    }
+
+    #[test]
+    fn what_is_switched_off_is_not_handed_on_and_hours_become_time() {
+        let mut config = Config::default();
+        config.sinks.postgres.enabled = false;
+        config.sinks.redis.enabled = false;
+        config.broker.topics.ad_events_raw.retention_max_age_hours = Some(48);
+        assert!(config.postgres_options().is_none() && config.redis_options().is_none());
+        assert_eq!(
+            config.topics_options().raw_max_age,
+            Some(Duration::from_secs(172_800))
+        );
+    }
+}
