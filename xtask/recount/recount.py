@@ -12,8 +12,8 @@ What is counted, and what it means, is said here once more on purpose, in SQL an
 (the README, schemas/pricing.md):
 - Rows that do not have 24 fields, or whose hour is none, are no rows. Row i (from 0) of the n rows of its hour, in
   file order, has ts = hour start + floor(i * 3,600,000 / n) ms.
-- Of these, rows with an empty id, a click other than 0 and 1, or something else than an integer where one is due are
-  rejected and not counted.
+- Of these, rows with an empty id, a click other than 0 and 1, or something else than an integer where one is due
+  (leading zeros are none in JSON) are rejected and not counted.
 - Windows are [k * size, (k + 1) * size) of ts. The modelled columns come from the pricing table and MD5(id).
 """
 
@@ -21,6 +21,7 @@ import argparse
 import csv
 import gzip
 import json
+import os
 import sys
 from datetime import datetime, timezone
 from fractions import Fraction
@@ -84,7 +85,7 @@ def load(path, pricing):
                           nullstr = '\u0001', max_line_size = 16777216)""",
         {"path": str(path)},
     )
-    integers = " AND ".join(f"regexp_full_match({name}, '-?[0-9]{{1,18}}')" for name in INTEGERS)
+    integers = " AND ".join(f"regexp_full_match({name}, '-?(0|[1-9][0-9]{{0,17}})')" for name in INTEGERS)
     db.execute(
         f"""CREATE TABLE valid AS
             SELECT * FROM (
@@ -240,6 +241,8 @@ def main(arguments):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:
+        os._exit(0)  # whoever read has seen enough
     except (Unusable, OSError, ValueError, KeyError, duckdb.Error) as problem:
         print(f"error: {type(problem).__name__}: {problem}", file=sys.stderr)
         sys.exit(2)

@@ -84,15 +84,17 @@ class Recount(unittest.TestCase):
         path = self.write(
             [
                 row(id="1"),
-                row(id="2", click="2"),  # rejected, but it takes its place in the hour: the next lies at 30 min
+                row(id="2", click="2"),  # rejected, but it takes its place, one of six: the next lies at 20 min
                 row(id="3"),
                 ["too", "short"],  # no rows: they take none
                 row(id="4", hour="14139900"),
                 row() + ["too long"],
-                row(id="", C14="7"),
+                row(id=""),
+                row(id="5", C14="07"),
+                row(id="6", C20="1.5"),
             ]
         )
-        self.assertEqual([w[1][11:16] for w in self.windows(path, ["1m"], ["total"])], ["00:00", "00:30"])
+        self.assertEqual([w[1][11:16] for w in self.windows(path, ["1m"], ["total"])], ["00:00", "00:20"])
 
     def test_ids_are_opaque_and_keys_of_integers_plain(self):
         path = self.write([row(id="1.4199688212321208e+19", device_type="-1"), row(id='q"u,ote', app_category="")])
