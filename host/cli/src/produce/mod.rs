@@ -39,6 +39,7 @@ const SORT_MEMORY_BYTES: u64 = 64 << 20;
 /// How long a process that has the data directory may take to say where it listens.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Sends files of rows or events into the topic, each once, in order of event time
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   clickmill produce data/raw/train.gz              as fast as it goes
@@ -231,3 +232,6 @@ fn host_address(log_dir: &Path) -> Option<String> {
     let address = &holder.text[holder.text.find("http://")?..];
     address.split_whitespace().next().map(|a| a.trim_end_matches('/').to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -320,3 +320,6 @@ impl KeptRows {
         Kept::read(&self.text).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests;

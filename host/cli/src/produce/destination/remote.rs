@@ -255,3 +255,6 @@ impl Destination for Remote {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
