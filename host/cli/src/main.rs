@@ -78,6 +78,7 @@ fn work(cli: Cli) -> Result<()> {
         .with_env_filter(&config.log.filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     match cli.verb {
         Verb::Generate(args) => generate::run(&args),

@@ -1,0 +1,171 @@
+//! What is wrong with the input ends in a dead letter or a clear error; what is right is counted.
+
+mod common;
+
+use std::fs;
+use std::time::Duration;
+
+use common::sinks::balanced_ledger;
+use common::{Bench, Value, eventually};
+
+fn quiet(bench: &Bench) {
+    let config = "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n";
+    fs::write(bench.file("clickmill.yaml"), config).unwrap();
+}
+
+fn event(id: &str, ts: i64) -> Value {
+    let hour = jiff::Timestamp::from_millisecond(ts).unwrap().strftime("%y%m%d%H").to_string();
+    serde_json::json!({
+        "id": id, "click": 0, "hour": hour, "C1": 1005, "banner_pos": 0, "site_id": "a", "site_domain": "b",
+        "site_category": "c", "app_id": "d", "app_domain": "e", "app_category": "f", "device_id": "g",
+        "device_ip": "h", "device_model": "i", "device_type": 1, "device_conn_type": 0, "C14": 1, "C15": 320, "C16": 50,
+        "C17": 1, "C18": 0, "C19": 35, "C20": -1, "C21": 79, "ts": ts
+    })
+}
+
+/// 2014-10-21T00:00:00Z
+const DAY: i64 = 1_413_849_600_000;
+
+fn without(mut event: Value, field: &str) -> Value {
+    event.as_object_mut().unwrap().remove(field);
+    event
+}
+
+fn with(mut event: Value, field: &str, value: Value) -> Value {
+    event[field] = value;
+    event
+}
+
+#[test]
+fn each_bad_line_is_rejected_by_its_rule_and_the_rest_is_counted() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let good = event("good", DAY);
+    let mut lines: Vec<(Vec<u8>, &str)> = vec![
+        (b"{\"id\": ".to_vec(), "json"),
+        (b"[1, 2]".to_vec(), "json"),
+        ([good.to_string().as_bytes(), b" trailing"].concat(), "json"),
+        (without(good.clone(), "C21").to_string().into_bytes(), "required"),
+        (with(good.clone(), "click", "1".into()).to_string().into_bytes(), "type"),
+        (with(good.clone(), "click", 2.into()).to_string().into_bytes(), "range"),
+        (with(good.clone(), "C14", 9_999_999_999_i64.into()).to_string().into_bytes(), "range"),
+        (with(good.clone(), "id", "".into()).to_string().into_bytes(), "id_empty"),
+        (with(good.clone(), "hour", "14102199".into()).to_string().into_bytes(), "hour_format"),
+        (with(good.clone(), "ts", (DAY + 3_600_000).into()).to_string().into_bytes(), "ts_within_hour"),
+    ];
+    let mut invalid = good.to_string().into_bytes();
+    let at = invalid.iter().position(|b| *b == b'g').unwrap();
+    invalid[at] = 0xff;
+    lines.push((invalid, "utf8"));
+    lines.push((with(good.clone(), "site_id", "x".repeat(1 << 20).into()).to_string().into_bytes(), "string_too_long"));
+    let mut text = Vec::new();
+    for (line, _) in &lines {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    // Fine: unknown fields, NUL in a string, a duplicate id, any order and white space.
+    text.extend_from_slice(with(good.clone(), "unknown", 1.into()).to_string().as_bytes());
+    text.push(b'\n');
+    text.extend_from_slice(with(good.clone(), "site_category", "nul\u{0}".into()).to_string().as_bytes());
+    text.extend_from_slice(b"\n\n");
+    text.extend_from_slice(good.to_string().replace(',', " ,\t").as_bytes());
+    text.push(b'\n');
+    let file = bench.file("bad.jsonl");
+    fs::write(&file, text).unwrap();
+    bench.run(&["produce", "--max-line-bytes", "4000000", file.to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+
+    let status = bench.status();
+    let n = lines.len() as u64;
+    assert_eq!(balanced_ledger(&status), [n + 3, 3, n, 0, 0], "{status}");
+    let letters: Vec<Value> = bench
+        .run(&["topic", "read", "ad_events_error", "--output", "json"])
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].clone())
+        .filter(|value| value["rule"].is_string())
+        .collect();
+    for (line, rule) in &lines {
+        let text = String::from_utf8(line.clone());
+        let found = letters.iter().find(|letter| match &text {
+            Ok(text) => letter["raw_payload"] == text.as_str(),
+            Err(_) => letter["raw_encoding"] == "base64",
+        });
+        let found = found.unwrap_or_else(|| panic!("no dead letter for {rule}"));
+        assert_eq!(found["rule"], *rule, "{found}");
+    }
+}
+
+#[test]
+fn one_event_from_the_year_2100_closes_no_window_and_a_gap_of_two_days_locks_nothing_out() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let mut text = String::new();
+    text.push_str(&format!("{}\n", event("far-0", 4_102_444_800_000)));
+    for i in 0..3_000 {
+        if i == 1_000 {
+            text.push_str(&format!("{}\n", event("far-1", 4_102_444_800_000)));
+        }
+        text.push_str(&format!("{}\n", event(&format!("a{i}"), DAY + i * 100)));
+    }
+    for i in 0..3_000 {
+        text.push_str(&format!("{}\n", event(&format!("b{i}"), DAY + 2 * 86_400_000 + i * 100)));
+    }
+    let file = bench.file("far.jsonl");
+    fs::write(&file, text).unwrap();
+    bench.run(&["produce", file.to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+    assert_eq!(balanced_ledger(&bench.status()), [6_002, 6_002, 0, 0, 0]);
+    let status = bench.status();
+    for partition in status["partitions"].as_array().unwrap() {
+        let watermark = partition["watermark_ms"].as_i64().unwrap();
+        let end = DAY + 2 * 86_400_000 + 300_000;
+        assert!((DAY + 2 * 86_400_000..=end).contains(&watermark), "{partition}");
+    }
+}
+
+#[test]
+fn other_columns_a_missing_file_and_unknown_keys_are_the_user_s_mistakes() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let file = bench.file("other.csv");
+    fs::write(&file, "id,click,colour\n1,0,red\n").unwrap();
+    assert!(bench.fails(&["produce", file.to_str().unwrap()], 2).contains("colour"));
+    assert!(bench.fails(&["produce", "nowhere.csv"], 2).contains("nowhere.csv"));
+    fs::write(bench.file("clickmill.yaml"), "server:\n  listn: 1\n").unwrap();
+    let error = bench.fails(&["status"], 2);
+    assert!(error.contains("listn") && error.contains("clickmill.yaml") && error.contains('2'), "{error}");
+    bench.fails(&["windows", "--size", "7m"], 2);
+}
+
+#[test]
+fn a_gz_cut_short_keeps_what_came_before_and_says_where() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let whole = bench.file("rows.csv.gz");
+    bench.run(&["generate", "--rows", "20000", "--seed", "1", "--hours", "2", "--out", whole.to_str().unwrap()]);
+    let bytes = fs::read(&whole).unwrap();
+    let cut = bench.file("cut.csv.gz");
+    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let error = bench.fails(&["produce", cut.to_str().unwrap()], 1);
+    assert!(error.contains("cut.csv.gz"), "{error}");
+    bench.run(&["run", "--until-end"]);
+    let [produced, counted, ..] = balanced_ledger(&bench.status());
+    assert!(produced > 1_000 && produced < 20_000 && counted == produced, "{produced} {counted}");
+}
+
+#[test]
+fn a_second_host_learns_who_has_the_data_directory_and_a_port_in_use_is_named() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let mut host = bench.start("host", &["run"]);
+    eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success() && host.is_running());
+    let error = bench.fails(&["run"], 2);
+    assert!(error.contains(&host.child.id().to_string()) && error.contains("in use"), "{error}");
+    let other = Bench::new();
+    quiet(&other);
+    let taken = format!("127.0.0.1:{}", bench.port);
+    let output = other.command(&["run"]).env("CLICKMILL_LISTEN", &taken).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&taken));
+    assert_eq!(host.terminate(), Some(0));
+}
