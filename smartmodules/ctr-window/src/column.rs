@@ -43,6 +43,7 @@ columns! {
     AppCategory "app_category" Text;
     DeviceType "device_type" Integer;
     BannerPos "banner_pos" Integer;
+    Hour "hour" Text;
     SiteId "site_id" Text;
     SiteDomain "site_domain" Text;
     AppId "app_id" Text;
@@ -69,6 +70,9 @@ impl Column {
     /// The column of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|column| column.name() == name)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|column| column.name() == name)
     }
 }

@@ -4,7 +4,7 @@
 //! window is given out. The law: equal sums give equal bytes, whatever the order in which they came about.
 
 use clickmill_schemas::partial::{self, Metrics, OVERFLOW_KEY};
-use clickmill_schemas::record::{Record, put_record, put_varint, take_varint};
+use clickmill_schemas::record::{put_varint, take_varint};
 
 use crate::config::{Config, TOTAL};
 use crate::pane::Pane;
@@ -23,12 +23,16 @@ impl Partials {
     ///
     /// `sums` are a pane's, or those of panes merged.
     pub fn push_window(&mut self, config: &Config, size_ms: i64, start_ms: i64, sums: &Pane) {
-        let before_total = config.columns.partition_point(|column| column.name() < TOTAL);
+        let before_total = config
+            .columns
+            .partition_point(|column| column.name() < TOTAL);
         for (i, (column, table)) in config.columns.iter().zip(&sums.tables).enumerate() {
             if i == before_total && config.total {
                 self.push_total(size_ms, start_ms, &sums.total());
             }
-            self.push(size_ms, start_ms, column.name(), |value| put_table(value, table));
+            self.push(size_ms, start_ms, column.name(), |value| {
+                put_table(value, table)
+            });
         }
         if before_total == config.columns.len() && config.total {
             self.push_total(size_ms, start_ms, &sums.total());
@@ -43,7 +47,13 @@ impl Partials {
         });
     }
 
-    fn push(&mut self, size_ms: i64, start_ms: i64, dimension: &str, put_value: impl FnOnce(&mut Vec<u8>)) {
+    fn push(
+        &mut self,
+        size_ms: i64,
+        start_ms: i64,
+        dimension: &str,
+        put_value: impl FnOnce(&mut Vec<u8>),
+    ) {
         partial::put_guest_key(&mut self.bytes, size_ms, start_ms, dimension);
         let key_end = self.bytes.len();
         put_value(&mut self.bytes);
@@ -77,13 +87,6 @@ impl Partials {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.ends.clear();
-    }
-
-    /// Appends these partials as records, numbered from `first` on.
-    pub fn put_records(&self, out: &mut Vec<u8>, first: u32) {
-        for ((key, value), number) in self.iter().zip(i64::from(first)..) {
-            put_record(out, &Record { offset_delta: number, timestamp_delta_ms: 0, key: Some(key), value });
-        }
     }
 
     /// Appends everything, for a state.

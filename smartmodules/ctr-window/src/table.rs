@@ -65,9 +65,15 @@ impl Probe {
     #[inline]
     fn new(key: Key<'_>) -> Self {
         match key {
-            Key::Integer(value) => Self { word: value as u64, kind: Self::INTEGER },
+            Key::Integer(value) => Self {
+                word: value as u64,
+                kind: Self::INTEGER,
+            },
             Key::Text(text) => match <[u8; 8]>::try_from(text) {
-                Ok(eight) => Self { word: u64::from_le_bytes(eight), kind: 8 },
+                Ok(eight) => Self {
+                    word: u64::from_le_bytes(eight),
+                    kind: 8,
+                },
                 Err(_) => Self::of_text(text),
             },
         }
@@ -80,8 +86,15 @@ impl Probe {
         for chunk in &mut chunks {
             word = mix(word ^ chunk.iter().rev().fold(0, |w, b| w << 8 | u64::from(*b)));
         }
-        let rest = chunks.remainder().iter().rev().fold(0, |w, b| w << 8 | u64::from(*b));
-        Self { word: word ^ rest, kind: text.len() as u32 }
+        let rest = chunks
+            .remainder()
+            .iter()
+            .rev()
+            .fold(0, |w, b| w << 8 | u64::from(*b));
+        Self {
+            word: word ^ rest,
+            kind: text.len() as u32,
+        }
     }
 
     /// Whether equal probes mean equal keys.
@@ -93,7 +106,8 @@ impl Probe {
     /// depend on all bits of its factors.
     #[inline]
     fn place(self, index_len: usize) -> usize {
-        (self.word.wrapping_mul(Self::MULTIPLIER) >> (index_len as u64).leading_zeros() >> 1) as usize
+        (self.word.wrapping_mul(Self::MULTIPLIER) >> (index_len as u64).leading_zeros() >> 1)
+            as usize
     }
 }
 
@@ -225,7 +239,12 @@ impl Table {
         // The byte limits of a table are under 4 GiB (`Config` sees to it), and so is a merge of five.
         let (start, len) = (self.text.len() as u32, text.len() as u32);
         self.text.extend_from_slice(text);
-        self.rows.push(Row { probe, start, len, sums });
+        self.rows.push(Row {
+            probe,
+            start,
+            len,
+            sums,
+        });
         if self.rows.len() * 4 > self.index.len() {
             let places = (self.rows.len() * 8).next_power_of_two().max(INDEX_MIN);
             self.index.clear();
@@ -271,12 +290,10 @@ impl Accumulate for Metrics {
     fn accumulate(&mut self, other: &Self) {
         self.impressions = self.impressions.wrapping_add(other.impressions);
         self.cost_micros = self.cost_micros.wrapping_add(other.cost_micros);
-        // Five in six records have none of these.
-        if other.clicks | other.conversions | other.revenue_micros != 0 {
-            self.clicks = self.clicks.wrapping_add(other.clicks);
-            self.conversions = self.conversions.wrapping_add(other.conversions);
-            self.revenue_micros = self.revenue_micros.wrapping_add(other.revenue_micros);
-        }
+        // No shortcut for the many records without a click: the branch costs more than it saves.
+        self.clicks = self.clicks.wrapping_add(other.clicks);
+        self.conversions = self.conversions.wrapping_add(other.conversions);
+        self.revenue_micros = self.revenue_micros.wrapping_add(other.revenue_micros);
     }
 }
 
@@ -288,21 +305,40 @@ mod tests {
 
     use super::*;
 
-    const ONE: Metrics = Metrics { impressions: 1, clicks: 0, conversions: 0, cost_micros: 3, revenue_micros: 0 };
-    const WIDE: KeyBudget = KeyBudget { max_keys: 10_000, max_table_bytes: 1 << 20, left_bytes: 1 << 30 };
+    const ONE: Metrics = Metrics {
+        impressions: 1,
+        clicks: 0,
+        conversions: 0,
+        cost_micros: 3,
+        revenue_micros: 0,
+    };
+    const WIDE: KeyBudget = KeyBudget {
+        max_keys: 10_000,
+        max_table_bytes: 1 << 20,
+        left_bytes: 1 << 30,
+    };
 
     fn impressions(table: &Table) -> BTreeMap<String, i64> {
-        table.rows().map(|(key, sums)| (String::from_utf8(key.to_vec()).unwrap(), sums.impressions)).collect()
+        table
+            .rows()
+            .map(|(key, sums)| (String::from_utf8(key.to_vec()).unwrap(), sums.impressions))
+            .collect()
     }
 
     #[test]
     fn a_table_at_its_limit_of_keys_counts_known_keys_and_overflows_new_ones() {
         let mut table = Table::default();
-        let mut budget = KeyBudget { max_keys: 2, ..WIDE };
+        let mut budget = KeyBudget {
+            max_keys: 2,
+            ..WIDE
+        };
         for key in ["a", "b", "c", "a", "c", "b"] {
             table.add(Key::Text(key.as_bytes()), &ONE, &mut budget);
         }
-        assert_eq!(impressions(&table), BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)]));
+        assert_eq!(
+            impressions(&table),
+            BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
+        );
         assert_eq!(table.overflow().unwrap().impressions, 2);
     }
 
@@ -310,11 +346,18 @@ mod tests {
     fn a_key_that_would_break_a_byte_budget_overflows_and_a_shorter_one_still_fits() {
         for (table_bytes, all_bytes) in [(key_bytes(10), 1 << 20), (1 << 20, key_bytes(10))] {
             let mut table = Table::default();
-            let mut budget = KeyBudget { max_keys: 9, max_table_bytes: table_bytes, left_bytes: all_bytes };
+            let mut budget = KeyBudget {
+                max_keys: 9,
+                max_table_bytes: table_bytes,
+                left_bytes: all_bytes,
+            };
             table.add(Key::Text(b"eleven byte"), &ONE, &mut budget);
             table.add(Key::Text(b"ten bytes!"), &ONE, &mut budget);
             table.add(Key::Text(b""), &ONE, &mut budget);
-            assert_eq!(impressions(&table), BTreeMap::from([("ten bytes!".to_owned(), 1)]));
+            assert_eq!(
+                impressions(&table),
+                BTreeMap::from([("ten bytes!".to_owned(), 1)])
+            );
             assert_eq!(table.overflow().unwrap().impressions, 2);
             assert_eq!(budget.left_bytes, all_bytes - key_bytes(10));
         }
@@ -331,7 +374,16 @@ mod tests {
     #[test]
     fn keys_that_differ_in_length_or_padding_only_are_different() {
         let mut table = Table::default();
-        let keys = ["", "\0", "\0\0", "a", "a\0", "12345678", "12345678\0", "123456789012345678"];
+        let keys = [
+            "",
+            "\0",
+            "\0\0",
+            "a",
+            "a\0",
+            "12345678",
+            "12345678\0",
+            "123456789012345678",
+        ];
         for key in keys {
             table.add(Key::Text(key.as_bytes()), &ONE, &mut WIDE.clone());
         }
@@ -345,14 +397,23 @@ mod tests {
         let with_head = |n: u64| [n.to_le_bytes().as_slice(), &[0; 7]].concat();
         let mut x = with_head(0);
         let differs = |y: &[u8]| Probe::of_text(&with_head(0)).word ^ Probe::of_text(y).word;
-        let y = (1..).map(with_head).find(|y| differs(y) >> 56 == 0).unwrap();
+        let y = (1..)
+            .map(with_head)
+            .find(|y| differs(y) >> 56 == 0)
+            .unwrap();
         x[8..].copy_from_slice(&differs(&y).to_le_bytes()[..7]);
         assert_eq!(Probe::of_text(&x), Probe::of_text(&y));
         let mut table = Table::default();
         for key in [&x, &y, &x] {
             table.add(Key::Text(key), &ONE, &mut WIDE.clone());
         }
-        assert_eq!(table.rows().map(|(_, sums)| sums.impressions).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(
+            table
+                .rows()
+                .map(|(_, sums)| sums.impressions)
+                .collect::<Vec<_>>(),
+            [2, 1]
+        );
     }
 
     proptest! {

@@ -18,9 +18,13 @@ use crate::watermark::Watermark;
 pub enum Fate {
     Counted,
     /// Its pane is closed.
-    Late { watermark_ms: i64 },
+    Late {
+        watermark_ms: i64,
+    },
     /// No room for a pane so far ahead.
-    TooFarAhead { watermark_ms: Option<i64> },
+    TooFarAhead {
+        watermark_ms: Option<i64>,
+    },
     /// Before the first window that there can be.
     BeforeTime,
 }
@@ -56,11 +60,21 @@ impl Windows {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let watermark = Watermark::new(config.watermark);
-        Self::resume(config, watermark, Vec::new(), [Partials::default(), Partials::default()])
+        Self::resume(
+            config,
+            watermark,
+            Vec::new(),
+            [Partials::default(), Partials::default()],
+        )
     }
 
     /// From a state's parts; `panes` in order of time. Everything open counts as changed.
-    pub(crate) fn resume(config: Config, watermark: Watermark, mut panes: Vec<Pane>, closed: [Partials; 2]) -> Self {
+    pub(crate) fn resume(
+        config: Config,
+        watermark: Watermark,
+        mut panes: Vec<Pane>,
+        closed: [Partials; 2],
+    ) -> Self {
         let held: u64 = panes.iter().map(Pane::key_bytes).sum();
         panes.iter_mut().for_each(|pane| pane.changed = true);
         let first_open = panes.partition_point(|pane| pane.end_ms() <= watermark.closed_before());
@@ -113,7 +127,12 @@ impl Windows {
     /// The next record of the partition: judges it by what came before it, counts it where it belongs, moves the
     /// watermark by it, closes what that closes. `key` gives its keys.
     #[inline]
-    pub fn observe<'a>(&mut self, ts_ms: i64, metrics: &Metrics, key: impl Fn(Column) -> Key<'a>) -> Fate {
+    pub fn observe<'a>(
+        &mut self,
+        ts_ms: i64,
+        metrics: &Metrics,
+        key: impl Fn(Column) -> Key<'a>,
+    ) -> Fate {
         let in_hand = (ts_ms.wrapping_sub(self.hand_start_ms) as u64) < PANE_MS as u64;
         if in_hand
             && ts_ms <= self.watermark.far_after()
@@ -143,7 +162,9 @@ impl Windows {
         }
         if ts_ms < FIRST_MS {
             return Err(match watermark_ms {
-                Some(watermark_ms) if self.watermark.closed_before() >= FIRST_MS => Fate::Late { watermark_ms },
+                Some(watermark_ms) if self.watermark.closed_before() >= FIRST_MS => {
+                    Fate::Late { watermark_ms }
+                }
                 _ => Fate::BeforeTime,
             });
         }
@@ -156,7 +177,11 @@ impl Windows {
             return Err(Fate::Late { watermark_ms });
         }
         let at = self.panes.partition_point(|pane| pane.start_ms < start_ms);
-        if self.panes.get(at).is_none_or(|pane| pane.start_ms != start_ms) {
+        if self
+            .panes
+            .get(at)
+            .is_none_or(|pane| pane.start_ms != start_ms)
+        {
             if !self.has_room(start_ms) {
                 if self.watermark.observe(ts_ms) {
                     self.close();
@@ -175,7 +200,10 @@ impl Windows {
     /// Panes that begin in range always have room; those beyond share what is left.
     fn has_room(&self, start_ms: i64) -> bool {
         let far_after_ms = self.watermark.far_after();
-        let far = self.panes.len() - self.panes.partition_point(|pane| pane.start_ms <= far_after_ms);
+        let far = self.panes.len()
+            - self
+                .panes
+                .partition_point(|pane| pane.start_ms <= far_after_ms);
         start_ms <= far_after_ms || far + self.config.panes_in_range() < self.config.max_open_panes
     }
 
@@ -206,12 +234,19 @@ impl Windows {
             && pane.end_ms() <= closed_before_ms
         {
             if pane.changed {
-                self.closed_panes.push_window(&self.config, PANE_MS, pane.start_ms, pane);
+                self.closed_panes
+                    .push_window(&self.config, PANE_MS, pane.start_ms, pane);
             }
             self.first_open += 1;
         }
-        let done = self.panes[..self.first_open].partition_point(|pane| pane.span_end_ms() <= closed_before_ms);
-        push_changed_spans(&mut self.closed_spans, &self.config, &self.panes[..done], &mut self.spare);
+        let done = self.panes[..self.first_open]
+            .partition_point(|pane| pane.span_end_ms() <= closed_before_ms);
+        push_changed_spans(
+            &mut self.closed_spans,
+            &self.config,
+            &self.panes[..done],
+            &mut self.spare,
+        );
         for pane in self.panes.drain(..done) {
             self.budget.left_bytes += pane.key_bytes();
             if self.spare.len() < SPARE_PANES {
@@ -223,29 +258,35 @@ impl Windows {
     }
 
     fn plan_close(&mut self) {
-        let pane = self.panes.get(self.first_open).map_or(i64::MAX, Pane::end_ms);
+        let pane = self
+            .panes
+            .get(self.first_open)
+            .map_or(i64::MAX, Pane::end_ms);
         let span = self.panes.first().map_or(i64::MAX, Pane::span_end_ms);
         self.next_close_ms = pane.min(span);
     }
 
-    /// Appends a record set of every window that changed since the last emission, in order of size, start and
-    /// dimension.
-    pub fn emit(&mut self, out: &mut Vec<u8>) {
+    /// Gives out every window that changed since the last emission, in order of size, start and dimension: the guest's
+    /// part of a partial's key and value.
+    pub fn emit(&mut self, mut put: impl FnMut(&[u8], &[u8])) {
         let mut open_panes = Partials::default();
-        for pane in self.panes[self.first_open..].iter().filter(|pane| pane.changed) {
+        for pane in self.panes[self.first_open..]
+            .iter()
+            .filter(|pane| pane.changed)
+        {
             open_panes.push_window(&self.config, PANE_MS, pane.start_ms, pane);
         }
         let mut open_spans = Partials::default();
         push_changed_spans(&mut open_spans, &self.config, &self.panes, &mut self.spare);
         self.panes.iter_mut().for_each(|pane| pane.changed = false);
 
-        let parts = [&self.closed_panes, &open_panes, &self.closed_spans, &open_spans];
-        let counts = parts.map(|part| part.iter().len() as u32);
-        out.extend_from_slice(&counts.iter().sum::<u32>().to_be_bytes());
-        let mut first = 0;
-        for (part, count) in parts.into_iter().zip(counts) {
-            part.put_records(out, first);
-            first += count;
+        for part in [
+            &self.closed_panes,
+            &open_panes,
+            &self.closed_spans,
+            &open_spans,
+        ] {
+            part.iter().for_each(|(key, value)| put(key, value));
         }
         self.closed_panes.clear();
         self.closed_spans.clear();
@@ -264,7 +305,11 @@ fn push_changed_spans(out: &mut Partials, config: &Config, panes: &[Pane], spare
             out.push_window(config, SPAN_MS, start_ms, pane);
             continue;
         }
-        let merged = merged.get_or_insert_with(|| spare.pop().unwrap_or_else(|| Pane::new(0, config.columns.len())));
+        let merged = merged.get_or_insert_with(|| {
+            spare
+                .pop()
+                .unwrap_or_else(|| Pane::new(0, config.columns.len()))
+        });
         merged.reset(start_ms);
         span.iter().for_each(|pane| merged.merge(pane));
         out.push_window(config, SPAN_MS, start_ms, merged);

@@ -1,19 +1,16 @@
-//! The windows against the model of `model/mod.rs`, on random streams.
-
-mod model;
+//! The windows against the model of `model.rs`, on random streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clickmill_ctr_window::column::Column;
-use clickmill_ctr_window::config::Config;
-use clickmill_ctr_window::pane::{END_MS, FIRST_MS};
-use clickmill_ctr_window::state;
-use clickmill_ctr_window::table::Key;
-use clickmill_ctr_window::windows::{Fate, Windows};
+use super::model::{Event, Model, Sums, WindowId};
+use crate::column::Column;
+use crate::config::Config;
+use crate::pane::{END_MS, FIRST_MS};
+use crate::state;
+use crate::table::Key;
+use crate::windows::{Fate, Windows};
 use clickmill_schemas::ids::{Epoch, Generation, Offset, PartitionId, RunId};
 use clickmill_schemas::partial::{self, Metrics, Owner, Partial, Version};
-use clickmill_schemas::record::Records;
-use model::{Event, Model, Sums, WindowId};
 use proptest::prelude::*;
 
 /// Small limits, so that a short stream meets all of them.
@@ -41,22 +38,37 @@ fn observe(windows: &mut Windows, event: &Event) -> Fate {
 /// What an emission says, in its order.
 fn emit(windows: &mut Windows) -> Vec<(WindowId, Sums)> {
     let mut set = Vec::new();
-    windows.emit(&mut set);
-    let owner = Owner { run: RunId([0; 16]), partition: PartitionId(0), generation: Generation(0) };
-    let version = Version { epoch: Epoch(1), as_of: Offset(0) };
-    let records = Records::new(&set).unwrap().map(Result::unwrap).enumerate();
-    records
-        .map(|(i, record)| {
-            assert_eq!(record.offset_delta, i as i64);
-            let key = [partial::key_prefix(&owner).as_bytes(), record.key.unwrap()].concat();
-            let mut value = Vec::new();
-            partial::put_stamps(&mut value, &version);
-            value.extend_from_slice(record.value);
-            let Partial { window, lower_bound, entries, .. } = Partial::decode(&key, &value).unwrap();
-            assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "keys are in order, each once");
-            ((window.size_ms, window.start_ms, window.dimension), (lower_bound, entries.into_iter().collect()))
-        })
-        .collect()
+    windows.emit(|key, value| set.push((key.to_vec(), value.to_vec())));
+    let owner = Owner {
+        run: RunId([0; 16]),
+        partition: PartitionId(0),
+        generation: Generation(0),
+    };
+    let version = Version {
+        epoch: Epoch(1),
+        as_of: Offset(0),
+    };
+    let read = |(guest_key, guest_value): (Vec<u8>, Vec<u8>)| {
+        let key = [partial::key_prefix(&owner).into_bytes(), guest_key].concat();
+        let mut value = Vec::new();
+        partial::put_stamps(&mut value, &version);
+        value.extend_from_slice(&guest_value);
+        let Partial {
+            window,
+            lower_bound,
+            entries,
+            ..
+        } = Partial::decode(&key, &value).unwrap();
+        assert!(
+            entries.is_sorted_by(|a, b| a.0 < b.0),
+            "keys are in order, each once"
+        );
+        (
+            (window.size_ms, window.start_ms, window.dimension),
+            (lower_bound, entries.into_iter().collect()),
+        )
+    };
+    set.into_iter().map(read).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -83,16 +95,23 @@ fn offsets() -> impl Strategy<Value = (i64, bool)> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = prop_oneof![4 => "[a-c]", 2 => "[a-h]", 1 => "[a-b]{8,60}", 1 => Just("__overflow__".to_owned())];
-    let metrics = (0i64..2, 0i64..2, 0i64..1_000, 0i64..9).prop_map(|(clicks, conversions, cost, revenue)| Metrics {
-        impressions: 1,
-        clicks,
-        conversions,
-        cost_micros: cost,
-        revenue_micros: revenue,
-    });
+    let metrics = (0i64..2, 0i64..2, 0i64..1_000, 0i64..9).prop_map(
+        |(clicks, conversions, cost, revenue)| Metrics {
+            impressions: 1,
+            clicks,
+            conversions,
+            cost_micros: cost,
+            revenue_micros: revenue,
+        },
+    );
     let event = (offsets(), key, -2i64..4, metrics);
     let extreme = prop_oneof![
-        Just(i64::MIN), Just(i64::MAX), Just(END_MS), Just(END_MS - 1), Just(FIRST_MS - 1), Just(FIRST_MS),
+        Just(i64::MIN),
+        Just(i64::MAX),
+        Just(END_MS),
+        Just(END_MS - 1),
+        Just(FIRST_MS - 1),
+        Just(FIRST_MS),
     ];
     let step = prop_oneof![
         300 => event.prop_map(|event| (Some(event), 0)),
@@ -101,27 +120,51 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just((None, 3)),
         1 => Just((None, 4)),
     ];
-    let base = prop_oneof![Just(1_413_849_600_000i64), Just(-150_000i64), Just(END_MS - 40_000_000), Just(FIRST_MS - 40_000)];
-    (base, extreme, 0i64..400_000, prop::collection::vec(step, 1..160)).prop_map(|(base, extreme, ahead, steps)| {
-        let mut now = base;
-        let steps = steps.into_iter().map(|step| match step {
-            (Some(((offset, moves), site_category, device_type, metrics)), _) => {
-                let ts_ms = now.saturating_add(offset);
-                if moves {
-                    now = ts_ms;
+    let base = prop_oneof![
+        Just(1_413_849_600_000i64),
+        Just(-150_000i64),
+        Just(END_MS - 40_000_000),
+        Just(FIRST_MS - 40_000)
+    ];
+    (
+        base,
+        extreme,
+        0i64..400_000,
+        prop::collection::vec(step, 1..160),
+    )
+        .prop_map(|(base, extreme, ahead, steps)| {
+            let mut now = base;
+            let steps = steps.into_iter().map(|step| match step {
+                (Some(((offset, moves), site_category, device_type, metrics)), _) => {
+                    let ts_ms = now.saturating_add(offset);
+                    if moves {
+                        now = ts_ms;
+                    }
+                    Step::Event(Event {
+                        ts_ms,
+                        site_category,
+                        device_type,
+                        metrics,
+                    })
                 }
-                Step::Event(Event { ts_ms, site_category, device_type, metrics })
-            }
-            (None, 1) => Step::Emit,
-            (None, 2) => Step::Reload,
-            (None, 3) => Step::Advance(now.saturating_add(ahead)),
-            _ => {
-                let metrics = Metrics { impressions: 1, ..Metrics::default() };
-                Step::Event(Event { ts_ms: extreme, site_category: "a".to_owned(), device_type: 1, metrics })
-            }
-        });
-        steps.collect()
-    })
+                (None, 1) => Step::Emit,
+                (None, 2) => Step::Reload,
+                (None, 3) => Step::Advance(now.saturating_add(ahead)),
+                _ => {
+                    let metrics = Metrics {
+                        impressions: 1,
+                        ..Metrics::default()
+                    };
+                    Step::Event(Event {
+                        ts_ms: extreme,
+                        site_category: "a".to_owned(),
+                        device_type: 1,
+                        metrics,
+                    })
+                }
+            });
+            steps.collect()
+        })
 }
 
 fn reload(windows: &Windows) -> Windows {
