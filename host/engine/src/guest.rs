@@ -12,6 +12,7 @@ use wasmtime::{
 
 use crate::abi;
 use crate::cpu_time::{CallBudget, Grant, thread_cpu_time};
+use crate::hooks::{StateCalls, WindowCalls};
 use crate::limits::{Limits, Resources};
 use crate::module::Module;
 
@@ -47,7 +48,7 @@ type Transform = TypedFunc<(i32, i32, i32), i32>;
 
 /// See the head of this file.
 pub(crate) struct Guest {
-    store: Store<Host>,
+    pub(crate) store: Store<Host>,
     memory: Memory,
     output_bytes: usize,
     alloc: TypedFunc<i32, i32>,
@@ -55,22 +56,8 @@ pub(crate) struct Guest {
     transform: Transform,
     name: &'static str,
     routed: Option<TypedFunc<(), i32>>,
-    state: Option<StateCalls>,
-    windows: Option<WindowCalls>,
-}
-
-struct StateCalls {
-    version: TypedFunc<(), i32>,
-    save: TypedFunc<(), i32>,
-    load: TypedFunc<(i32, i32), i32>,
-}
-
-struct WindowCalls {
-    emit: TypedFunc<(), i32>,
-    pending: TypedFunc<(), i32>,
-    watermark: TypedFunc<(), i64>,
-    closed_before: TypedFunc<(), i64>,
-    advance: TypedFunc<i64, i32>,
+    pub(crate) state: Option<StateCalls>,
+    pub(crate) windows: Option<WindowCalls>,
 }
 
 /// A region of the instance's memory that lay within it when this was made; memory never shrinks.
@@ -85,7 +72,7 @@ impl Region {
         self.address..self.address + self.len
     }
 
-    fn args(self) -> (i32, i32) {
+    pub(crate) fn args(self) -> (i32, i32) {
         // Wasm's addresses are unsigned, its parameters have no sign.
         (
             (self.address as u32).cast_signed(),
@@ -96,7 +83,7 @@ impl Region {
 
 /// Calls one function with a fresh time budget.
 #[inline]
-fn enter<P: WasmParams, R: WasmResults>(
+pub(crate) fn enter<P: WasmParams, R: WasmResults>(
     store: &mut Store<Host>,
     name: &str,
     func: &TypedFunc<P, R>,
@@ -175,26 +162,14 @@ impl Guest {
             store: &mut store,
             instance,
         };
-        let state = if exports.state {
-            Some(StateCalls {
-                version: find.func("clickmill_state_version")?,
-                save: find.func("clickmill_save")?,
-                load: find.func("clickmill_load")?,
-            })
-        } else {
-            None
-        };
-        let windows = if exports.windows {
-            Some(WindowCalls {
-                emit: find.func("clickmill_emit")?,
-                pending: find.func("clickmill_pending")?,
-                watermark: find.func("clickmill_watermark")?,
-                closed_before: find.func("clickmill_closed_before")?,
-                advance: find.func("clickmill_advance")?,
-            })
-        } else {
-            None
-        };
+        let state = exports
+            .state
+            .then(|| StateCalls::find(&mut find))
+            .transpose()?;
+        let windows = exports
+            .windows
+            .then(|| WindowCalls::find(&mut find))
+            .transpose()?;
         let init: Option<Transform> = exports.init.then(|| find.func("init")).transpose()?;
         let alloc = find.func("alloc")?;
         let dealloc = exports.dealloc.then(|| find.func("dealloc")).transpose()?;
@@ -269,7 +244,7 @@ impl Guest {
 
     /// What the last call copied out.
     #[inline]
-    fn copied(&mut self, name: &str) -> Result<Region, Cause> {
+    pub(crate) fn copied(&mut self, name: &str) -> Result<Region, Cause> {
         let (address, len) = self.store.data_mut().copied.take().ok_or_else(|| {
             Cause(format!(
                 "malformed output: {name} did not call copy_records"
@@ -328,113 +303,6 @@ impl Guest {
             .map_err(|_| format!("malformed output: clickmill_routed answered {answer}").into())
     }
 
-    /// Version and bytes of the state; `None` where the module has none.
-    pub(crate) fn save(&mut self) -> Result<Option<(i32, Vec<u8>)>, Cause> {
-        let Some(state) = &self.state else {
-            return Ok(None);
-        };
-        let version = enter(
-            &mut self.store,
-            "clickmill_state_version",
-            &state.version,
-            (),
-        )?;
-        let status = enter(&mut self.store, "clickmill_save", &state.save, ())?;
-        Ok(Some((
-            version,
-            self.answered("clickmill_save", status)?.to_vec(),
-        )))
-    }
-
-    /// Loads a state that [`Guest::save`] gave, of this module or of one before it.
-    pub(crate) fn load(&mut self, saved_version: i32, bytes: &[u8]) -> Result<(), Cause> {
-        let region = self.alloc(bytes.len())?;
-        self.bytes_mut(region).copy_from_slice(bytes);
-        let Some(state) = &self.state else {
-            return Err("it keeps no state and was given one".into());
-        };
-        let status = enter(
-            &mut self.store,
-            "clickmill_load",
-            &state.load,
-            region.args(),
-        )?;
-        if status >= 0 {
-            return Ok(());
-        }
-        let said = match self.copied("clickmill_load") {
-            Ok(region) => abi::text(self.bytes(region)),
-            Err(_) => format!("status {status}"),
-        };
-        Err(format!("clickmill_load cannot read a state of version {saved_version}: {said}").into())
-    }
-
-    /// The windows that changed since the last call, as a record set; `None` where the module has no windows.
-    pub(crate) fn emit(&mut self) -> Result<Option<&[u8]>, Cause> {
-        let Some(windows) = &self.windows else {
-            return Ok(None);
-        };
-        let status = enter(&mut self.store, "clickmill_emit", &windows.emit, ())?;
-        self.answered("clickmill_emit", status).map(Some)
-    }
-
-    fn answered(&mut self, name: &str, status: i32) -> Result<&[u8], Cause> {
-        if status < 0 {
-            return Err(format!("{name} answered {status}").into());
-        }
-        let region = self.copied(name)?;
-        Ok(self.bytes(region))
-    }
-
-    pub(crate) fn pending_bytes(&mut self) -> Result<usize, Cause> {
-        let Some(windows) = &self.windows else {
-            return Ok(0);
-        };
-        let answer = enter(&mut self.store, "clickmill_pending", &windows.pending, ())?;
-        usize::try_from(answer).map_err(|_| format!("clickmill_pending answered {answer}").into())
-    }
-
-    pub(crate) fn watermark(&mut self) -> Result<Option<i64>, Cause> {
-        let Some(windows) = &self.windows else {
-            return Ok(None);
-        };
-        let answer = enter(
-            &mut self.store,
-            "clickmill_watermark",
-            &windows.watermark,
-            (),
-        )?;
-        Ok((answer != i64::MIN).then_some(answer))
-    }
-
-    pub(crate) fn closed_before(&mut self) -> Result<Option<i64>, Cause> {
-        let Some(windows) = &self.windows else {
-            return Ok(None);
-        };
-        let answer = enter(
-            &mut self.store,
-            "clickmill_closed_before",
-            &windows.closed_before,
-            (),
-        )?;
-        Ok((answer != i64::MIN).then_some(answer))
-    }
-
-    pub(crate) fn advance(&mut self, watermark_ms: i64) -> Result<(), Cause> {
-        let Some(windows) = &self.windows else {
-            return Ok(());
-        };
-        match enter(
-            &mut self.store,
-            "clickmill_advance",
-            &windows.advance,
-            watermark_ms,
-        )? {
-            0.. => Ok(()),
-            status => Err(format!("clickmill_advance answered {status}").into()),
-        }
-    }
-
     /// Bytes of linear memory that the instance has grown to.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory.data_size(&self.store)
@@ -442,13 +310,13 @@ impl Guest {
 }
 
 /// Looks up functions of an instance.
-struct Find<'a> {
+pub(crate) struct Find<'a> {
     store: &'a mut Store<Host>,
     instance: Instance,
 }
 
 impl Find<'_> {
-    fn func<P: WasmParams, R: WasmResults>(
+    pub(crate) fn func<P: WasmParams, R: WasmResults>(
         &mut self,
         name: &str,
     ) -> Result<TypedFunc<P, R>, Cause> {

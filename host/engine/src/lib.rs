@@ -14,6 +14,7 @@ mod cpu_time;
 mod engine;
 mod error;
 mod guest;
+mod hooks;
 mod isolate;
 mod limits;
 mod module;
