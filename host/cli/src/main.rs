@@ -1,21 +1,28 @@
 //! The `clickmill` binary: flags, config, and one file or folder for each verb. Logic lives in the libraries.
 
 mod bench;
+mod checkpoint;
+mod completions;
 mod config;
+mod context;
 mod demo;
 mod exit;
 mod generate;
 mod modules;
+mod output;
 mod produce;
 mod profile;
 mod run;
 mod stack;
+mod status;
+mod topic;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use config::{Config, Layers, Overrides};
 
 /// Live CTR windows from WebAssembly SmartModules: produce, run, look.
@@ -48,6 +55,12 @@ enum Verb {
     Profile(profile::Args),
     Run(run::RunArgs),
     Demo(demo::DemoArgs),
+    Bench(bench::BenchArgs),
+    Status(status::Args),
+    Windows(windows::Args),
+    Topic(topic::Args),
+    Checkpoint(checkpoint::Args),
+    Completions(completions::Args),
     /// Prints every setting with its default and what it means
     Config,
 }
@@ -86,6 +99,12 @@ fn work(cli: Cli) -> Result<()> {
         Verb::Profile(args) => profile::run(&args),
         Verb::Run(args) => run::run(&args, &config),
         Verb::Demo(args) => demo::run(&args, &config),
+        Verb::Bench(args) => bench::run(&args, &config),
+        Verb::Status(args) => status::run(&args, &config),
+        Verb::Windows(args) => windows::run(&args, &config),
+        Verb::Topic(args) => topic::run(&args, &config),
+        Verb::Checkpoint(args) => checkpoint::run(&args, &config),
+        Verb::Completions(args) => completions::run(&args, &mut Cli::command()),
         Verb::Config => {
             print!("{}", config::default_yaml());
             Ok(())

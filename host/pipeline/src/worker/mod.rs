@@ -207,6 +207,8 @@ pub(crate) struct Worker {
     /// Batches before which the state is still saved, after a fault.
     careful: u32,
     outcome: BatchOutcome,
+    /// A batch of this term has been processed.
+    begun: bool,
 }
 
 /// A stored batch as the engine takes it.
@@ -304,6 +306,9 @@ impl Worker {
         self.absorb(batch)?;
         self.position = batch.next_offset();
         self.last_record = Instant::now();
+        if !std::mem::replace(&mut self.begun, true) {
+            tracing::info!(partition = %self.owner.partition, position = %self.position, "first batch processed");
+        }
         self.shared
             .metrics
             .processed(self.owner.partition, u64::from(batch.count));

@@ -147,6 +147,7 @@ impl Worker {
             saved,
             careful: 0,
             outcome: BatchOutcome::default(),
+            begun: false,
             shared,
         };
         worker.begin(log.start)?;

@@ -1,0 +1,40 @@
+//! A filled topic to durable rows in PostgreSQL, on all cores, against the reference on one.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clickmill_connectors::Servers;
+
+use super::{Bench, Goal, ROUNDS, Report, chain, events, forget, median, timed};
+use crate::stack::Stack;
+
+pub fn measure(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
+    let file = bench.rows(rows, 24)?;
+    let lines = events::produced(bench, rows.min(400_000))?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let (mut native, mut ours) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        native.push(timed(|| chain::reference(&lines))?.0);
+        let config = bench.config(&format!("end-to-end-{round}"));
+        events::fill(&config, &file)?;
+        // The server is up before the clock starts, as a user's own would be.
+        runtime.block_on(Servers::new(&config.data_dir).postgres())?;
+        let (took, events) = runtime.block_on(async {
+            let begun = Instant::now();
+            let stack = Stack::start(&config).await?;
+            let drained = stack.until_end().await;
+            let took = begun.elapsed();
+            stack.stop().await?;
+            anyhow::Ok((took, drained?.events))
+        })?;
+        ensure!(events == rows, "{events} of {rows} events were processed");
+        ours.push(took);
+        forget(&config.data_dir)?;
+    }
+    let native = lines.len() as f64 / median(native);
+    let ours = rows as f64 / median(ours);
+    report.add("end to end: reference, one core", native, "events/s", Goal::None);
+    report.add("end to end: topic to PostgreSQL, all cores", ours, "events/s", Goal::None);
+    report.add("end to end: against the reference", ours / native, "×", Goal::AtLeast(3.0));
+    Ok(())
+}
