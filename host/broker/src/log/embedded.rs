@@ -15,7 +15,7 @@ use super::encode::{RecordSet, with_frame};
 use super::lock::{self, Lock, LockHolder};
 use super::options::{LogOptions, MAX_SYNC_INTERVAL};
 use super::partition::Partition;
-use super::threads::{Stop, SyncQueue};
+use super::threads::{SYNCERS, Stop, SyncQueue};
 use super::topics::{self, Topic};
 use super::{guard, now_ms};
 use crate::api::{Appended, Broker};
@@ -59,14 +59,15 @@ impl EmbeddedLog {
         fs::create_dir_all(dir).map_err(|e| BrokerError::io("create", dir, e))?;
         let lock = Lock::take(dir)?;
         let shared = Arc::new(Shared::open(dir, options, true)?);
-        let (syncer, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
-        let interval = shared.options.sync_interval.min(MAX_SYNC_INTERVAL);
-        let threads = vec![
-            spawn(dir, "log-sync", move || {
-                syncer.queue.run(&syncer.budget, interval)
-            })?,
-            spawn(dir, "log-upkeep", move || keeper.keep_up())?,
-        ];
+        let mut threads = Vec::new();
+        for _ in 0..SYNCERS {
+            let shared = Arc::clone(&shared);
+            threads.push(spawn(dir, "log-sync", move || {
+                shared.queue.run(&shared.budget)
+            })?);
+        }
+        let keeper = Arc::clone(&shared);
+        threads.push(spawn(dir, "log-upkeep", move || keeper.keep_up())?);
         Ok(Self {
             shared,
             threads: Mutex::new(threads),
@@ -163,13 +164,13 @@ impl Shared {
         Ok(Self {
             dir: dir.to_path_buf(),
             budget: Budget::new(options.max_in_flight_bytes),
-            options,
             writable,
             topics: RwLock::new(topics),
             creating: Mutex::new(()),
-            queue: SyncQueue::default(),
+            queue: SyncQueue::new(options.sync_interval.min(MAX_SYNC_INTERVAL)),
             stop: Stop::default(),
             upkeep: Mutex::new(()),
+            options,
         })
     }
 

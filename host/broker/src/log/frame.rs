@@ -12,7 +12,7 @@ use crate::batch::Codec;
 pub(super) const HEADER_LEN: usize = 68;
 /// First bytes of a frame.
 pub(super) const MAGIC: [u8; 4] = *b"CMfr";
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// Start value of a partition's checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -114,16 +114,17 @@ impl MarkFile {
         Ok(read(&dir.join(FILE_NAME), seed)?.map(|(_, mark)| mark))
     }
 
-    /// Opens the mark of `dir` for writing, or makes it; `mark` is written and synced.
+    /// Opens the mark of `dir` for writing, or makes it, durably. It says `mark` from now on.
     pub(super) fn open(dir: &Path, seed: Seed, mark: Mark) -> Result<Self, BrokerError> {
         let path = dir.join(FILE_NAME);
-        let sequence = read(&path, seed)?.map_or(0, |(sequence, _)| sequence);
+        let found = read(&path, seed)?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(|e| BrokerError::io("open", &path, e))?;
+        let sequence = found.map_or(0, |(sequence, _)| sequence);
         let mut this = Self {
             file,
             path,
@@ -131,9 +132,13 @@ impl MarkFile {
             sequence,
             mark,
         };
-        this.write()?;
-        this.write()?; // both slots, so that the file has its size from the start
-        this.sync()?;
+        if found.is_none() {
+            this.write()?;
+            this.write()?; // both slots, so that the file has its size from the start
+            this.sync()?;
+        } else if found.is_some_and(|(_, old)| old != mark) {
+            this.write()?;
+        }
         Ok(this)
     }
 

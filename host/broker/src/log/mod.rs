@@ -22,6 +22,7 @@ mod read;
 mod recover;
 mod retention;
 mod rewrite;
+mod roll;
 mod scan;
 mod segment;
 mod threads;

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// Longest [`LogOptions::sync_interval`].
 pub const MAX_SYNC_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Settings of an embedded log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// Least time between two syncs of the disk. An append that finds the disk idle is synced at once; under load,
-    /// appends share one sync per interval. At most 10 ms (more is taken as 10 ms). Default: 2 ms.
+    /// appends share one sync per interval. At most 10 ms (more is taken as 10 ms). Default: 5 ms.
     pub sync_interval: Duration,
     /// A segment file takes no more batches once it has this many bytes. Default: 64 MiB.
     pub segment_bytes: u64,
@@ -32,7 +29,7 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
-            sync_interval: Duration::from_millis(2),
+            sync_interval: Duration::from_millis(5),
             segment_bytes: 64 << 20,
             max_in_flight_bytes: 32 << 20,
             max_batch_bytes: 64 << 20,

@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use clickmill_schemas::Offset;
 
 use super::encode::Draft;
-use super::index::SparseIndex;
 use super::mark::{Mark, MarkFile};
 use super::place::Place;
 use super::recover::{Recovered, recover};
 use super::segment::{self, SegmentHeader};
-use super::view::{Active, Segment, State, View};
+use super::view::{State, View};
 use super::{guard, now_ms, wait_until};
 use crate::error::BrokerError;
 use crate::topic::Ends;
@@ -28,14 +27,17 @@ use crate::topic::Ends;
 pub(super) struct Partition {
     pub(super) place: Place,
     segment_bytes: u64,
-    writer: Mutex<Writer>,
+    pub(super) writer: Mutex<Writer>,
     pub(super) view: Mutex<View>,
     /// Told when the durable end or the state changes.
     changed: Condvar,
     /// `None` in a log that was opened for reading only.
     mark: Mutex<Option<MarkFile>>,
+    /// Held over a sync.
     syncing: Mutex<()>,
-    /// Queued for the syncer.
+    /// When the last sync began.
+    last_sync: Mutex<Option<Instant>>,
+    /// Queued for a syncer.
     dirty: AtomicBool,
     /// Retention's floor and how far compaction got.
     pub(super) upkeep: Mutex<Upkeep>,
@@ -49,20 +51,21 @@ pub(super) struct Upkeep {
     pub compacted_to: Offset,
 }
 
+/// The active segment as its writer knows it.
 #[derive(Debug)]
-struct Writer {
-    file: Arc<File>,
-    header: SegmentHeader,
+pub(super) struct Writer {
+    pub file: Arc<File>,
+    pub header: SegmentHeader,
     /// Bytes in the active segment.
-    len: u64,
+    pub len: u64,
     /// The offset of the next record.
-    next: Offset,
+    pub next: Offset,
     /// Budget that the appends since the last sync hold.
-    held_bytes: usize,
+    pub held_bytes: usize,
 }
 
 /// How far a sync reaches: taken before it, published after it.
-struct Reach {
+pub(super) struct Reach {
     file: Arc<File>,
     segment: Offset,
     len: u64,
@@ -143,6 +146,7 @@ impl Partition {
             changed: Condvar::new(),
             mark: Mutex::new(mark),
             syncing: Mutex::new(()),
+            last_sync: Mutex::new(None),
             dirty: AtomicBool::new(false),
             upkeep: Mutex::new(Upkeep {
                 floor,
@@ -195,7 +199,7 @@ impl Partition {
         Ok((base, next, !self.dirty.swap(true, Ordering::AcqRel)))
     }
 
-    fn may_append(&self, next: Offset) -> Result<(), BrokerError> {
+    pub(super) fn may_append(&self, next: Offset) -> Result<(), BrokerError> {
         match &guard(&self.view).state {
             State::Open if next.0 < u64::MAX / 2 => Ok(()),
             State::Open => Err(BrokerError::BadBatch {
@@ -255,6 +259,7 @@ impl Partition {
 
     /// Makes everything that was written durable and publishes it; the bytes of budget that are free again.
     pub(super) fn sync(&self) -> usize {
+        *guard(&self.last_sync) = Some(Instant::now());
         let mut writer = guard(&self.writer);
         self.dirty.store(false, Ordering::Release);
         let reach = Self::reach(&mut writer);
@@ -263,8 +268,13 @@ impl Partition {
         reach.held_bytes
     }
 
+    /// When the last sync began.
+    pub(super) fn last_sync(&self) -> Option<Instant> {
+        *guard(&self.last_sync)
+    }
+
     /// One at a time: the system reports a lost write to one sync only, and the next must not take it for a success.
-    fn sync_reach(&self, reach: &Reach) -> Result<(), BrokerError> {
+    pub(super) fn sync_reach(&self, reach: &Reach) -> Result<(), BrokerError> {
         let _one = guard(&self.syncing);
         let result = reach
             .file
@@ -277,7 +287,7 @@ impl Partition {
         result
     }
 
-    fn reach(writer: &mut Writer) -> Reach {
+    pub(super) fn reach(writer: &mut Writer) -> Reach {
         Reach {
             file: Arc::clone(&writer.file),
             segment: writer.header.base,
@@ -307,7 +317,7 @@ impl Partition {
     }
 
     /// After a failed sync the system may have dropped pages and call the next sync a success: stop here.
-    fn fail(&self, error: &BrokerError) {
+    pub(super) fn fail(&self, error: &BrokerError) {
         let mut view = guard(&self.view);
         if matches!(view.state, State::Open) {
             tracing::error!(partition = %self.place.at, %error, "appends stop, reads go on");
@@ -319,65 +329,6 @@ impl Partition {
         }
         drop(view);
         self.changed.notify_all();
-    }
-
-    /// Seals the active segment, durable in whole, and begins the next one.
-    fn roll(&self, writer: &mut Writer) -> Result<(), BrokerError> {
-        let held_bytes = writer.held_bytes;
-        let reach = Self::reach(writer);
-        writer.held_bytes = held_bytes; // given back by the syncer, for whom the partition is queued
-        self.sync_reach(&reach)?;
-        self.may_append(writer.next)?;
-        let header = SegmentHeader {
-            base: writer.next,
-            previous: Some(writer.header.base),
-            reaches: None,
-            created_at_ms: now_ms(),
-        };
-        let file =
-            segment::create(&self.place.dir, &header, self.place.seed).inspect_err(|error| {
-                // Under its name but perhaps not durable: appending on to the old segment would contradict it.
-                if self.place.segment(header.base).exists() {
-                    self.fail(error);
-                }
-            })?;
-        let file = Arc::new(file);
-        let mut view = guard(&self.view);
-        let active = Active {
-            id: view.fresh_id(),
-            header,
-            file: Arc::clone(&file),
-            durable_len: segment::HEADER_LEN,
-            index: SparseIndex::new(header.base),
-        };
-        let old = std::mem::replace(&mut view.active, active);
-        view.sealed.push(Segment {
-            id: old.id,
-            header: old.header,
-            end: writer.next,
-            len: writer.len,
-            sealed_at_ms: header.created_at_ms,
-            index: Some(Arc::new(old.index)),
-        });
-        *writer = Writer {
-            file,
-            header,
-            len: segment::HEADER_LEN,
-            next: writer.next,
-            held_bytes,
-        };
-        Ok(())
-    }
-
-    /// Seals the active segment if it holds something and was begun before `begun_before_ms`.
-    pub(super) fn roll_if_older(&self, begun_before_ms: i64) -> Result<(), BrokerError> {
-        let mut writer = guard(&self.writer);
-        let due = writer.len > segment::HEADER_LEN && writer.header.created_at_ms < begun_before_ms;
-        if due && self.may_append(writer.next).is_ok() {
-            self.roll(&mut writer)
-        } else {
-            Ok(())
-        }
     }
 
     /// Changes the mark, if this log may write.

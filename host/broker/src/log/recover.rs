@@ -5,12 +5,12 @@
 //! Only the last segment is read, so opening takes the time of one segment; the others are checked when fetched.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clickmill_schemas::Offset;
 
 use super::disk;
-use super::frame::FrameFault;
+use super::frame::{self, FrameFault};
 use super::index::SparseIndex;
 use super::mark::{Mark, MarkFile};
 use super::place::Place;
@@ -148,7 +148,7 @@ fn read_header(place: &Place, base: Offset) -> Result<SegmentHeader, BrokerError
         Err(HeaderFault::Newer(found)) => Err(BrokerError::NewerFormat {
             file: path,
             found,
-            known: 1,
+            known: segment::VERSION,
         }),
         Err(HeaderFault::Io(e)) => Err(BrokerError::io("read", &path, e)),
     }
@@ -250,7 +250,7 @@ fn open_last(
                 return Err(BrokerError::NewerFormat {
                     file: path,
                     found: found.into(),
-                    known: 1,
+                    known: frame::VERSION.into(),
                 });
             }
             Step::Bad { fault, .. } => break Some(fault),
@@ -280,9 +280,9 @@ fn open_last(
     Ok((active, end, file_len - len))
 }
 
-fn cut(file: &File, path: &PathBuf, len: u64) -> Result<(), BrokerError> {
+fn cut(file: &File, path: &Path, len: u64) -> Result<(), BrokerError> {
     file.set_len(len)
-        .map_err(|e| BrokerError::io("cut", path as &Path, e))
+        .map_err(|e| BrokerError::io("cut", path, e))
 }
 
 #[cfg(test)]

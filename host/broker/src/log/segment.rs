@@ -17,7 +17,7 @@ use crate::error::BrokerError;
 
 pub(super) const HEADER_LEN: u64 = 64;
 const MAGIC: [u8; 8] = *b"CMsegmnt";
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 const NONE: u64 = u64::MAX;
 
 /// What stands at the head of a segment file.

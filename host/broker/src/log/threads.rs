@@ -1,7 +1,8 @@
-//! The log's two threads: the syncer (group commit) and upkeep (retention, compaction).
+//! The log's threads: syncers (group commit) and upkeep (retention, compaction).
 //!
-//! The syncer syncs what is dirty at once when the disk was idle, and otherwise once per interval: a lone append
-//! waits for one sync only, and many appends share one.
+//! A partition is synced at once when it was idle, and otherwise once per interval: a lone append waits for one sync
+//! only, and many appends share one. There are a few syncers, since a sync mostly waits, and a file system takes
+//! several in one commit of its journal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -11,51 +12,75 @@ use super::budget::Budget;
 use super::partition::Partition;
 use super::{guard, wait_until};
 
-/// The partitions that wait for a sync.
-#[derive(Debug, Default)]
+/// Syncs that may be under way at once.
+pub(super) const SYNCERS: usize = 3;
+
+/// The partitions that wait for a sync, each with the moment from which on it may be had.
+#[derive(Debug)]
 pub(super) struct SyncQueue {
-    dirty: Mutex<Vec<Arc<Partition>>>,
+    interval: Duration,
+    waiting: Mutex<Vec<(Instant, Arc<Partition>)>>,
     changed: Condvar,
     stopped: AtomicBool,
 }
 
 impl SyncQueue {
+    /// Between two syncs of a partition lies at least `interval`.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues a partition that was clean; it queues itself once only.
     pub(super) fn push(&self, partition: &Arc<Partition>) {
-        guard(&self.dirty).push(Arc::clone(partition));
+        let now = Instant::now();
+        let due = partition
+            .last_sync()
+            .map_or(now, |last| now.max(last + self.interval));
+        guard(&self.waiting).push((due, Arc::clone(partition)));
         self.changed.notify_one();
     }
 
-    /// The syncer ends when the queue is empty.
+    /// The syncers end when the queue is empty.
     pub(super) fn stop(&self) {
-        let _dirty = guard(&self.dirty); // so that a syncer between its look and its wait does not miss it
+        let _waiting = guard(&self.waiting); // so that a syncer between its look and its wait does not miss it
         self.stopped.store(true, Ordering::Release);
         self.changed.notify_all();
     }
 
-    /// Waits for dirty partitions; none when stopped.
-    fn take(&self) -> Vec<Arc<Partition>> {
-        let mut dirty = guard(&self.dirty);
-        while dirty.is_empty() && !self.stopped.load(Ordering::Acquire) {
-            dirty = self
-                .changed
-                .wait(dirty)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// Waits for a partition to be due; none when stopped.
+    fn next(&self) -> Option<Arc<Partition>> {
+        let mut waiting = guard(&self.waiting);
+        loop {
+            let first = waiting
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, (due, _))| *due)
+                .map(|(n, (due, _))| (n, *due));
+            let stopped = self.stopped.load(Ordering::Acquire);
+            waiting = match first {
+                Some((n, due)) => match due.saturating_duration_since(Instant::now()) {
+                    Duration::ZERO => return Some(waiting.swap_remove(n).1),
+                    _ if stopped => return Some(waiting.swap_remove(n).1),
+                    left => wait_until(&self.changed, waiting, left),
+                },
+                None if stopped => return None,
+                None => self
+                    .changed
+                    .wait(waiting)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+            };
         }
-        std::mem::take(&mut dirty)
     }
 
-    /// The syncer's thread.
-    pub(super) fn run(&self, budget: &Budget, interval: Duration) {
-        loop {
-            let dirty = self.take();
-            if dirty.is_empty() {
-                return;
-            }
-            let begun = Instant::now();
-            for partition in dirty {
-                budget.give_back(partition.sync());
-            }
-            std::thread::sleep(interval.saturating_sub(begun.elapsed()));
+    /// A syncer's thread.
+    pub(super) fn run(&self, budget: &Budget) {
+        while let Some(partition) = self.next() {
+            budget.give_back(partition.sync());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A topic is made under another name and renamed, so it is there whole or not at all.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -109,12 +110,10 @@ impl Topic {
                 what,
             });
         }
-        let partitions = (0..file.spec.partitions)
-            .map(|p| {
-                Partition::open(place(&dir, name, file.id, p), segment_bytes, writable)
-                    .map(Arc::new)
-            })
-            .collect::<Result<_, _>>()?;
+        let places: Vec<Place> = (0..file.spec.partitions)
+            .map(|p| place(&dir, name, file.id, p))
+            .collect();
+        let partitions = open_all(&places, segment_bytes, writable)?;
         Ok(Self {
             info: Mutex::new(TopicInfo {
                 spec: file.spec,
@@ -141,6 +140,30 @@ impl Topic {
         }
         Ok(info.clone())
     }
+}
+
+/// Opens partitions, on as many threads as there are cores: each checks the whole of its last segment.
+fn open_all(
+    places: &[Place],
+    segment_bytes: u64,
+    writable: bool,
+) -> Result<Vec<Arc<Partition>>, BrokerError> {
+    let open =
+        |place: &Place| Partition::open(place.clone(), segment_bytes, writable).map(Arc::new);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if places.len() == 1 || cores == 1 {
+        return places.iter().map(open).collect();
+    }
+    std::thread::scope(|s| {
+        let threads: Vec<_> = places
+            .chunks(places.len().div_ceil(cores))
+            .map(|chunk| s.spawn(move || chunk.iter().map(open).collect::<Vec<_>>()))
+            .collect();
+        let opened = threads
+            .into_iter()
+            .map(|t| t.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        opened.collect::<Vec<_>>().into_iter().flatten().collect()
+    })
 }
 
 /// Names of the topics in a log's folder. With `writable`, unfinished ones are removed.
