@@ -55,7 +55,6 @@ pub fn install(packages: &[&str], purpose: &str) -> Result<()> {
              Install it with your system's package manager (on Debian the packages are: {names}), then run this again."
         );
     }
-    eprintln!("    installing {names} with apt ({purpose})");
     let mut command = if is_root() {
         Command::new("sh")
     } else if tools::succeeds(Command::new("sudo").args(["-n", "true"])) {
@@ -72,6 +71,7 @@ pub fn install(packages: &[&str], purpose: &str) -> Result<()> {
             )
         );
     };
+    eprintln!("    installing {names} with apt ({purpose})");
     tools::run(command.args(["-c", SCRIPT, "install"]).args(packages))
         .with_context(|| by_hand(purpose, &names, "and installing it did not work"))
 }
