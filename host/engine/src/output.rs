@@ -22,7 +22,7 @@ impl Deltas {
     pub(crate) fn fill(&mut self, count: u32) {
         self.words.clear();
         self.words.resize(count as usize / 64, u64::MAX);
-        if count % 64 > 0 {
+        if !count.is_multiple_of(64) {
             self.words.push((1 << (count % 64)) - 1);
         }
     }
