@@ -30,6 +30,7 @@ app_category,device_id,device_ip,device_model,device_type,device_conn_type,C14,C
 const ALL_HOURS: u16 = 240;
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Writes a CSV with Avazu's columns, distributions and hours, exact for a seed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   clickmill generate --rows 1000000 --seed 7 --out data/raw/sample.csv.gz

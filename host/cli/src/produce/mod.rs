@@ -13,6 +13,7 @@ mod order;
 mod pace;
 mod progress;
 mod rounds;
+mod scratch;
 mod send;
 mod summary;
 mod survey;
@@ -21,7 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clickmill_broker::{BrokerError, EmbeddedLog, LogOptions};
 use clickmill_pipeline::topics::TopicsOptions;
 
@@ -30,6 +30,7 @@ use destination::{Destination, Embedded, Remote};
 use input::files::{Kind, Source};
 pub use pace::Speed;
 pub use progress::Progress;
+use scratch::Scratch;
 pub use summary::Summary;
 
 /// Longest line, unless told otherwise.
@@ -169,29 +170,6 @@ impl Input {
             Kind::Csv => Ok(Self::Csv(vec![source])),
             Kind::Jsonl => Ok(Self::Jsonl(vec![source])),
         }
-    }
-}
-
-/// A folder for files that are too large for memory, made when it is needed and removed at the end.
-struct Scratch {
-    data_dir: PathBuf,
-    made: std::sync::OnceLock<tempfile::TempDir>,
-}
-
-impl Scratch {
-    fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), made: std::sync::OnceLock::new() }
-    }
-
-    fn dir(&self) -> anyhow::Result<&Path> {
-        if self.made.get().is_none() {
-            let parent = self.data_dir.join("tmp");
-            std::fs::create_dir_all(&parent)
-                .and_then(|()| tempfile::Builder::new().prefix("produce-").tempdir_in(&parent))
-                .map(|dir| self.made.get_or_init(|| dir))
-                .with_context(|| format!("cannot make a folder in {}", parent.display()))?;
-        }
-        self.made.get().map(tempfile::TempDir::path).context("the folder was not made")
     }
 }
 

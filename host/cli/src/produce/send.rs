@@ -23,7 +23,7 @@ use super::pace::{Pace, Speed};
 use super::progress::Progress;
 use super::rounds::{Counts, Positions, Round, Rounds, wall_clock_ms};
 use super::summary::Summary;
-use super::survey::{Cut, Reading, Survey, survey};
+use super::survey::{Cut, Survey, survey};
 use super::{Args, Input, Produced, SORT_MEMORY_BYTES, Scratch, dead, lines};
 use crate::exit::mistake;
 
@@ -46,17 +46,17 @@ pub struct Prepared {
 /// # Errors
 /// A mistake where a file is missing or has other columns.
 pub fn prepare(input: Input, max_line_bytes: usize) -> anyhow::Result<Prepared> {
-    let reading = Reading::default();
+    let read = Arc::default();
     let (survey, contents) = match &input {
         Input::Csv(sources) => {
-            let _shown = byte_progress("counting", sources, &reading.bytes)?;
-            let survey = survey(sources, max_line_bytes, &reading)?;
+            let _shown = byte_progress("counting", sources, &read)?;
+            let survey = survey(sources, max_line_bytes, &read)?;
             let contents = survey.fingerprint;
             (survey, Some(contents))
         }
         Input::Jsonl(sources) => {
-            let _shown = byte_progress("looking", sources, &reading.bytes)?;
-            (Survey::default(), Some(chunks::fingerprint(sources, &reading.bytes)?))
+            let _shown = byte_progress("looking", sources, &read)?;
+            (Survey::default(), Some(chunks::fingerprint(sources, &read)?))
         }
         Input::Stream => (Survey::default(), None),
     };

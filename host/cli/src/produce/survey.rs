@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 
@@ -53,34 +53,27 @@ impl Survey {
     }
 }
 
-/// How far a reading is: bytes of the files on disk, and rows.
-#[derive(Clone, Debug, Default)]
-pub struct Reading {
-    pub bytes: Arc<AtomicU64>,
-    pub rows: Arc<AtomicU64>,
-}
-
-/// Reads all of `sources`.
+/// Reads all of `sources`; `read` counts their bytes on disk meanwhile.
 ///
 /// # Errors
 /// A mistake where a file is missing or has other columns.
-pub fn survey(sources: &[Source], max_line_bytes: usize, reading: &Reading) -> anyhow::Result<Survey> {
+pub fn survey(sources: &[Source], max_line_bytes: usize, read: &Arc<AtomicU64>) -> anyhow::Result<Survey> {
     std::thread::scope(|scope| {
-        let (chunks, reader) = chunks::read(scope, sources.to_vec(), max_line_bytes, Arc::clone(&reading.bytes));
+        let (chunks, reader) = chunks::read(scope, sources.to_vec(), max_line_bytes, Arc::clone(read));
         let mut rows = RowReader::new(chunks, sources, max_line_bytes);
-        let counted = count(&mut rows, &reading.rows);
+        let counted = count(&mut rows);
         let blank_lines = rows.blank_lines;
         // A reader that waits for room is told to stop.
         drop(rows);
-        let read = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
+        let fingerprint = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
         let mut survey = counted?;
         survey.blank_lines = blank_lines;
-        survey.fingerprint = read?.context("the files were not read to their end")?;
+        survey.fingerprint = fingerprint?.context("the files were not read to their end")?;
         Ok(survey)
     })
 }
 
-fn count(rows: &mut RowReader<'_>, progress: &AtomicU64) -> anyhow::Result<Survey> {
+fn count(rows: &mut RowReader<'_>) -> anyhow::Result<Survey> {
     let mut survey = Survey { in_order: true, ..Survey::default() };
     let mut hours = HourCache::default();
     // The hour that is being counted, kept out of the map.
@@ -93,9 +86,6 @@ fn count(rows: &mut RowReader<'_>, progress: &AtomicU64) -> anyhow::Result<Surve
                     continue;
                 };
                 survey.dated += 1;
-                if survey.dated % 4096 == 0 {
-                    progress.store(survey.dated, Ordering::Relaxed);
-                }
                 let bytes = row.raw.len() as u64;
                 match &mut current {
                     Some((at, counted)) if *at == hour => {

@@ -24,6 +24,7 @@ use tally::Tally;
 /// Longer lines are bad lines.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
+/// Says what is in a CSV: rows, hours, CTR, distinct and missing values, distributions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   clickmill profile data/raw/train.gz

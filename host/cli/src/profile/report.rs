@@ -150,8 +150,9 @@ fn bar(part: u64, most: u64) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let eighths = (u128::from(part.min(most)) * 160 / u128::from(most.max(1))) as usize;
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
-        bar.push(EIGHTHS[eighths % 8]);
+    let rest = eighths % 8;
+    if rest > 0 {
+        bar.push(EIGHTHS[rest]);
     }
     bar
 }

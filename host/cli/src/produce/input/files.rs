@@ -101,13 +101,17 @@ impl Source {
         file.seek(SeekFrom::Start(0)).with_context(|| self.name.clone())?;
         let raw = Hashing { file, hasher: XxHash3_64::new(), len: 0, read: Arc::clone(read) };
         let buffered = BufReader::with_capacity(READ_BYTES, raw);
-        Ok(if is_gzip { Opened::Gzip(Box::new(MultiGzDecoder::new(buffered))) } else { Opened::Plain(buffered) })
+        Ok(if is_gzip {
+            Opened::Gzip(Box::new(MultiGzDecoder::new(buffered)))
+        } else {
+            Opened::Plain(Box::new(buffered))
+        })
     }
 }
 
 /// An open file.
 pub enum Opened {
-    Plain(BufReader<Hashing>),
+    Plain(Box<BufReader<Hashing>>),
     Gzip(Box<MultiGzDecoder<BufReader<Hashing>>>),
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::input::chunks;
 use super::super::input::files::Source;
-use super::super::survey::{Reading, survey};
+use super::super::survey::survey;
 use super::*;
 
 /// Remembers what came out.
@@ -43,7 +43,7 @@ fn ordered(lines: &[String], memory_bytes: u64, stop_after: Option<usize>) -> (S
     let header = format!("{}\n", super::super::input::columns::COLUMNS.join(","));
     std::fs::write(&path, [header.as_str(), &lines.concat()].concat()).unwrap();
     let sources = [Source::file(&path)];
-    let survey = survey(&sources, 1000, &Reading::default()).unwrap();
+    let survey = survey(&sources, 1000, &Arc::default()).unwrap();
     let limits = Limits { memory_bytes, spill_dir: dir.path() };
     let mut seen = Seen { stop_after, ..Seen::default() };
     for undated_pass in [false, true] {

@@ -13,7 +13,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn the_topic_has_what_a_recount_says(
         rows in proptest::collection::vec(
