@@ -6,7 +6,7 @@ use clickmill_schemas::record::Records;
 
 use super::events::{self, MemoryBatch};
 use super::reference::Reference;
-use super::{Bench, Goal, ROUNDS, Report, median, timed};
+use super::{Bench, Goal, ROUNDS, Report, cpu_timed, median};
 use crate::config::Config;
 use crate::stack::chain::{PRICING, stages};
 
@@ -21,10 +21,10 @@ pub fn measure(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
         let batches = events::batches(&lines);
         let (mut native, mut wasm) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (took, expected) = timed(|| reference(&lines))?;
+            let (took, expected) = cpu_timed(|| reference(&lines))?;
             native.push(took);
             let mut chain = build(&engine, &bench.config)?;
-            let (took, counted) = timed(|| run(&mut chain, &batches))?;
+            let (took, counted) = cpu_timed(|| run(&mut chain, &batches))?;
             wasm.push(took);
             ensure!(counted == lines.len() as u64, "{name}: the chain counted {counted} of {} events", lines.len());
             ensure!(expected > 0, "{name}: the reference has no windows");

@@ -134,6 +134,17 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
     Ok((begun.elapsed(), out))
 }
 
+/// The same in this thread's CPU time: what has one thread is not blamed for what else the machine does.
+fn cpu_timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
+    let now = || {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or_default())
+    };
+    let begun = now();
+    let out = work()?;
+    Ok((now() - begun, out))
+}
+
 /// The middle of the values, in seconds.
 fn median(mut values: Vec<Duration>) -> f64 {
     values.sort_unstable();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, BrokerError, StoredBatch, TopicPartition};
 use clickmill_engine::{
-    BatchOutcome, BatchSource, Chain, ChainState, Fault, ProcessError, Verdicts,
+    BatchOutcome, BatchSource, Chain, ChainState, EngineError, Fault, ProcessError, Verdicts,
 };
 use clickmill_schemas::output::{Decision, Ledger};
 use clickmill_schemas::partial::Owner;
@@ -80,6 +80,11 @@ pub enum WorkerError {
     Deployment(#[from] DeploymentError),
     #[error("stage {} fails on its own state: {}; the partition cannot go on with this module", .0.stage, .0.message)]
     State(Fault),
+    #[error(
+        "the modules or parameters in the configuration cannot take over the state of those in force: {source}; put \
+         them back as they were, or begin with a new data directory"
+    )]
+    Incompatible { source: EngineError },
     #[error("a module's output is malformed: {0}")]
     Output(#[from] Malformed),
     #[error("cannot read a batch: {0}")]

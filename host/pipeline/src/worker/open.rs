@@ -88,6 +88,11 @@ impl Worker {
             .as_ref()
             .map_or_else(Ledger::default, |c| c.ledger.clone());
         let state = chain.save().map_err(WorkerError::State)?;
+        if target != deployment {
+            // Found out now, before anything of the new deployment is in force.
+            let incompatible = |source| WorkerError::Incompatible { source };
+            shared.chains.build(target)?.restore(&state).map_err(incompatible)?;
+        }
         let generation = checkpoint.as_ref().map_or(Generation(0), |c| c.generation);
         let kept: VecDeque<_> = kept
             .into_iter()
