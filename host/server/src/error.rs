@@ -31,6 +31,8 @@ pub(crate) enum ApiError {
     TooLarge { limit_bytes: usize },
     #[error("{0}; nothing of this request was stored; try again")]
     Backpressure(String),
+    #[error("{0}; ask for the positions of this source and send what is missing")]
+    Stale(String),
     #[error("too many requests at once; try again")]
     Overloaded,
     #[error("the request took too long; what it was to store may be stored or may yet be")]
@@ -51,7 +53,7 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Backpressure(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stale(_) | Self::Overloaded | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -68,6 +70,7 @@ impl ApiError {
             Self::NotFound(_) => "not_found",
             Self::TooLarge { .. } => "too_large",
             Self::Backpressure(_) => "backpressure",
+            Self::Stale(_) => "stale",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::NoRoom(_) => "no_room",

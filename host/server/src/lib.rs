@@ -19,6 +19,7 @@ mod options;
 mod rounds;
 mod routes;
 mod serve;
+mod sources;
 mod stall;
 mod tail;
 mod topics;

@@ -1,9 +1,11 @@
 //! What `clickmill produce` talks to: rounds of ready batches, and how far a source has come.
 //!
 //! Every record set is walked and rebuilt before anything is appended, so that a log holds only sound ones. A sender
-//! that got no success asks for its positions; the question waits for the rounds that came before it.
+//! that got no success asks for its positions; the question waits for the rounds that came before it, and [`crate::sources`]
+//! refuses those that come after it with what is there by then.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Json;
 use axum::body::Body;
@@ -16,9 +18,11 @@ use clickmill_schemas::record::{RecordSetBuilder, Records};
 use clickmill_schemas::round::{Batches, RoundBatch};
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 use crate::error::ApiError;
 use crate::routes::App;
+use crate::sources::Sources;
 
 fn writable(topic: &str) -> Result<(), ApiError> {
     if topic == AD_EVENTS_RAW || topic == AD_EVENTS_ERROR {
@@ -30,51 +34,103 @@ fn writable(topic: &str) -> Result<(), ApiError> {
     })
 }
 
+/// What orders rounds and the questions after them.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// Rounds hold it shared; who asks for positions waits for the rounds before it.
+    gate: Arc<RwLock<()>>,
+    known: Mutex<HashMap<String, Sources>>,
+}
+
+impl Rounds {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Sources>> {
+        // Every change under this lock is whole: a panic between leaves nothing half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch of a round, walked to its end.
+#[derive(Debug)]
+struct Walked {
+    partition: PartitionId,
+    set: RecordSetBuilder,
+    /// As its last record says.
+    position: Option<SourcePosition>,
+}
+
 pub(crate) async fn append(
     State(app): State<Arc<App>>,
     Path(topic): Path<String>,
     request: Request<Body>,
 ) -> Result<Json<Value>, ApiError> {
     let body = app.bodies.read(request).await?;
-    let before_questions = Arc::clone(&app.rounds).read_owned().await;
+    let before_questions = Arc::clone(&app.rounds.gate).read_owned().await;
     app.blocking(move |app| {
         let _held = before_questions;
         let partitions = app.topic(&topic)?.spec.partitions;
         writable(&topic)?;
         let batches = parse(&body.bytes, partitions)?;
-        let mut appended: Vec<Appended> = Vec::with_capacity(batches.len());
-        let mut refusal = None;
-        for (partition, set) in &batches {
+        let bases = append_all(app, &topic, &batches);
+        if bases.is_err() {
+            let mut known = app.rounds.known();
+            let sources = known.entry(topic).or_default();
+            batches
+                .iter()
+                .filter_map(|b| b.position)
+                .for_each(|p| sources.forget(p.source));
+        }
+        Ok(Json(json!({"base_offsets": bases?})))
+    })
+    .await
+}
+
+/// Appends in order and waits until all of it is durable.
+fn append_all(app: &App, topic: &str, batches: &[Walked]) -> Result<Vec<Offset>, ApiError> {
+    let mut appended: Vec<Appended> = Vec::with_capacity(batches.len());
+    let mut refusal = None;
+    {
+        let mut known = app.rounds.known();
+        let sources = known.entry(topic.to_owned()).or_default();
+        let positions: Vec<_> = batches.iter().map(|b| (b.partition, b.position)).collect();
+        sources
+            .check(&positions)
+            .map_err(|e| ApiError::Stale(e.to_string()))?;
+        for Walked {
+            partition,
+            set,
+            position,
+        } in batches
+        {
             match app
                 .broker
-                .append(&TopicPartition::new(topic.as_str(), *partition), set)
+                .append(&TopicPartition::new(topic, *partition), set)
             {
-                Ok(a) => appended.push(a),
+                Ok(a) => {
+                    appended.push(a);
+                    sources.appended(*partition, *position);
+                }
                 Err(e) => {
                     refusal = Some(e);
                     break;
                 }
             }
         }
-        // Those on their way are waited for even after a refusal: positions must not change after the answer.
-        let bases: Vec<_> = appended.into_iter().map(Appended::wait).collect();
-        if let Some(e) = refusal {
-            return Err(e.into());
-        }
-        let bases: Vec<Offset> = bases.into_iter().collect::<Result<_, _>>()?;
-        Ok(Json(json!({"base_offsets": bases})))
-    })
-    .await
+    }
+    // Those on their way are waited for even after a refusal: positions must not change after the answer.
+    let bases: Vec<_> = appended.into_iter().map(Appended::wait).collect();
+    match refusal {
+        Some(e) => Err(e.into()),
+        None => Ok(bases.into_iter().collect::<Result<_, _>>()?),
+    }
 }
 
 /// The batches of a round, each walked to its end.
-fn parse(body: &[u8], partitions: u32) -> Result<Vec<(PartitionId, RecordSetBuilder)>, ApiError> {
+fn parse(body: &[u8], partitions: u32) -> Result<Vec<Walked>, ApiError> {
     let mut batches = Vec::new();
     for (number, batch) in Batches::new(body).enumerate() {
-        let batch = batch.map_err(|e| ApiError::BadRequest(format!("batch {number}: {e}")))?;
-        let set = rebuild(&batch, partitions)
-            .map_err(|e| ApiError::BadRequest(format!("batch {number}: {e}")))?;
-        batches.push((batch.partition, set));
+        let bad = |e: &dyn std::fmt::Display| ApiError::BadRequest(format!("batch {number}: {e}"));
+        let batch = batch.map_err(|e| bad(&e))?;
+        batches.push(walk(&batch, partitions).map_err(|e| bad(&e))?);
     }
     if batches.is_empty() {
         return Err(ApiError::BadRequest("the round has no batches".to_owned()));
@@ -82,7 +138,7 @@ fn parse(body: &[u8], partitions: u32) -> Result<Vec<(PartitionId, RecordSetBuil
     Ok(batches)
 }
 
-fn rebuild(batch: &RoundBatch<'_>, partitions: u32) -> Result<RecordSetBuilder, String> {
+fn walk(batch: &RoundBatch<'_>, partitions: u32) -> Result<Walked, String> {
     if batch.partition.0 >= partitions {
         return Err(format!(
             "partition {} is not among the topic's {partitions}",
@@ -90,6 +146,7 @@ fn rebuild(batch: &RoundBatch<'_>, partitions: u32) -> Result<RecordSetBuilder, 
         ));
     }
     let mut set = RecordSetBuilder::default();
+    let mut position = None;
     for record in Records::new(batch.set).map_err(|e| e.to_string())? {
         let record = record.map_err(|e| e.to_string())?;
         let expected = i64::from(set.count());
@@ -105,12 +162,16 @@ fn rebuild(batch: &RoundBatch<'_>, partitions: u32) -> Result<RecordSetBuilder, 
         let timestamp_ms =
             timestamp_ms.ok_or_else(|| format!("the timestamp of record {expected} overflows"))?;
         set.push(record.key, record.value, timestamp_ms);
+        position = record.key.and_then(SourcePosition::decode);
     }
     if set.is_empty() {
-        Err("it has no records".to_owned())
-    } else {
-        Ok(set)
+        return Err("it has no records".to_owned());
     }
+    Ok(Walked {
+        partition: batch.partition,
+        set,
+        position,
+    })
 }
 
 pub(crate) async fn positions(
@@ -120,7 +181,7 @@ pub(crate) async fn positions(
     let source: u64 = source.parse().map_err(|_| {
         ApiError::BadRequest(format!("source {source:?} is not a number of 64 bits"))
     })?;
-    let after_rounds = Arc::clone(&app.rounds).write_owned().await;
+    let after_rounds = Arc::clone(&app.rounds.gate).write_owned().await;
     app.blocking(move |app| {
         let _held = after_rounds;
         let partitions = app.topic(&topic)?.spec.partitions;
@@ -132,6 +193,11 @@ pub(crate) async fn positions(
                 source,
             )?);
         }
+        app.rounds
+            .known()
+            .entry(topic)
+            .or_default()
+            .learn(source, rows.clone());
         Ok(Json(json!({"positions": rows})))
     })
     .await
@@ -205,9 +271,9 @@ mod tests {
     fn a_sound_round_is_rebuilt_byte_for_byte() {
         let set = sound_set();
         let parsed = parse(&round(2, set.bytes()), 3).unwrap();
-        assert_eq!(parsed[0].0, PartitionId(2));
-        assert_eq!(parsed[0].1.bytes(), set.bytes());
-        assert_eq!(parsed[0].1.base_timestamp_ms(), 1_000);
+        assert_eq!(parsed[0].partition, PartitionId(2));
+        assert_eq!(parsed[0].set.bytes(), set.bytes());
+        assert_eq!(parsed[0].set.base_timestamp_ms(), 1_000);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use clickmill_broker::{Broker, TopicInfo};
-use tokio::sync::{RwLock, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::budget::BodyBudget;
 use crate::error::ApiError;
 use crate::host::Host;
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
+use crate::rounds::Rounds;
 use crate::{append, assets, guard, health, live, metrics, rounds, topics, windows};
 
 /// What handlers share.
@@ -26,8 +27,7 @@ pub(crate) struct App {
     pub(crate) live_clients: Arc<Semaphore>,
     /// Answers of windows that may be held at once: each takes memory as long as its reader reads.
     pub(crate) window_answers: Arc<Semaphore>,
-    /// Rounds hold it shared; who asks for source positions waits for the rounds before it.
-    pub(crate) rounds: Arc<RwLock<()>>,
+    pub(crate) rounds: Rounds,
     pub(crate) frames: watch::Receiver<Arc<str>>,
 }
 

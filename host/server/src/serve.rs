@@ -10,13 +10,14 @@ use std::time::Duration;
 use clickmill_broker::Broker;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::budget::BodyBudget;
 use crate::host::Host;
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
+use crate::rounds::Rounds;
 use crate::routes::{App, router};
 use crate::stall::StallLimit;
 use crate::tail::Tail;
@@ -121,7 +122,7 @@ impl Server {
             in_flight: Semaphore::new(options.max_in_flight_requests),
             live_clients: Arc::new(Semaphore::new(options.max_live_clients)),
             window_answers: Arc::new(Semaphore::new(WINDOW_ANSWERS)),
-            rounds: Arc::new(RwLock::new(())),
+            rounds: Rounds::default(),
             frames,
             options,
         }));

@@ -1,4 +1,4 @@
-//! `GET /api/windows`: merged windows as JSON or CSV, written as they are read.
+//! `GET /api/windows`: merged windows as JSON, JSON lines or CSV, written as they are read.
 
 use std::io;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(crate) struct Params {
 enum Format {
     #[default]
     Json,
+    Jsonl,
     Csv,
 }
 
@@ -82,6 +83,7 @@ pub(crate) async fn list(
     };
     let content_type = match params.format {
         Format::Json => "application/json",
+        Format::Jsonl => "application/jsonl",
         Format::Csv => "text/csv; charset=utf-8; header=present",
     };
     let body = Body::from_stream(stream::iter(writer));
@@ -110,6 +112,10 @@ impl Writer {
     fn put_row(&mut self, out: &mut String, row: &WindowRow) {
         match self.format {
             Format::Csv => put_csv(out, row),
+            Format::Jsonl => {
+                put_json(out, row);
+                out.push('\n');
+            }
             Format::Json => {
                 out.push_str(if self.at == At::FirstRow { "\n" } else { ",\n" });
                 put_json(out, row);
@@ -139,6 +145,7 @@ impl Iterator for Writer {
             match self.format {
                 Format::Csv => out.extend([CSV_HEADER, "\n"]),
                 Format::Json => out.push_str("{\"windows\":["),
+                Format::Jsonl => {}
             }
             self.at = At::FirstRow;
         }

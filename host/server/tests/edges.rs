@@ -1,5 +1,7 @@
 //! Who is let in, how long anybody may take, and how a server ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::{Duration, Instant};

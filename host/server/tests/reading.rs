@@ -1,10 +1,13 @@
 //! What a server tells: health, metrics, status, windows, topics, the page, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::atomic::Ordering;
 
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::views::render::parse_json;
 use serde_json::json;
 use support::{Running, local};
 
@@ -63,6 +66,12 @@ async fn windows_come_as_json_and_as_the_contracts_csv() {
         "window_size,window_start,window_end,dimension,key,impressions,clicks,conversions,cost_micros,\
          revenue_micros,ctr,cpc,cpa,roas,final\n\
          1m,1970-01-01T00:00:00Z,1970-01-01T00:01:00Z,site_category,\"a,b\",4,1,0,500000,0,0.250000,0.500000,,0.000000,true\n"
+    );
+    let lines = server.get("/api/windows?size=1m&format=jsonl").await.text();
+    assert_eq!(lines.lines().count(), 3);
+    assert_eq!(
+        parse_json(lines.lines().next().unwrap()).unwrap().key,
+        "a,b"
     );
     assert_eq!(
         server.get("/api/windows?size=5m").await.json(),

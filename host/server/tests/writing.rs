@@ -1,5 +1,7 @@
 //! What a server takes: lines from users, rounds from `clickmill produce`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::Arc;
@@ -339,9 +341,30 @@ async fn a_round_is_appended_in_order_and_its_source_can_be_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_comes_late_does_not_double_what_was_sent_again_meanwhile() {
+    let server = Running::start(local()).await;
+    let path = "/internal/topics/ad_events_raw/rounds";
+    assert_eq!(server.post(path, &batch(0, 7, 0..3)).await.status, 200);
+    let positions = server
+        .get("/internal/topics/ad_events_raw/source/7")
+        .await
+        .json();
+    assert_eq!(positions["positions"][0], 2);
+    assert_eq!(server.post(path, &batch(0, 7, 3..6)).await.status, 200);
+    let late = [batch(1, 7, 3..6), batch(0, 7, 3..6)].concat();
+    let answer = server.post(path, &late).await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (503, Some("stale"))
+    );
+    assert_eq!(server.count(AD_EVENTS_RAW), 6);
+    assert_eq!(server.post(path, &batch(0, 8, 0..3)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_round_appends_nothing() {
     let server = Running::start(local()).await;
-    let sound = batch(0, 7, 0..3);
+    let sound = batch(0, 7, 0..3); // Its source was never asked for: nothing is known of it.
     let path = "/internal/topics/ad_events_raw/rounds";
     for cut in [0, 1, 15, 20, sound.len() - 1] {
         let round = [&sound[..], &sound[..cut]].concat();

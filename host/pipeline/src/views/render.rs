@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use clickmill_schemas::partial::{Metrics, WindowKey};
+use serde::{Deserialize, Serialize};
 
 use super::derived::{Decimal6, Derived};
-use super::time::iso8601;
-use super::windows::{WindowRow, size_name};
+use super::time::{iso8601, parse_time};
+use super::windows::{WindowRow, parse_size, size_name};
 
 /// First line of the CSV, without its end.
 pub const CSV_HEADER: &str = "window_size,window_start,window_end,dimension,key,impressions,clicks,conversions,\
@@ -93,10 +94,48 @@ pub fn put_json(out: &mut String, row: &WindowRow) {
     out.push_str(&serde_json::to_string(&json).unwrap_or_default());
 }
 
+#[derive(Deserialize)]
+struct ParsedRow {
+    window_size: String,
+    window_start: String,
+    dimension: String,
+    key: String,
+    impressions: i64,
+    clicks: i64,
+    conversions: i64,
+    cost_micros: i64,
+    revenue_micros: i64,
+    lower_bound: bool,
+    r#final: bool,
+}
+
+/// Reads what [`put_json`] wrote; what is derived is derived anew.
+///
+/// # Errors
+/// A sentence that says what is not as it was written.
+pub fn parse_json(row: &str) -> Result<WindowRow, String> {
+    let row: ParsedRow = serde_json::from_str(row).map_err(|e| e.to_string())?;
+    Ok(WindowRow {
+        window: WindowKey {
+            size_ms: parse_size(&row.window_size)?,
+            start_ms: parse_time(&row.window_start)?,
+            dimension: row.dimension,
+        },
+        key: row.key,
+        metrics: Metrics {
+            impressions: row.impressions,
+            clicks: row.clicks,
+            conversions: row.conversions,
+            cost_micros: row.cost_micros,
+            revenue_micros: row.revenue_micros,
+        },
+        lower_bound: row.lower_bound,
+        final_: row.r#final,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use clickmill_schemas::partial::{Metrics, WindowKey};
-
     use super::*;
 
     fn row(key: &str, clicks: i64) -> WindowRow {
@@ -147,5 +186,7 @@ mod tests {
         assert!(value["cpc"].is_null() && value["cpa"].is_null());
         assert_eq!(value["window_end"], "2014-10-21T00:01:00Z");
         assert_eq!(value["final"], true);
+        assert_eq!(parse_json(&out).unwrap(), row("k", 0));
+        assert!(parse_json("{}").is_err());
     }
 }

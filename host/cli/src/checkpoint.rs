@@ -1,0 +1,246 @@
+//! `clickmill checkpoint list|show|verify`: the files that workers start again from.
+//!
+//! Read straight from the data directory, also beside a running host: checkpoints are created whole and never changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clickmill_pipeline::checkpoint::{Checkpoint, CheckpointName, Damaged};
+use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::views::status::Status;
+use clickmill_pipeline::views::time::iso8601;
+use clickmill_pipeline::{checkpoint_folder, views};
+use clickmill_schemas::{Offset, PartitionId};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::context::{Place, unless_gone};
+use crate::exit::mistake;
+use crate::output::{Output, Rows, write_json};
+
+/// Lists, shows and checks the checkpoints that workers start again from
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Lists the checkpoints, newest first
+    #[command(after_help = "Examples:
+  clickmill checkpoint list
+  clickmill checkpoint list --output csv")]
+    List(ListArgs),
+    /// Prints checkpoints without the modules' state, as JSON: the newest one, or the one named
+    #[command(after_help = "Examples:
+  clickmill checkpoint show --partition 0
+  clickmill checkpoint show --partition 0 --offset 120000")]
+    Show(ShowArgs),
+    /// Checks every checkpoint: its checksum, and that the logs hold all that it builds on
+    #[command(after_help = "Examples:
+  clickmill checkpoint verify && echo sound
+
+Exit code 1 where one is damaged or is ahead of a log.")]
+    Verify(ListArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// Partition of ad_events_raw [default: all]
+    #[arg(long, value_name = "P")]
+    partition: Option<PartitionId>,
+    /// The checkpoint at this offset [default: the newest]
+    #[arg(long, value_name = "N")]
+    offset: Option<Offset>,
+}
+
+/// # Errors
+/// A mistake for a data directory that is not one or a checkpoint that is not there; otherwise where one cannot be
+/// read, or `verify` found a fault.
+pub fn run(args: &Args, config: &Config) -> Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match &args.verb {
+        Verb::List(args) => list(config, args.output, &mut out),
+        Verb::Show(args) => show(config, args, &mut out),
+        Verb::Verify(args) => verify(config, args.output, &mut out),
+    }
+}
+
+/// A checkpoint's file, read.
+struct Stored {
+    partition: PartitionId,
+    name: CheckpointName,
+    path: PathBuf,
+    bytes: u64,
+    content: Result<Checkpoint, Damaged>,
+}
+
+/// Every checkpoint of the input topic, by partition, newest first.
+fn stored(config: &Config) -> Result<Vec<Stored>> {
+    let folder = checkpoint_folder(&config.data_dir, AD_EVENTS_RAW, PartitionId(0));
+    let folder = folder.parent().unwrap_or(&folder);
+    let mut found = Vec::new();
+    for partition in names(folder)?.iter().filter_map(|name| name.parse().ok()) {
+        let folder = checkpoint_folder(&config.data_dir, AD_EVENTS_RAW, partition);
+        for name in names(&folder)?.iter().filter_map(|name| CheckpointName::parse(name)) {
+            let path = folder.join(name.file());
+            let bytes = match fs::read(&path) {
+                // A running host has removed it since: newer ones have made it superfluous.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                bytes => bytes.with_context(|| format!("reading {}", path.display()))?,
+            };
+            let content = Checkpoint::decode(&bytes);
+            found.push(Stored { partition, name, path, bytes: bytes.len() as u64, content });
+        }
+    }
+    found.sort_by(|a, b| a.partition.cmp(&b.partition).then(b.name.cmp(&a.name)));
+    Ok(found)
+}
+
+/// Names in a folder; none where it does not exist.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("listing {}", folder.display()))?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
+    let all = stored(config)?;
+    let mut rows = Rows::new(&["partition>", "epoch>", "offset>", "written", "bytes>", "state", "file"]);
+    for s in &all {
+        let written = s.content.as_ref().map(|c| iso8601(c.written_at_ms)).unwrap_or_default();
+        let state = s.content.as_ref().map_or_else(ToString::to_string, |_| "sound".to_owned());
+        rows.push(vec![
+            s.partition.to_string(),
+            s.name.epoch.to_string(),
+            s.name.offset.to_string(),
+            written,
+            s.bytes.to_string(),
+            state,
+            s.path.display().to_string(),
+        ]);
+    }
+    let written = match output {
+        Output::Text => rows.write_text(out),
+        Output::Csv => rows.write_csv(out),
+        Output::Json => write_json(out, &all.iter().map(|s| s.json(None)).collect::<Vec<_>>()),
+    };
+    unless_gone(written.and_then(|()| out.flush()))?;
+    if all.is_empty() {
+        eprintln!("no checkpoints in {}", config.data_dir.display());
+    }
+    Ok(())
+}
+
+impl Stored {
+    fn json(&self, fault: Option<&str>) -> serde_json::Value {
+        json!({
+            "partition": self.partition,
+            "epoch": self.name.epoch,
+            "offset": self.name.offset,
+            "written_at_ms": self.content.as_ref().ok().map(|c| c.written_at_ms),
+            "bytes": self.bytes,
+            "sound": self.content.is_ok() && fault.is_none(),
+            "fault": self.content.as_ref().err().map(ToString::to_string).or_else(|| fault.map(str::to_owned)),
+            "file": self.path,
+        })
+    }
+}
+
+fn show(config: &Config, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
+    let mut chosen = BTreeMap::new();
+    for s in stored(config)? {
+        let wanted = args.partition.is_none_or(|p| p == s.partition) && args.offset.is_none_or(|o| o == s.name.offset);
+        if wanted {
+            // Newest first: the first one of a partition is it.
+            chosen.entry(s.partition).or_insert(s);
+        }
+    }
+    if chosen.is_empty() {
+        return Err(mistake("there is no such checkpoint; `clickmill checkpoint list` shows those that there are"));
+    }
+    for s in chosen.into_values() {
+        let checkpoint = s.content.with_context(|| format!("{} is damaged", s.path.display()))?;
+        let mut shown = serde_json::to_value(&checkpoint)?;
+        shown["state_bytes"] = json!(checkpoint.state.len());
+        shown["file"] = json!(s.path);
+        unless_gone(write_json(out, &shown).and_then(|()| out.flush()))?;
+    }
+    Ok(())
+}
+
+fn verify(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
+    // The files first: logs only grow, so the ends that are read after are not behind them.
+    let all = stored(config)?;
+    let status = Place::of(config)?.status()?;
+    let faults: Vec<Option<String>> = all.iter().map(|s| fault(s, &status)).collect();
+    let mut rows = Rows::new(&["partition>", "epoch>", "offset>", "verdict", "file"]);
+    for (s, fault) in all.iter().zip(&faults) {
+        rows.push(vec![
+            s.partition.to_string(),
+            s.name.epoch.to_string(),
+            s.name.offset.to_string(),
+            fault.clone().unwrap_or_else(|| "sound".to_owned()),
+            s.path.display().to_string(),
+        ]);
+    }
+    let written = match output {
+        Output::Text => rows.write_text(out),
+        Output::Csv => rows.write_csv(out),
+        Output::Json => {
+            let json: Vec<_> = all.iter().zip(&faults).map(|(s, fault)| s.json(fault.as_deref())).collect();
+            write_json(out, &json)
+        }
+    };
+    unless_gone(written.and_then(|()| out.flush()))?;
+    match faults.iter().flatten().count() {
+        0 => Ok(()),
+        n => bail!(
+            "{n} of {} checkpoints cannot be used; a worker starts from the newest sound one of its partition",
+            all.len()
+        ),
+    }
+}
+
+/// What is wrong with a checkpoint, beside the logs that it builds on.
+fn fault(stored: &Stored, status: &Status) -> Option<String> {
+    let checkpoint = match &stored.content {
+        Ok(checkpoint) => checkpoint,
+        Err(damaged) => return Some(damaged.to_string()),
+    };
+    if (checkpoint.epoch, checkpoint.offset) != (stored.name.epoch, stored.name.offset) {
+        return Some(format!("it is of epoch {}, offset {}: the file was renamed", checkpoint.epoch, checkpoint.offset));
+    }
+    if checkpoint.partition != stored.partition {
+        return Some(format!("it is of partition {}: the file was moved", checkpoint.partition));
+    }
+    if status.run.is_some_and(|run| run != checkpoint.run) {
+        return Some(format!("it is of the run {}: the topic was made anew since", checkpoint.run));
+    }
+    [
+        (AD_EVENTS_RAW, checkpoint.partition, checkpoint.offset),
+        (CTR_WINDOWS, PartitionId(0), checkpoint.outputs.windows),
+        (AD_EVENTS_ERROR, PartitionId(0), checkpoint.outputs.errors),
+    ]
+    .into_iter()
+    .find_map(|(topic, partition, needed)| ahead(&status.topics, topic, partition, needed))
+}
+
+fn ahead(topics: &[views::status::TopicView], topic: &str, partition: PartitionId, needed: Offset) -> Option<String> {
+    let view = topics.iter().find(|t| t.topic == topic).and_then(|t| t.partitions.iter().find(|p| p.partition == partition));
+    let end = view.map_or(Offset(0), |p| p.log_end_offset);
+    (end < needed).then(|| format!("it is ahead of {topic}/{partition}, which ends at {end}: it needs {needed}"))
+}
