@@ -167,7 +167,7 @@ impl SinkError {
             Self::Refused(_) => Fate::Refused,
             Self::Config(_) => Fate::Failed,
             Self::Unavailable { .. } => Fate::Retry,
-            Self::Broker(e) if matches!(e, BrokerError::Closed) => Fate::Failed,
+            Self::Broker(BrokerError::Closed) => Fate::Failed,
             Self::Broker(_) => Fate::Retry,
             Self::Server(e) if e.is_passing() => Fate::Retry,
             Self::Server(_) => Fate::Failed,

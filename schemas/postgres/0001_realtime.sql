@@ -134,63 +134,64 @@ SELECT CASE s.window_size_ms WHEN 60000 THEN '1m' WHEN 300000 THEN '5m' ELSE s.w
        s.lower_bound
   FROM realtime.window_sums s;
 
+-- One row per window with at least one event.
+CREATE VIEW realtime.window_totals AS
+SELECT p.window_size_ms,
+       p.window_start,
+       sum(k.impressions)::bigint    AS impressions,
+       sum(k.clicks)::bigint         AS clicks,
+       sum(k.conversions)::bigint    AS conversions,
+       sum(k.cost_micros)::bigint    AS cost_micros,
+       sum(k.revenue_micros)::bigint AS revenue_micros
+  FROM realtime.window_partials p
+ CROSS JOIN LATERAL unnest(p.impressions, p.clicks, p.conversions, p.cost_micros, p.revenue_micros)
+            AS k (impressions, clicks, conversions, cost_micros, revenue_micros)
+ WHERE p.run = (SELECT run FROM realtime.runs WHERE is_current) AND p.dimension = 'total'
+ GROUP BY p.window_size_ms, p.window_start
+HAVING sum(k.impressions) > 0;
+
+-- The breakdown is a subquery of its own, so that only the rows that a query returns pay for it.
 CREATE VIEW realtime.metrics_1min AS
-SELECT w.window_start,
-       w.window_start + interval '1 minute' AS window_end,
-       w.impressions,
-       w.clicks,
-       w.conversions,
-       round(w.cost_micros / 1e6, 6)    AS cost,
-       round(w.revenue_micros / 1e6, 6) AS revenue,
-       w.clicks::numeric / nullif(w.impressions, 0)         AS ctr,
-       w.cost_micros / 1e6 / nullif(w.clicks, 0)            AS cpc,
-       w.cost_micros / 1e6 / nullif(w.conversions, 0)       AS cpa,
-       w.revenue_micros::numeric / nullif(w.cost_micros, 0) AS roas,
-       coalesce(w.window_start + interval '1 minute' <= (SELECT final_before FROM realtime.current_run), false) AS final,
-       coalesce(w.category_ctr, '{}') AS category_ctr
-  FROM (SELECT s.window_start,
-               sum(s.impressions) FILTER (WHERE s.dimension = 'total')::bigint    AS impressions,
-               sum(s.clicks) FILTER (WHERE s.dimension = 'total')::bigint         AS clicks,
-               sum(s.conversions) FILTER (WHERE s.dimension = 'total')::bigint    AS conversions,
-               sum(s.cost_micros) FILTER (WHERE s.dimension = 'total')::bigint    AS cost_micros,
-               sum(s.revenue_micros) FILTER (WHERE s.dimension = 'total')::bigint AS revenue_micros,
-               jsonb_object_agg(s.key, jsonb_build_object(
+SELECT t.window_start,
+       t.window_start + interval '1 minute' AS window_end,
+       t.impressions,
+       t.clicks,
+       t.conversions,
+       round(t.cost_micros / 1e6, 6)    AS cost,
+       round(t.revenue_micros / 1e6, 6) AS revenue,
+       t.clicks::numeric / nullif(t.impressions, 0)         AS ctr,
+       t.cost_micros / 1e6 / nullif(t.clicks, 0)            AS cpc,
+       t.cost_micros / 1e6 / nullif(t.conversions, 0)       AS cpa,
+       t.revenue_micros::numeric / nullif(t.cost_micros, 0) AS roas,
+       coalesce(t.window_start + interval '1 minute' <= (SELECT final_before FROM realtime.current_run), false) AS final,
+       (SELECT coalesce(jsonb_object_agg(s.key, jsonb_build_object(
                    'impressions', s.impressions, 'clicks', s.clicks,
-                   'ctr', s.clicks::numeric / nullif(s.impressions, 0)
-               )) FILTER (WHERE s.dimension = 'site_category') AS category_ctr
+                   'ctr', s.clicks::numeric / nullif(s.impressions, 0))), '{}')
           FROM realtime.window_sums s
-         WHERE s.window_size_ms = 60000 AND s.dimension IN ('total', 'site_category')
-         GROUP BY s.window_start) w
- WHERE w.impressions > 0;
+         WHERE s.window_size_ms = 60000 AND s.window_start = t.window_start AND s.dimension = 'site_category') AS category_ctr
+  FROM realtime.window_totals t
+ WHERE t.window_size_ms = 60000;
 
 CREATE VIEW realtime.metrics_5min AS
-SELECT w.window_start,
-       w.window_start + interval '5 minutes' AS window_end,
-       w.impressions,
-       w.clicks,
-       w.conversions,
-       round(w.cost_micros / 1e6, 6)    AS cost,
-       round(w.revenue_micros / 1e6, 6) AS revenue,
-       w.clicks::numeric / nullif(w.impressions, 0)         AS ctr,
-       w.cost_micros / 1e6 / nullif(w.clicks, 0)            AS cpc,
-       w.cost_micros / 1e6 / nullif(w.conversions, 0)       AS cpa,
-       w.revenue_micros::numeric / nullif(w.cost_micros, 0) AS roas,
-       coalesce(w.window_start + interval '5 minutes' <= (SELECT final_before FROM realtime.current_run), false) AS final,
-       coalesce(w.device_ctr, '{}') AS device_ctr
-  FROM (SELECT s.window_start,
-               sum(s.impressions) FILTER (WHERE s.dimension = 'total')::bigint    AS impressions,
-               sum(s.clicks) FILTER (WHERE s.dimension = 'total')::bigint         AS clicks,
-               sum(s.conversions) FILTER (WHERE s.dimension = 'total')::bigint    AS conversions,
-               sum(s.cost_micros) FILTER (WHERE s.dimension = 'total')::bigint    AS cost_micros,
-               sum(s.revenue_micros) FILTER (WHERE s.dimension = 'total')::bigint AS revenue_micros,
-               jsonb_object_agg(s.key, jsonb_build_object(
+SELECT t.window_start,
+       t.window_start + interval '5 minutes' AS window_end,
+       t.impressions,
+       t.clicks,
+       t.conversions,
+       round(t.cost_micros / 1e6, 6)    AS cost,
+       round(t.revenue_micros / 1e6, 6) AS revenue,
+       t.clicks::numeric / nullif(t.impressions, 0)         AS ctr,
+       t.cost_micros / 1e6 / nullif(t.clicks, 0)            AS cpc,
+       t.cost_micros / 1e6 / nullif(t.conversions, 0)       AS cpa,
+       t.revenue_micros::numeric / nullif(t.cost_micros, 0) AS roas,
+       coalesce(t.window_start + interval '5 minutes' <= (SELECT final_before FROM realtime.current_run), false) AS final,
+       (SELECT coalesce(jsonb_object_agg(s.key, jsonb_build_object(
                    'impressions', s.impressions, 'clicks', s.clicks,
-                   'ctr', s.clicks::numeric / nullif(s.impressions, 0)
-               )) FILTER (WHERE s.dimension = 'device_type') AS device_ctr
+                   'ctr', s.clicks::numeric / nullif(s.impressions, 0))), '{}')
           FROM realtime.window_sums s
-         WHERE s.window_size_ms = 300000 AND s.dimension IN ('total', 'device_type')
-         GROUP BY s.window_start) w
- WHERE w.impressions > 0;
+         WHERE s.window_size_ms = 300000 AND s.window_start = t.window_start AND s.dimension = 'device_type') AS device_ctr
+  FROM realtime.window_totals t
+ WHERE t.window_size_ms = 300000;
 
 COMMENT ON VIEW realtime.metrics_1min IS
     'One row per minute of event time. Cost, conversions and revenue are modelled (schemas/pricing.md). ctr and roas are ratios.';

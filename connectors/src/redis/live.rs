@@ -164,10 +164,9 @@ impl LiveWindows {
     fn take_commit(&mut self, output: &Output) {
         self.progress.apply(output);
         let partition = output.stamp.partition;
-        if let Some(commit) = self.progress.commit(partition) {
-            if matches!(&output.body, Body::Commit(c) if c == commit) {
-                self.commits.insert(partition, output.clone());
-            }
+        let newest = self.progress.commit(partition);
+        if matches!((&output.body, newest), (Body::Commit(this), Some(newest)) if this == newest) {
+            self.commits.insert(partition, output.clone());
         }
         self.final_before_ms = self
             .final_before_ms

@@ -21,7 +21,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::sync::Mutex;
 
 use account::Account;
@@ -291,20 +291,23 @@ async fn start<P: Program>(
 async fn stop<P: Program>(home: &Path, slot: &mut Option<Child>) {
     let dir = P::dir(home);
     let pid_file = P::pid_file(&dir);
-    if let Some(pid) = process::running(&pid_file, &dir) {
-        let gone = || {
+    let child = slot.as_mut().and_then(|c| match c.try_wait() {
+        Ok(None) => Pid::from_raw(c.id().cast_signed()),
+        _ => None,
+    });
+    // One that was only just started has no pid file yet.
+    let pid = process::running(&pid_file, &dir).or(child);
+    if let Some(pid) = pid {
+        let gone = || match slot.as_mut() {
             // A child of ours is a zombie until it is waited for; an adopted one just disappears.
-            let reaped = slot
-                .as_mut()
-                .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))));
-            reaped || process::running(&pid_file, &dir) != Some(pid)
+            Some(child) if child.id().cast_signed() == pid.as_raw_nonzero().get() => {
+                matches!(child.try_wait(), Ok(Some(_)))
+            }
+            _ => process::running(&pid_file, &dir) != Some(pid),
         };
         if !process::end(pid, P::STOP, gone).await {
-            tracing::warn!(
-                server = P::NAME,
-                pid = pid.as_raw_nonzero().get(),
-                "private server does not end"
-            );
+            let pid = pid.as_raw_nonzero().get();
+            tracing::warn!(server = P::NAME, pid, "private server does not end");
         }
     }
     *slot = None;

@@ -168,10 +168,9 @@ fn program(name: &str, major: Option<&str>) -> Result<PathBuf, ServerError> {
         .filter(|(_, bin)| bin.join(name).is_file())
         .collect();
     dirs.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
-    if let Some(wanted) = major {
-        if let Some((_, bin)) = dirs.iter().find(|(m, _)| wanted == m.to_string()) {
-            return Ok(bin.join(name));
-        }
+    let same = |m: &u32| major.is_some_and(|wanted| wanted == m.to_string());
+    if let Some((_, bin)) = dirs.iter().find(|(m, _)| same(m)) {
+        return Ok(bin.join(name));
     }
     let bins: Vec<PathBuf> = dirs.into_iter().map(|(_, bin)| bin).collect();
     process::find_program(name, &bins).ok_or(missing)

@@ -33,6 +33,11 @@ enum Step {
     Restart {
         partition: u32,
     },
+    /// The worker that was replaced has not noticed, and writes.
+    Frozen {
+        partition: u32,
+        minute: i64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -41,7 +46,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (partition.clone(), 0..12i64, 0..3u8)
             .prop_map(|(partition, minute, key)| Step::Count { partition, minute, key }),
         2 => (partition.clone(), 1..3i64).prop_map(|(partition, minutes)| Step::Close { partition, minutes }),
-        1 => partition.prop_map(|partition| Step::Restart { partition }),
+        1 => partition.clone().prop_map(|partition| Step::Restart { partition }),
+        1 => (partition, 0..12i64).prop_map(|(partition, minute)| Step::Frozen { partition, minute }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -54,102 +60,138 @@ struct Worker {
     counts: BTreeMap<i64, BTreeMap<String, Metrics>>,
 }
 
-/// Writes what the steps say: a log of one record a chunk.
-fn log(steps: &[Step]) -> Vec<Chunk> {
-    let mut workers = vec![Worker::default(); PARTITIONS as usize];
-    let mut chunks = Vec::new();
-    let mut push = |key: Vec<u8>, value: Vec<u8>| {
+/// A log of one record a chunk.
+#[derive(Default)]
+struct Log {
+    chunks: Vec<Chunk>,
+}
+
+impl Log {
+    fn push(&mut self, key: &[u8], value: &[u8]) {
         let mut set = RecordSetBuilder::default();
-        set.push(Some(&key), &value, 0);
-        let at = Offset(chunks.len() as u64);
-        chunks.push(Chunk {
+        set.push(Some(key), value, 0);
+        let at = Offset(self.chunks.len() as u64);
+        self.chunks.push(Chunk {
             from: at,
             base_offset: at,
             next_offset: at.plus(1),
             base_timestamp_ms: 0,
             set: set.bytes().to_vec(),
         });
-    };
+    }
+
+    fn partial(
+        &mut self,
+        partition: u32,
+        version: (u64, u64),
+        start: i64,
+        counts: &BTreeMap<String, Metrics>,
+    ) {
+        let owner = Owner {
+            run: RUN,
+            partition: PartitionId(partition),
+            generation: Generation(0),
+        };
+        let mut key = partial::key_prefix(&owner).into_bytes();
+        partial::put_guest_key(&mut key, MINUTE, start, "site_category");
+        let mut value = Vec::new();
+        partial::put_stamps(
+            &mut value,
+            &Version {
+                epoch: Epoch(version.0),
+                as_of: Offset(version.1),
+            },
+        );
+        partial::put_guest_head(&mut value, false, counts.len());
+        counts
+            .iter()
+            .for_each(|(key, m)| partial::put_entry(&mut value, key.as_bytes(), m));
+        partial::put_end(&mut value);
+        self.push(&key, &value);
+    }
+
+    fn output(&mut self, partition: u32, epoch: u64, body: Body) {
+        let stamp = Stamp {
+            run: RUN,
+            partition: PartitionId(partition),
+            epoch: Epoch(epoch),
+        };
+        let output = Output { stamp, body };
+        self.push(output.key().as_bytes(), &output.encode());
+    }
+}
+
+/// Writes what the steps say.
+fn log(steps: &[Step]) -> Vec<Chunk> {
+    let mut workers = vec![Worker::default(); PARTITIONS as usize];
+    let mut log = Log::default();
     for step in steps {
-        let (Step::Count { partition, .. }
-        | Step::Close { partition, .. }
-        | Step::Restart { partition }) = step;
-        let worker = &mut workers[*partition as usize];
-        let (stamp, changed) = match step {
-            Step::Count { minute, key, .. } => {
+        match *step {
+            Step::Count {
+                partition,
+                minute,
+                key,
+            } => {
+                let worker = &mut workers[partition as usize];
                 let start = (minute * MINUTE).max(worker.closed_before_ms);
                 worker.as_of += 1;
-                let sums = worker.counts.entry(start).or_default();
-                sums.entry(format!("k{key}")).or_default().impressions += 1;
-                (None, vec![start])
+                let counts = worker.counts.entry(start).or_default();
+                counts.entry(format!("k{key}")).or_default().impressions += 1;
+                log.partial(partition, (worker.epoch, worker.as_of), start, counts);
             }
-            Step::Close { minutes, .. } => {
+            Step::Close { partition, minutes } => {
+                let worker = &mut workers[partition as usize];
                 worker.closed_before_ms += minutes * MINUTE;
-                (Some(()), Vec::new())
+                let commit = Commit {
+                    generation: Generation(0),
+                    as_of_offset: Offset(worker.as_of),
+                    watermark_ms: Some(worker.closed_before_ms),
+                    closed_before_ms: Some(worker.closed_before_ms),
+                    ledger: Ledger::default(),
+                    committed_at_ms: 0,
+                };
+                log.output(partition, worker.epoch, Body::Commit(commit));
             }
-            Step::Restart { .. } => {
+            Step::Restart { partition } => {
+                let worker = &mut workers[partition as usize];
                 worker.epoch += 1;
+                log.output(partition, worker.epoch, Body::Epoch);
                 let open = worker
                     .counts
                     .keys()
                     .filter(|start| **start >= worker.closed_before_ms);
-                // A little further back than it has to: a checkpoint may be old.
-                let again: Vec<i64> = worker
-                    .counts
-                    .keys()
-                    .rev()
-                    .take(3)
-                    .chain(open)
-                    .copied()
-                    .collect();
-                (None, again)
+                // Some that are closed, too: the checkpoint that it began with may be old.
+                for start in worker.counts.keys().rev().take(3).chain(open) {
+                    log.partial(
+                        partition,
+                        (worker.epoch, worker.as_of),
+                        *start,
+                        &worker.counts[start],
+                    );
+                }
             }
-        };
-        let partition = PartitionId(*partition);
-        for start in changed {
-            let owner = Owner {
-                run: RUN,
-                partition,
-                generation: Generation(0),
-            };
-            let mut key = partial::key_prefix(&owner).into_bytes();
-            partial::put_guest_key(&mut key, MINUTE, start, "site_category");
-            let mut value = Vec::new();
-            let version = Version {
-                epoch: Epoch(worker.epoch),
-                as_of: Offset(worker.as_of),
-            };
-            partial::put_stamps(&mut value, &version);
-            let entries = &worker.counts[&start];
-            partial::put_guest_head(&mut value, false, entries.len());
-            entries
-                .iter()
-                .for_each(|(key, m)| partial::put_entry(&mut value, key.as_bytes(), m));
-            partial::put_end(&mut value);
-            push(key, value);
-        }
-        if stamp.is_some() {
-            let commit = Commit {
-                generation: Generation(0),
-                as_of_offset: Offset(worker.as_of),
-                watermark_ms: Some(worker.closed_before_ms),
-                closed_before_ms: Some(worker.closed_before_ms),
-                ledger: Ledger::default(),
-                committed_at_ms: 0,
-            };
-            let stamp = Stamp {
-                run: RUN,
-                partition,
-                epoch: Epoch(worker.epoch),
-            };
-            let output = Output {
-                stamp,
-                body: Body::Commit(commit),
-            };
-            push(output.key().into_bytes(), output.encode());
+            Step::Frozen { partition, minute } => {
+                let worker = &workers[partition as usize];
+                let counts = [(
+                    "k0".to_owned(),
+                    Metrics {
+                        impressions: 999,
+                        ..Metrics::default()
+                    },
+                )]
+                .into();
+                if let Some(epoch) = worker.epoch.checked_sub(1) {
+                    log.partial(
+                        partition,
+                        (epoch, worker.as_of + 100),
+                        minute * MINUTE,
+                        &counts,
+                    );
+                }
+            }
         }
     }
-    chunks
+    log.chunks
 }
 
 /// What every window adds up to over the whole log.
