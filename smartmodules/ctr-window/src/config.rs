@@ -15,6 +15,14 @@ pub const SPAN_MS: i64 = 300_000;
 /// Name of the dimension that counts every record under the empty key.
 pub const TOTAL: &str = "total";
 
+/// The keyed dimensions where no others are asked for, in the byte order of their names.
+pub const USUAL_COLUMNS: [Column; 4] = [
+    Column::AppCategory,
+    Column::BannerPos,
+    Column::DeviceType,
+    Column::SiteCategory,
+];
+
 /// The module's parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -107,12 +115,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             total: true,
-            columns: vec![
-                Column::AppCategory,
-                Column::BannerPos,
-                Column::DeviceType,
-                Column::SiteCategory,
-            ],
+            columns: USUAL_COLUMNS.to_vec(),
             watermark: Rule {
                 out_of_orderness_ms: 10_000,
                 allowed_lateness_ms: 60_000,

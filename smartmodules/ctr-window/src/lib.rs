@@ -2,18 +2,22 @@
 //!
 //! The rules are in `README.md` beside this crate; the files, from the ABI inwards:
 //! - here: the module as the SDK knows it; routes for what is not counted,
-//! - [`event`]: from a value to timestamp, metrics and keys; [`column`]: which keys there are,
+//! - [`event`]: from an event to metrics and keys; [`column`]: which keys there are,
 //! - [`config`]: the parameters,
 //! - [`windows`]: fates, panes, closing, emission; [`watermark`]: event time and the rule of the far future,
-//! - [`pane`] and [`table`]: sums; [`emission`]: their encoding; [`state`]: saving and loading.
+//! - [`pane`], [`table`], [`probe`], [`metrics`]: sums by key; [`combine`]: the short way into them,
+//! - [`emission`]: their encoding; [`state`]: saving and loading.
 //!
 //! It must not know batches, the clock, partitions or the host.
 
 pub mod column;
+pub mod combine;
 pub mod config;
 pub mod emission;
 pub mod event;
+pub mod metrics;
 pub mod pane;
+pub mod probe;
 pub mod state;
 pub mod table;
 pub mod watermark;
@@ -22,11 +26,11 @@ pub mod windows;
 #[cfg(test)]
 mod tests;
 
-use clickmill_ad_event::Fault;
+use clickmill_ad_event::{Fault, Reader};
 use clickmill_sdk::{Module, Output, Params, Record, RecordSet, Route, Stateful};
 
 use crate::config::Config;
-use crate::event::Events;
+use crate::event::Needs;
 use crate::windows::{Fate, Windows};
 
 /// The rule of a record that is too far ahead to be counted.
@@ -35,7 +39,8 @@ pub const TOO_FAR_AHEAD: &str = "too_far_ahead";
 /// The module.
 #[derive(Debug)]
 pub struct CtrWindow {
-    events: Events,
+    reader: Reader,
+    needs: Needs,
     windows: Windows,
 }
 
@@ -44,22 +49,27 @@ impl Module for CtrWindow {
         params.only(&Config::names())?;
         let config = Config::parse(|name| params.get(name)).map_err(|e| e.to_string())?;
         Ok(Self {
-            events: Events::new(&config.columns, params.is_first()),
+            reader: Reader::new(params.is_first()),
+            needs: Needs::new(&config.columns),
             windows: Windows::new(config),
         })
     }
 
     #[inline]
     fn record(&mut self, record: &Record<'_>, out: &mut Output) {
-        let event = match self.events.read(record.value) {
-            Ok(event) => event,
-            Err(fault) => return reject(record, &fault, out),
+        let view = match self.reader.read(record.value) {
+            Ok(view) => view,
+            Err(fault) => return reject(record, &event::unreadable(&fault), out),
         };
+        let metrics = event::metrics(&view);
+        if !self.needs.are_met(&view, &metrics) {
+            return reject(record, &self.needs.fault(&view, &metrics), out);
+        }
         let fate = self
             .windows
-            .observe(event.ts_ms, &event.metrics, |column| event.key(column));
+            .observe(view.ts_ms, &metrics, |column| event::key(&view, column));
         if fate != Fate::Counted {
-            route(record, event.ts_ms, fate, out);
+            route(record, view.ts_ms, fate, out);
         }
     }
 }

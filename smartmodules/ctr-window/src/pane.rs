@@ -7,7 +7,9 @@ use clickmill_schemas::partial::Metrics;
 
 use crate::column::Column;
 use crate::config::{PANE_MS, SPAN_MS};
-use crate::table::{Accumulate, Key, KeyBudget, Table};
+use crate::metrics::Accumulate;
+use crate::probe::Key;
+use crate::table::{KeyBudget, Table};
 
 /// The least timestamp that is counted, epoch milliseconds: far enough from the end of `i64` (which is 146 million years
 /// further) that no sum of a timestamp and the parameters overflows.

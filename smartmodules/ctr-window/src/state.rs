@@ -12,7 +12,8 @@ use crate::column::Kind;
 use crate::config::{Config, PANE_MS};
 use crate::emission::Partials;
 use crate::pane::{END_MS, FIRST_MS, Pane};
-use crate::table::{Key, Table};
+use crate::probe::Key;
+use crate::table::Table;
 use crate::watermark::Watermark;
 use crate::windows::Windows;
 
@@ -49,9 +50,9 @@ pub fn save(windows: &Windows, out: &mut Vec<u8>) {
         put_varint(out, ts_ms.wrapping_sub(before));
         before = ts_ms;
     }
-    put_varint(out, windows.panes.len() as i64);
-    for pane in &windows.panes {
-        put_pane(out, pane);
+    put_varint(out, windows.held().len() as i64);
+    for pane in windows.held() {
+        put_pane(out, &pane);
     }
     windows.closed_panes.save(out);
     windows.closed_spans.save(out);

@@ -6,17 +6,11 @@
 
 use clickmill_schemas::partial::{Metrics, OVERFLOW_KEY};
 
+use crate::metrics::Accumulate;
+use crate::probe::{Key, Probe};
+
 /// What a key costs beside its own bytes: its row and its share of the index.
 pub const KEY_OVERHEAD_BYTES: u64 = 80;
-
-/// A record's value in a dimension. A table is used with one kind only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key<'a> {
-    /// UTF-8 text.
-    Text(&'a [u8]),
-    /// Shown as decimal text.
-    Integer(i64),
-}
 
 /// Limits on the keys of a table, and what is left of the bytes that all tables share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,90 +43,41 @@ struct Row {
     sums: Metrics,
 }
 
-/// A key as it is compared: nearly always these 12 bytes decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Probe {
-    /// An integer, a short text's bytes, or a long text's hash.
-    word: u64,
-    /// A text's length, or [`Probe::INTEGER`].
-    kind: u32,
-}
-
-impl Probe {
-    const INTEGER: u32 = u32::MAX;
-    const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
-
-    #[inline]
-    fn new(key: Key<'_>) -> Self {
-        match key {
-            Key::Integer(value) => Self {
-                word: value as u64,
-                kind: Self::INTEGER,
-            },
-            Key::Text(text) => match <[u8; 8]>::try_from(text) {
-                Ok(eight) => Self {
-                    word: u64::from_le_bytes(eight),
-                    kind: 8,
-                },
-                Err(_) => Self::of_text(text),
-            },
-        }
-    }
-
-    #[inline(never)]
-    fn of_text(text: &[u8]) -> Self {
-        let mut chunks = text.chunks_exact(8);
-        let mut word = 0;
-        for chunk in &mut chunks {
-            word = mix(word ^ chunk.iter().rev().fold(0, |w, b| w << 8 | u64::from(*b)));
-        }
-        let rest = chunks
-            .remainder()
-            .iter()
-            .rev()
-            .fold(0, |w, b| w << 8 | u64::from(*b));
-        Self {
-            word: word ^ rest,
-            kind: text.len() as u32,
-        }
-    }
-
-    /// Whether equal probes mean equal keys.
-    const fn is_exact(self) -> bool {
-        self.kind <= 8 || self.kind == Self::INTEGER
-    }
-
-    /// Where to start looking in an index of a power of two of at least [`INDEX_MIN`] places. The top bits of a product
-    /// depend on all bits of its factors.
-    #[inline]
-    fn place(self, index_len: usize) -> usize {
-        (self.word.wrapping_mul(Self::MULTIPLIER) >> (index_len as u64).leading_zeros() >> 1)
-            as usize
-    }
-}
-
-#[inline]
-fn mix(word: u64) -> u64 {
-    let product = (word ^ word >> 32).wrapping_mul(Probe::MULTIPLIER);
-    product ^ product >> 29
-}
-
 const INDEX_MIN: usize = 32;
 
 impl Table {
     /// Adds a record's metrics to its key's row, or to the overflow bucket where there is no room for its key.
     #[inline]
     pub fn add(&mut self, key: Key<'_>, metrics: &Metrics, budget: &mut KeyBudget) {
-        let probe = Probe::new(key);
-        match self.find(probe, key) {
-            Some(row) => row.sums.accumulate(metrics),
-            None => self.add_new(probe, key, metrics, budget),
+        match self.row(key, budget) {
+            Some(row) => self.add_at(row, metrics),
+            None => self.add_overflow(metrics),
         }
+    }
+
+    /// The number of a key's row, made (with nothing in it) where it is new; `None` where there is no room for it.
+    #[inline]
+    pub fn row(&mut self, key: Key<'_>, budget: &mut KeyBudget) -> Option<usize> {
+        let probe = Probe::new(key);
+        self.find(probe, key)
+            .or_else(|| self.new_row(probe, key, budget))
+    }
+
+    /// Adds to a row, by its number.
+    #[inline]
+    pub fn add_at(&mut self, row: usize, metrics: &Metrics) {
+        self.rows[row].sums.accumulate(metrics);
+    }
+
+    /// Adds to the overflow bucket.
+    #[cold]
+    pub fn add_overflow(&mut self, metrics: &Metrics) {
+        self.overflow.get_or_insert_default().accumulate(metrics);
     }
 
     #[cold]
     #[inline(never)]
-    fn add_new(&mut self, probe: Probe, key: Key<'_>, metrics: &Metrics, budget: &mut KeyBudget) {
+    fn new_row(&mut self, probe: Probe, key: Key<'_>, budget: &mut KeyBudget) -> Option<usize> {
         let digits;
         let text = match key {
             Key::Text(text) => text,
@@ -147,12 +92,12 @@ impl Table {
             && self.rows.len() < budget.max_keys
             && self.key_bytes() + bytes <= budget.max_table_bytes
             && bytes <= budget.left_bytes;
-        if room {
-            budget.left_bytes -= bytes;
-            self.insert(probe, text, *metrics);
-        } else {
-            self.overflow.get_or_insert_default().accumulate(metrics);
+        if !room {
+            return None;
         }
+        budget.left_bytes -= bytes;
+        self.insert(probe, text, Metrics::default());
+        Some(self.rows.len() - 1)
     }
 
     /// Adds all rows and the overflow bucket of another table of the same dimension, without limits.
@@ -160,7 +105,7 @@ impl Table {
         for row in &other.rows {
             let text = other.text_of(row);
             match self.find(row.probe, Key::Text(text)) {
-                Some(found) => found.sums.accumulate(&row.sums),
+                Some(found) => self.add_at(found, &row.sums),
                 None => self.insert(row.probe, text, row.sums),
             }
         }
@@ -218,9 +163,9 @@ impl Table {
         self.overflow = None;
     }
 
-    /// The row of a key. `key` is looked at for long texts only.
+    /// The number of a key's row. `key` is looked at for long texts only.
     #[inline]
-    fn find(&mut self, probe: Probe, key: Key<'_>) -> Option<&mut Row> {
+    fn find(&self, probe: Probe, key: Key<'_>) -> Option<usize> {
         if self.index.is_empty() {
             return None;
         }
@@ -229,7 +174,7 @@ impl Table {
             let number = (self.index[place] as usize).checked_sub(1)?;
             let row = &self.rows[number];
             if row.probe == probe && (probe.is_exact() || Key::Text(self.text_of(row)) == key) {
-                return Some(&mut self.rows[number]);
+                return Some(number);
             }
             place = (place + 1) & (self.index.len() - 1);
         }
@@ -276,25 +221,6 @@ impl Table {
 #[must_use]
 pub const fn key_bytes(text_len: usize) -> u64 {
     text_len as u64 + KEY_OVERHEAD_BYTES
-}
-
-/// Adding that cannot panic.
-pub trait Accumulate {
-    /// Adds. A record's money is limited ([`crate::windows::MAX_MICROS`]), so that nine million of the dearest records of
-    /// one key in one window are needed to wrap a sum.
-    fn accumulate(&mut self, other: &Self);
-}
-
-impl Accumulate for Metrics {
-    #[inline]
-    fn accumulate(&mut self, other: &Self) {
-        self.impressions = self.impressions.wrapping_add(other.impressions);
-        self.cost_micros = self.cost_micros.wrapping_add(other.cost_micros);
-        // No shortcut for the many records without a click: the branch costs more than it saves.
-        self.clicks = self.clicks.wrapping_add(other.clicks);
-        self.conversions = self.conversions.wrapping_add(other.conversions);
-        self.revenue_micros = self.revenue_micros.wrapping_add(other.revenue_micros);
-    }
 }
 
 #[cfg(test)]
@@ -396,13 +322,14 @@ mod tests {
         // tail make them equal.
         let with_head = |n: u64| [n.to_le_bytes().as_slice(), &[0; 7]].concat();
         let mut x = with_head(0);
-        let differs = |y: &[u8]| Probe::of_text(&with_head(0)).word ^ Probe::of_text(y).word;
+        let differs =
+            |y: &[u8]| Probe::new(Key::Text(&with_head(0))).word ^ Probe::new(Key::Text(y)).word;
         let y = (1..)
             .map(with_head)
             .find(|y| differs(y) >> 56 == 0)
             .unwrap();
         x[8..].copy_from_slice(&differs(&y).to_le_bytes()[..7]);
-        assert_eq!(Probe::of_text(&x), Probe::of_text(&y));
+        assert_eq!(Probe::new(Key::Text(&x)), Probe::new(Key::Text(&y)));
         let mut table = Table::default();
         for key in [&x, &y, &x] {
             table.add(Key::Text(key), &ONE, &mut WIDE.clone());

@@ -4,13 +4,17 @@
 //! the clock. The law: every fate and every sum is a function of the calls of [`Windows::observe`] and
 //! [`Windows::advance`] so far; emitting, saving and loading in between change none.
 
+use std::borrow::Cow;
+
 use clickmill_schemas::partial::Metrics;
 
 use crate::column::Column;
-use crate::config::{Config, PANE_MS, SPAN_MS};
+use crate::combine::Combiner;
+use crate::config::{Config, PANE_MS, SPAN_MS, USUAL_COLUMNS};
 use crate::emission::Partials;
 use crate::pane::{END_MS, FIRST_MS, Pane, pane_start};
-use crate::table::{Key, KeyBudget};
+use crate::probe::Key;
+use crate::table::KeyBudget;
 use crate::watermark::Watermark;
 
 /// What becomes of a record. A watermark is the one that the record was judged against.
@@ -33,15 +37,19 @@ pub enum Fate {
 #[derive(Clone, Debug)]
 pub struct Windows {
     pub(crate) config: Config,
+    /// Whether the columns are [`USUAL_COLUMNS`], for which there is code of their own.
+    usual: bool,
     pub(crate) watermark: Watermark,
     /// In order of time. Those before `first_open` are closed and wait for their span to close.
-    pub(crate) panes: Vec<Pane>,
+    panes: Vec<Pane>,
     first_open: usize,
     /// The least end of an open pane or a held span: nothing closes before.
     next_close_ms: i64,
-    /// The open pane that was last counted in, and its start; [`NO_PANE`] where there is none.
+    /// The newest open pane in range, which takes nearly all records, and its start; [`NO_PANE`] where there is none.
     hand: usize,
     hand_start_ms: i64,
+    /// What was counted in it and is not in its tables yet.
+    combiner: Combiner,
     budget: KeyBudget,
     /// Closed since the last emission.
     pub(crate) closed_panes: Partials,
@@ -50,8 +58,6 @@ pub struct Windows {
     spare: Vec<Pane>,
 }
 
-/// The most that a record may cost or yield, in micros of the currency unit.
-pub const MAX_MICROS: i64 = 1_000_000_000_000;
 const NO_PANE: usize = usize::MAX;
 const SPARE_PANES: usize = 8;
 
@@ -85,6 +91,7 @@ impl Windows {
             left_bytes: config.max_held_key_bytes.saturating_sub(held),
         };
         let mut resumed = Self {
+            usual: config.columns == USUAL_COLUMNS,
             config,
             watermark,
             panes,
@@ -92,6 +99,7 @@ impl Windows {
             next_close_ms: i64::MAX,
             hand: NO_PANE,
             hand_start_ms: 0,
+            combiner: Combiner::default(),
             budget,
             closed_panes,
             closed_spans,
@@ -134,17 +142,22 @@ impl Windows {
         key: impl Fn(Column) -> Key<'a>,
     ) -> Fate {
         let in_hand = (ts_ms.wrapping_sub(self.hand_start_ms) as u64) < PANE_MS as u64;
-        if in_hand
-            && ts_ms <= self.watermark.far_after()
-            && let Some(pane) = self.panes.get_mut(self.hand)
-        {
-            pane.add(&self.config.columns, metrics, key, &mut self.budget);
+        let at = if in_hand && self.hand < self.panes.len() && ts_ms <= self.watermark.far_after() {
+            self.hand
         } else {
-            let at = match self.admit(ts_ms) {
+            match self.admit(ts_ms) {
                 Ok(at) => at,
                 Err(fate) => return fate,
-            };
-            self.panes[at].add(&self.config.columns, metrics, key, &mut self.budget);
+            }
+        };
+        let (pane, columns, budget) = (&mut self.panes[at], &self.config.columns, &mut self.budget);
+        if at != self.hand {
+            pane.add(columns, metrics, key, budget);
+        } else if self.usual {
+            self.combiner
+                .add(pane, &USUAL_COLUMNS, metrics, key, budget);
+        } else {
+            self.combiner.add(pane, columns, metrics, key, budget);
         }
         if self.watermark.observe(ts_ms) && self.watermark.closed_before() >= self.next_close_ms {
             self.close();
@@ -190,11 +203,37 @@ impl Windows {
             }
             let pane = self.new_pane(start_ms);
             self.panes.insert(at, pane);
+            if self.hand != NO_PANE && self.hand >= at {
+                self.hand += 1;
+            }
             self.next_close_ms = self.next_close_ms.min(start_ms + PANE_MS);
         }
-        self.hand = at;
-        self.hand_start_ms = start_ms;
+        let newest = self.hand == NO_PANE || start_ms > self.hand_start_ms;
+        if newest && ts_ms <= self.watermark.far_after() {
+            self.settle();
+            self.hand = at;
+            self.hand_start_ms = start_ms;
+        }
         Ok(at)
+    }
+
+    /// Puts what is combined into the pane in hand.
+    fn settle(&mut self) {
+        if let Some(pane) = self.panes.get_mut(self.hand) {
+            self.combiner.settle(pane);
+        }
+    }
+
+    /// The panes that are held, in order of time, with everything that was counted in them.
+    pub(crate) fn held(&self) -> impl ExactSizeIterator<Item = Cow<'_, Pane>> {
+        let settled = move |(i, pane)| {
+            if i == self.hand {
+                Cow::Owned(self.combiner.settled(pane))
+            } else {
+                Cow::Borrowed(pane)
+            }
+        };
+        self.panes.iter().enumerate().map(settled)
     }
 
     /// Panes that begin in range always have room; those beyond share what is left.
@@ -228,6 +267,7 @@ impl Windows {
     /// whose span is closed.
     #[inline(never)]
     fn close(&mut self) {
+        self.settle();
         self.hand = NO_PANE;
         let closed_before_ms = self.watermark.closed_before();
         while let Some(pane) = self.panes.get(self.first_open)
@@ -269,6 +309,7 @@ impl Windows {
     /// Gives out every window that changed since the last emission, in order of size, start and dimension: the guest's
     /// part of a partial's key and value.
     pub fn emit(&mut self, mut put: impl FnMut(&[u8], &[u8])) {
+        self.settle();
         let mut open_panes = Partials::default();
         for pane in self.panes[self.first_open..]
             .iter()

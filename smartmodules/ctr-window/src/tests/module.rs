@@ -148,7 +148,7 @@ fn no_room_that_far_ahead_is_an_error_that_says_so() {
 fn what_cannot_be_read_or_is_out_of_range_goes_to_the_errors_and_counts_nowhere() {
     let mut module = module(&[]);
     let dear = Enriched {
-        cost_micros: crate::windows::MAX_MICROS + 1,
+        cost_micros: crate::metrics::MAX_MICROS + 1,
         ..paid()
     };
     let unpaid = Enriched {
