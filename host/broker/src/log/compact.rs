@@ -227,8 +227,11 @@ impl Partition {
             view.forget_files();
         }
         disk::sync_dir(&self.place.dir)?;
-        for segment in taken_in {
-            disk::remove(&self.place.segment(segment.header.base))?;
+        if !taken_in.is_empty() {
+            disk::remove(
+                &self.place.dir,
+                taken_in.iter().map(|s| self.place.segment(s.header.base)),
+            )?;
         }
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! Small file operations whose order and syncs matter: a file is made whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::BrokerError;
 
@@ -45,8 +45,13 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BrokerError> 
     replace(&unfinished, path)
 }
 
-/// Removes a file, durably.
-pub(super) fn remove(path: &Path) -> Result<(), BrokerError> {
-    fs::remove_file(path).map_err(|e| BrokerError::io("remove", path, e))?;
-    path.parent().map_or(Ok(()), sync_dir)
+/// Removes files of one folder, durably. The order in which they go is the system's: callers know a left-over.
+pub(super) fn remove(
+    dir: &Path,
+    paths: impl IntoIterator<Item = PathBuf>,
+) -> Result<(), BrokerError> {
+    for path in paths {
+        fs::remove_file(&path).map_err(|e| BrokerError::io("remove", &path, e))?;
+    }
+    sync_dir(dir)
 }

@@ -72,10 +72,12 @@ pub(super) fn recover(place: &Place, writable: bool) -> Result<Recovered, Broker
     for base in list(place, writable)? {
         headers.push(read_header(place, base)?);
     }
-    for left_over in left_overs(&mut headers, mark.map_or(Offset(0), |m| m.start)) {
-        if writable {
-            disk::remove(&place.segment(left_over))?;
-        }
+    let left_overs = left_overs(&mut headers, mark.map_or(Offset(0), |m| m.start));
+    if writable && !left_overs.is_empty() {
+        disk::remove(
+            &place.dir,
+            left_overs.into_iter().map(|base| place.segment(base)),
+        )?;
     }
     check_chain(place, &headers, mark)?;
     let Some(last) = headers.pop() else {
@@ -125,7 +127,7 @@ fn list(place: &Place, writable: bool) -> Result<Vec<Offset>, BrokerError> {
         {
             bases.push(base);
         } else if writable && path.extension().is_some_and(|e| e == disk::UNFINISHED) {
-            disk::remove(&path)?;
+            disk::remove(&place.dir, [path])?;
         }
     }
     bases.sort_unstable();

@@ -60,9 +60,10 @@ impl Partition {
             view.sealed.drain(..gone.len());
             view.forget_files();
         }
-        for base in &gone {
-            disk::remove(&self.place.segment(*base))?;
-        }
+        disk::remove(
+            &self.place.dir,
+            gone.iter().map(|base| self.place.segment(*base)),
+        )?;
         tracing::info!(partition = %self.place.at, segments = gone.len(), start = start.0, "retention removed segments");
         Ok(gone.len())
     }

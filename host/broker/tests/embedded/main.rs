@@ -1,6 +1,8 @@
 //! The embedded log through its public interface: what it promises, and what crashes, full disks and damaged files
 //! make of it. Real files, real processes, real errors.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod append_fetch;
 mod compaction;
 mod damage;
@@ -9,4 +11,5 @@ mod kill;
 mod random;
 mod retention;
 mod support;
+mod sync_failure;
 mod topics;
