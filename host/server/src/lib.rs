@@ -9,6 +9,7 @@ mod assets;
 mod budget;
 mod clock;
 mod error;
+mod feed;
 mod frame;
 mod guard;
 mod health;

@@ -15,7 +15,7 @@ use clickmill_schemas::{Offset, PartitionId};
 use tokio::sync::watch;
 
 use crate::clock::now_ms;
-use crate::frame::Feed;
+use crate::feed::Feed;
 
 /// Time between two frames.
 const FRAME_INTERVAL: Duration = Duration::from_millis(500);
