@@ -102,8 +102,14 @@ impl Reader {
             .unwrap_or(Err(BrokerError::Closed))?)
     }
 
-    /// `first` and what else is there already or comes within `linger`, up to about `max_bytes`.
-    pub async fn more(&mut self, first: Chunk, max_bytes: usize, linger: Duration) -> Vec<Chunk> {
+    /// `first` and what else is there already or comes within `linger`, up to about `max_bytes`; whether there is
+    /// likely more at once.
+    pub async fn more(
+        &mut self,
+        first: Chunk,
+        max_bytes: usize,
+        linger: Duration,
+    ) -> (Vec<Chunk>, bool) {
         let mut bytes = first.set.len();
         let mut chunks = vec![first];
         let deadline = tokio::time::Instant::now() + linger;
@@ -120,7 +126,7 @@ impl Reader {
                 Ok(None) | Err(_) => break,
             }
         }
-        chunks
+        (chunks, bytes >= max_bytes)
     }
 }
 

@@ -209,32 +209,37 @@ impl<S: Sink> SinkService<S> {
             facts.applied = opened.applied;
         }
         let linger = Duration::from_millis(self.options.linger_ms);
+        let mut held_back = false;
         loop {
-            let Ok(first) = tokio::time::timeout(CHECK_INTERVAL, reader.next()).await else {
-                self.within("check", |sink| sink.check()).await?;
-                backoff.reset();
-                continue;
+            let patience = if held_back { linger } else { CHECK_INTERVAL };
+            let (chunks, behind) = match tokio::time::timeout(patience, reader.next()).await {
+                Ok(first) => reader.more(first?, self.options.max_bytes, linger).await,
+                Err(_) if held_back => (Vec::new(), false),
+                Err(_) => {
+                    self.within("check", |sink| sink.check()).await?;
+                    backoff.reset();
+                    continue;
+                }
             };
-            let chunks = reader.more(first?, self.options.max_bytes, linger).await;
-            let written = self.within("write", |sink| sink.write(&chunks)).await?;
+            let written = self
+                .within("write", |sink| sink.write(&chunks, behind))
+                .await?;
             backoff.reset();
-            if let Some(problem) = &written.problem {
-                tracing::warn!(
-                    sink = self.shared.name,
-                    skipped = written.skipped,
-                    "{problem}"
-                );
-            }
-            let mut facts = self.shared.facts();
-            facts.written.rows += written.rows;
-            facts.written.skipped += written.skipped;
-            if written.problem.is_some() {
-                facts.last_error = written.problem;
-            }
-            if let Some(last) = chunks.last() {
-                facts.applied = facts.applied.max(last.next_offset);
-            }
+            held_back = written.applied.is_none();
+            self.note(written);
         }
+    }
+
+    fn note(&self, written: Written) {
+        if let Some(problem) = &written.problem {
+            let skipped = written.skipped;
+            tracing::warn!(sink = self.shared.name, skipped, "{problem}");
+        }
+        let mut facts = self.shared.facts();
+        facts.written.rows += written.rows;
+        facts.written.skipped += written.skipped;
+        facts.last_error = written.problem.or(facts.last_error.take());
+        facts.applied = facts.applied.max(written.applied.unwrap_or_default());
     }
 
     async fn within<'a, T, F>(

@@ -23,10 +23,12 @@ pub trait Sink: Send + 'static {
     /// Connects, makes what is missing, and says from where to read on. Called again after every failure.
     fn open(&mut self, ends: Ends) -> impl Future<Output = Result<Opened, SinkError>> + Send;
 
-    /// Applies chunks and remembers their end, all or nothing.
+    /// Applies chunks and remembers their end, all or nothing. While it is `behind`, with more to come at once, a sink may
+    /// hold them back to join them with the next; it is called without chunks when it should not any longer.
     fn write(
         &mut self,
         chunks: &[Chunk],
+        behind: bool,
     ) -> impl Future<Output = Result<Written, SinkError>> + Send;
 
     /// Asked when there is nothing to write: fails where the server is gone or forgot us.
@@ -47,6 +49,8 @@ pub struct Opened {
 /// What one [`Sink::write`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
+    /// Everything below is in the server; none where it is held back.
+    pub applied: Option<Offset>,
     /// Rows or hashes sent.
     pub rows: u64,
     /// Records or rows that cannot be stored, left out.

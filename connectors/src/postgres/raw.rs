@@ -86,7 +86,7 @@ impl Sink for RawSink {
         })
     }
 
-    async fn write(&mut self, chunks: &[Chunk]) -> Result<Written, SinkError> {
+    async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         let position = self.position.clone();
         let Some((client, applied)) = self.session.as_mut() else {
             return Err(SinkError::unavailable(DOING, "not connected"));
@@ -104,6 +104,7 @@ impl Sink for RawSink {
         copy_all(&mut transaction, &position, &mut rows, &mut written).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         *applied = end;
+        written.applied = Some(end);
         Ok(written)
     }
 

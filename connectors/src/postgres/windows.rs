@@ -144,7 +144,7 @@ impl Sink for WindowSink {
         })
     }
 
-    async fn write(&mut self, chunks: &[Chunk]) -> Result<Written, SinkError> {
+    async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         let position = self.position.clone();
         let Session {
             client,
@@ -189,6 +189,7 @@ impl Sink for WindowSink {
         }
         transaction.commit().await.map_err(unavailable("commit"))?;
         *applied = end;
+        written.applied = Some(end);
         Ok(written)
     }
 

@@ -1,7 +1,7 @@
 //! The windows that are not final yet, in memory: what the hashes are summed from. Pure.
 //!
 //! Laws: a window is here with all its parts or not at all; a window that is final is not here and is never taken in
-//! again; when there are too many, the oldest are given up, and from then on are not shown at all rather than wrongly.
+//! again (but for those that wait to be written); when there are too many, the oldest are given up, and from then on are not shown at all rather than wrongly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +53,8 @@ pub struct LiveWindows {
     commits: BTreeMap<PartitionId, Output>,
     final_before_ms: Option<i64>,
     given_up_before_ms: Option<i64>,
+    /// Still to be written.
+    changed: BTreeSet<Span>,
     /// Given up while rebuilding, still to be taken out of Redis.
     removals: Vec<Change>,
 }
@@ -69,6 +71,7 @@ impl LiveWindows {
             commits: BTreeMap::new(),
             final_before_ms: memory.final_before_ms,
             given_up_before_ms: memory.given_up_before_ms,
+            changed: BTreeSet::new(),
             removals: Vec::new(),
         };
         memory
@@ -78,42 +81,46 @@ impl LiveWindows {
         live
     }
 
-    /// Takes a batch in; the changes that it makes, oldest window first. A batch that ends at or below `applied` only
-    /// rebuilds: what it writes is in Redis already.
-    pub fn apply(
-        &mut self,
-        batch: &WindowBatch<'_>,
-        applied: Offset,
-        written: &mut Written,
-    ) -> Vec<Change> {
-        let mut touched = BTreeSet::new();
+    /// Takes a batch in; its windows wait for [`changes`](Self::changes).
+    pub fn take(&mut self, batch: &WindowBatch<'_>, written: &mut Written) {
         for ((owner, window), newest) in &batch.partials {
-            touched.extend(self.take_partial(owner, window, newest, written));
+            let changed = self.take_partial(owner, window, newest, written);
+            self.changed.extend(changed);
         }
-        let mut changes = Vec::with_capacity(touched.len());
-        for span in touched {
+        batch
+            .commits
+            .values()
+            .for_each(|commit| self.take_commit(commit));
+    }
+
+    /// Windows that wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// What to do in Redis, oldest window first; then forgets what is final.
+    pub fn changes(&mut self, written: &mut Written) -> Vec<Change> {
+        let mut changes = std::mem::take(&mut self.removals);
+        for span in std::mem::take(&mut self.changed) {
             if let Some(live) = self.windows.get_mut(&span) {
                 let fields = Fields::of(&live.table);
                 live.keys = fields.pairs.len();
                 changes.push(Change::Write(span, fields));
             }
         }
-        batch
-            .commits
-            .values()
-            .for_each(|commit| self.take_commit(commit));
         if let Some(before) = self.final_before_ms {
             self.windows.retain(|span, _| span.end_ms() > before);
         }
         self.give_up(&mut changes, written);
-        if batch.end <= applied {
-            changes.retain(|change| matches!(change, Change::Remove(_)));
-            self.removals.append(&mut changes);
-        } else if !self.removals.is_empty() {
-            self.removals.append(&mut changes);
-            changes = std::mem::take(&mut self.removals);
-        }
         changes
+    }
+
+    /// What was taken so far is in Redis already: only removals are left to do, with the next changes.
+    pub fn rebuilt(&mut self, written: &mut Written) {
+        let mut changes = self.changes(written);
+        changes.retain(|change| matches!(change, Change::Remove(_)));
+        self.removals = changes;
     }
 
     /// The window, where the partial is new to it.

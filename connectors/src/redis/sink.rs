@@ -1,6 +1,6 @@
 //! Writes windows into Redis: hashes by version, and the sink's own state in the same transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickmill_broker::Ends;
 use clickmill_schemas::{Offset, RunId};
@@ -23,6 +23,11 @@ const TRANSACTION_BYTES: usize = 1 << 20;
 /// Fewer than half of the arguments that Redis takes in one call.
 const MOST_PAIRS: usize = 250_000;
 
+/// While there is more to read, windows wait this long for what else comes to them (all partitions write to a window).
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// And no more of them than this.
+const MOST_WAITING: usize = 1_000;
+
 /// Writes windows into Redis.
 pub struct RedisSink {
     options: RedisOptions,
@@ -39,6 +44,9 @@ struct Session {
     terms: Terms,
     /// None while the state is not there yet.
     stored: Option<Offset>,
+    /// Everything below is in `live`.
+    read: Offset,
+    wrote: Instant,
 }
 
 fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
@@ -97,6 +105,62 @@ impl RedisSink {
             .await
             .map_err(unavailable("take over"))?;
         Ok(None)
+    }
+
+    /// Writes all windows that wait, and with the last of them how far we are.
+    async fn flush(&self, session: &mut Session, written: &mut Written) -> Result<(), SinkError> {
+        const DOING: &str = "write windows";
+        let Session {
+            connection,
+            live,
+            terms,
+            stored,
+            read,
+            wrote,
+        } = session;
+        let end = *read;
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        let mut bytes = 0;
+        for change in live.changes(written) {
+            if bytes > TRANSACTION_BYTES {
+                pipeline
+                    .exec_async(connection)
+                    .await
+                    .map_err(unavailable(DOING))?;
+                pipeline.clear();
+                pipeline.atomic();
+                bytes = 0;
+            }
+            bytes += self.add(&mut pipeline, &change, end, written);
+        }
+        let rebuild_from = live.rebuild_from(end);
+        let memory = live.memory(terms.as_of(rebuild_from).clone());
+        let memory =
+            serde_json::to_string(&memory).map_err(|e| SinkError::unavailable(DOING, e))?;
+        pipeline
+            .cmd("EVALSHA")
+            .arg(self.advance.get_hash())
+            .arg(1)
+            .arg(self.state_key())
+            .arg(self.run.id.to_string())
+            .arg(stored.map_or_else(String::new, |offset| offset.to_string()))
+            .arg(&["format", &FORMAT.to_string()])
+            .arg(&["run", &self.run.id.to_string()])
+            .arg(&["offset", &end.to_string()])
+            .arg(&["rebuild_from", &rebuild_from.to_string()])
+            .arg(&["memory", &memory]);
+        let (moved,): (i64,) = pipeline
+            .query_async(connection)
+            .await
+            .map_err(unavailable(DOING))?;
+        if moved != 1 {
+            let why = "the sink's state is not what it was: Redis was flushed, or another process writes here";
+            return Err(SinkError::unavailable(DOING, why));
+        }
+        *stored = Some(end);
+        *wrote = Instant::now();
+        Ok(())
     }
 
     /// Adds one change to a transaction; the bytes that it adds.
@@ -185,6 +249,8 @@ impl Sink for RedisSink {
             live,
             terms,
             stored,
+            read: read_from,
+            wrote: Instant::now(),
         });
         Ok(Opened {
             applied,
@@ -193,66 +259,24 @@ impl Sink for RedisSink {
         })
     }
 
-    async fn write(&mut self, chunks: &[Chunk]) -> Result<Written, SinkError> {
-        let state_key = self.state_key();
+    async fn write(&mut self, chunks: &[Chunk], behind: bool) -> Result<Written, SinkError> {
+        // Taken out, so that after a failure or a dropped future nothing goes on with half a batch in memory.
         let mut session = self
             .session
             .take()
             .ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
-        let Session {
-            connection,
-            live,
-            terms,
-            stored,
-        } = &mut session;
         let mut written = Written::default();
-        let batch = WindowBatch::read(chunks, terms, &mut written);
-        let changes = live.apply(&batch, stored.unwrap_or_default(), &mut written);
-        if stored.is_some_and(|stored| batch.end <= stored) {
-            // Still rebuilding: all this is in Redis already.
-            self.session = Some(session);
-            return Ok(written);
+        let batch = WindowBatch::read(chunks, &mut session.terms, &mut written);
+        session.live.take(&batch, &mut written);
+        session.read = session.read.max(batch.end);
+        let waiting = session.live.waiting();
+        if session.stored.is_some_and(|stored| session.read <= stored) {
+            session.live.rebuilt(&mut written);
+            written.applied = session.stored;
+        } else if !behind || waiting > MOST_WAITING || session.wrote.elapsed() > LONGEST_WAIT {
+            self.flush(&mut session, &mut written).await?;
+            written.applied = session.stored;
         }
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        let mut bytes = 0;
-        for change in &changes {
-            if bytes > TRANSACTION_BYTES {
-                pipeline
-                    .exec_async(connection)
-                    .await
-                    .map_err(unavailable("write windows"))?;
-                pipeline.clear();
-                pipeline.atomic();
-                bytes = 0;
-            }
-            bytes += self.add(&mut pipeline, change, batch.end, &mut written);
-        }
-        let rebuild_from = live.rebuild_from(batch.end);
-        let memory = live.memory(terms.as_of(rebuild_from).clone());
-        let memory = serde_json::to_string(&memory)
-            .map_err(|e| SinkError::unavailable("write windows", e))?;
-        pipeline
-            .cmd("EVALSHA")
-            .arg(self.advance.get_hash())
-            .arg(1)
-            .arg(&state_key)
-            .arg(self.run.id.to_string())
-            .arg(stored.map_or_else(String::new, |offset| offset.to_string()))
-            .arg(&["format", "1"])
-            .arg(&["run", &self.run.id.to_string()])
-            .arg(&["offset", &batch.end.to_string()])
-            .arg(&["rebuild_from", &rebuild_from.to_string()])
-            .arg(&["memory", &memory]);
-        let (moved,): (i64,) = pipeline
-            .query_async(connection)
-            .await
-            .map_err(unavailable("write windows"))?;
-        if moved != 1 {
-            let why = "the sink's state is not what it was: Redis was flushed, or another process writes here";
-            return Err(SinkError::unavailable("write windows", why));
-        }
-        *stored = Some(batch.end);
         self.session = Some(session);
         Ok(written)
     }

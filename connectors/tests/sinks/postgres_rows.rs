@@ -1,18 +1,12 @@
 //! What lies in PostgreSQL and how it reads, against a real server.
 
-mod common;
-#[path = "common/feed.rs"]
-mod feed;
-#[path = "common/pg.rs"]
-mod pg;
-
+use crate::feed::{Feed, MINUTE, Running, T0};
+use crate::lab::{Lab, must};
+use crate::pg::{ask, connect, connect_to, small_batches, start};
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::{Endpoint, PostgresOptions, ServerUrl, SinkState};
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
-use common::{Lab, must};
-use feed::{Feed, MINUTE, Running, T0};
-use pg::{ask, connect, connect_to, small_batches, start};
 
 const DAY: i64 = 24 * 60 * MINUTE;
 

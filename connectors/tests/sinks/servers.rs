@@ -1,14 +1,12 @@
 //! Private servers, against the real programs: started, adopted after a SIGKILL of the host, stopped.
 
-mod common;
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::lab::{Lab, must, open_to_all};
 use clickmill_connectors::{ServerError, Servers};
-use common::{Lab, must, open_to_all};
 
 /// Set in the process that starts servers to be killed.
 const CHILD: &str = "CLICKMILL_TEST_SERVERS";
@@ -73,7 +71,7 @@ async fn what_a_killed_host_left_running_is_adopted() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "child_that_starts_servers_and_waits_to_be_killed",
+            "servers::child_that_starts_servers_and_waits_to_be_killed",
             "--ignored",
             "--nocapture",
         ])

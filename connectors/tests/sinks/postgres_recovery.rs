@@ -1,16 +1,10 @@
 //! What the PostgreSQL sink survives and what it refuses, against a real server.
 
-mod common;
-#[path = "common/feed.rs"]
-mod feed;
-#[path = "common/pg.rs"]
-mod pg;
-
+use crate::feed::{Feed, MINUTE, T0};
+use crate::lab::Lab;
+use crate::pg::{ask, assert_equal_to_the_log, connect, fill, small_batches, start};
 use clickmill_connectors::{OnOtherRun, PostgresOptions, SinkState};
 use clickmill_schemas::output::Body;
-use common::Lab;
-use feed::{Feed, MINUTE, T0};
-use pg::{ask, assert_equal_to_the_log, connect, fill, small_batches, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replays_change_nothing_and_older_versions_never_overwrite() {

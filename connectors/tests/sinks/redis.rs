@@ -1,17 +1,13 @@
 //! The Redis sink, against a real server.
 
-mod common;
-#[path = "common/feed.rs"]
-mod feed;
-
 use std::collections::BTreeMap;
 
+use crate::feed::{Feed, MINUTE, Running, T0};
+use crate::lab::{Lab, must};
+use ::redis::AsyncCommands;
+use ::redis::aio::MultiplexedConnection;
 use clickmill_connectors::{BatchOptions, Endpoint, OnOtherRun, RedisOptions, SinkState};
 use clickmill_schemas::Offset;
-use common::{Lab, must};
-use feed::{Feed, MINUTE, Running, T0};
-use redis::AsyncCommands;
-use redis::aio::MultiplexedConnection;
 
 fn small_batches() -> RedisOptions {
     RedisOptions {

@@ -167,11 +167,10 @@ impl Feed {
                 for record in Records::new(&batch.records().unwrap()).unwrap() {
                     let record = record.unwrap();
                     let record = WindowRecord::decode(record.key, record.value).unwrap();
-                    if fence.admits(record.term()) {
-                        if let WindowRecord::Partial(partial) = record {
-                            table.apply(partial);
-                        }
-                    }
+                    match (fence.admits(record.term()), record) {
+                        (true, WindowRecord::Partial(partial)) => table.apply(partial),
+                        _ => false,
+                    };
                 }
             }
         }

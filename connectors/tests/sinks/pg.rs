@@ -6,8 +6,8 @@ use clickmill_connectors::{BatchOptions, Endpoint, PostgresOptions};
 use clickmill_schemas::Offset;
 use tokio_postgres::{Client, NoTls};
 
-use crate::common::{Lab, must};
 use crate::feed::{Feed, MINUTE, Running, T0};
+use crate::lab::{Lab, must};
 
 /// One transaction per batch of the log.
 pub fn small_batches() -> PostgresOptions {

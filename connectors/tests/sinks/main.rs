@@ -1,0 +1,12 @@
+//! Sinks and private servers against the real programs. Without PostgreSQL and Redis installed these tests fail, and
+//! say which packages to install.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod feed;
+mod lab;
+mod pg;
+mod postgres_recovery;
+mod postgres_rows;
+mod redis;
+mod servers;
