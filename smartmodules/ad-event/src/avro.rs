@@ -2,56 +2,102 @@
 //!
 //! Owns writing, and reading with every check. [`crate::AdEventView`] reads what is known to be sound.
 
-use clickmill_schemas::avro::{header, schema_id, split};
-use clickmill_schemas::record::{put_varint, take_varint};
+use clickmill_schemas::avro::{HEADER_LEN, header, schema_id, split};
+use clickmill_schemas::record::take_varint;
 
-use crate::event::AdEvent;
+use crate::event::{AdEvent, Slots, Span};
 use crate::fault::{Fault, rule};
-use crate::fields::{FIELDS, Field};
+use crate::fields::{FIELDS, Field, INT_COUNT, TEXT_COUNT, Text};
 
 /// Appends an event, header first.
-#[inline]
 pub fn put_event(out: &mut Vec<u8>, event: &AdEvent<'_>) {
-    out.extend_from_slice(&header(schema_id::AD_EVENT));
+    let start = out.len();
+    out.resize(start + max_event_len(event), 0);
+    let len = out
+        .get_mut(start..)
+        .map_or(0, |room| write_event(room, event));
+    out.truncate(start + len);
+}
+
+/// Room that [`write_event`] needs for an event: never less than its length.
+#[must_use]
+#[inline]
+pub fn max_event_len(event: &AdEvent<'_>) -> usize {
+    let texts: usize = event.slots.texts.iter().map(|span| span.len).sum();
+    HEADER_LEN + INT_COUNT * MAX_LONG + TEXT_COUNT * MAX_LONG + texts + WORD
+}
+
+/// Writes an event, header first, to the front of `room`, and returns its length. What lies behind it is overwritten.
+///
+/// # Panics
+/// Where `room` is shorter than [`max_event_len`].
+#[inline]
+pub fn write_event(room: &mut [u8], event: &AdEvent<'_>) -> usize {
+    room[..HEADER_LEN].copy_from_slice(&header(schema_id::AD_EVENT));
+    let mut at = HEADER_LEN;
     for (_, field) in FIELDS {
-        match field {
-            Field::Text(text) => put_bytes(out, event.text(text)),
-            Field::Int(int) => put_long(out, event.int(int)),
-        }
+        at = match field {
+            Field::Text(text) => write_text(room, at, event, text),
+            Field::Int(int) => write_long(room, at, event.int(int)),
+        };
     }
+    at
 }
 
-/// Appends an integer (Avro's `int` and `long` are the same bytes).
-#[inline]
-pub fn put_long(out: &mut Vec<u8>, value: i64) {
+/// Bytes of the longest varint.
+pub(crate) const MAX_LONG: usize = 10;
+/// Everything is written a word at a time.
+const WORD: usize = 8;
+
+/// Writes a word, and leaves it to the next one to overwrite what was too much of it.
+#[inline(always)]
+fn write_word(room: &mut [u8], at: usize, word: u64) {
+    room[at..at + WORD].copy_from_slice(&word.to_le_bytes());
+}
+
+/// Writes a text; longer ones by a call to copy, which for a few bytes costs more than the copying.
+#[inline(always)]
+fn write_text(room: &mut [u8], at: usize, event: &AdEvent<'_>, field: Text) -> usize {
+    const LONG: usize = 128;
+    let (len, word) = event.text_words(field);
+    let at = write_long(room, at, len as i64);
+    if len > LONG {
+        room[at..at + len].copy_from_slice(event.text(field));
+        return at + len;
+    }
+    for start in (0..len).step_by(WORD) {
+        write_word(room, at + start, word(start));
+    }
+    at + len
+}
+
+/// Writes an integer (Avro's `int` and `long` are the same bytes).
+#[inline(always)]
+pub(crate) fn write_long(room: &mut [u8], at: usize, value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    let more = |part: u64| part as u8 | 0x80;
-    match zigzag {
-        ..0x80 => out.push(zigzag as u8),
-        0x80..0x4000 => out.extend_from_slice(&[more(zigzag), (zigzag >> 7) as u8]),
-        0x4000..0x20_0000 => {
-            out.extend_from_slice(&[more(zigzag), more(zigzag >> 7), (zigzag >> 14) as u8])
-        }
-        _ => put_varint(out, value),
-    }
+    // Groups of seven bits, and the high bit of each but the last.
+    let (word, len) = match zigzag {
+        ..0x80 => (zigzag, 1),
+        0x80..0x4000 => (zigzag & 0x7f | (zigzag & 0x3f80) << 1 | 0x80, 2),
+        0x4000..0x20_0000 => (
+            zigzag & 0x7f | (zigzag & 0x3f80) << 1 | (zigzag & 0x1f_c000) << 2 | 0x8080,
+            3,
+        ),
+        _ => return write_longer(room, at, zigzag),
+    };
+    write_word(room, at, word);
+    at + len
 }
 
-/// Appends a string or bytes: the length, then eight bytes at a time, since a call to copy so few costs more.
-#[inline]
-pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    const LONG: usize = 64;
-    put_long(out, bytes.len() as i64);
-    if bytes.len() > LONG {
-        out.extend_from_slice(bytes);
-        return;
+#[inline(never)]
+fn write_longer(room: &mut [u8], mut at: usize, mut zigzag: u64) -> usize {
+    while zigzag >= 0x80 {
+        room[at] = zigzag as u8 | 0x80;
+        zigzag >>= 7;
+        at += 1;
     }
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        out.extend_from_slice(word);
-    }
-    for byte in rest {
-        out.push(*byte);
-    }
+    room[at] = zigzag as u8;
+    at + 1
 }
 
 /// Reads an event of schema 1 from its header on, checking everything: every field's type and range, UTF-8, and that
@@ -59,38 +105,44 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 ///
 /// # Errors
 /// The rule `avro`, with the field and the position.
-pub fn decode(value: &[u8]) -> Result<AdEvent<'_>, Fault> {
+pub fn decode<'a>(value: &'a [u8], slots: &'a mut Slots) -> Result<AdEvent<'a>, Fault> {
     let body = match split(value) {
         Some((schema_id::AD_EVENT, body)) => body,
         other => return Err(other_schema(other.map(|(id, _)| id), schema_id::AD_EVENT)),
     };
-    let (event, end) = decode_body(body)?;
+    let end = decode_body(body, slots)?;
     left_over(body, end)?;
-    Ok(event)
+    Ok(AdEvent {
+        source: body,
+        unescaped: &[],
+        slots,
+        may_have_nul: true,
+    })
 }
 
 /// Reads the 25 fields that the bodies of both schemas begin with, and says where they end.
-pub(crate) fn decode_body(body: &[u8]) -> Result<(AdEvent<'_>, usize), Fault> {
-    let mut event = AdEvent {
-        may_have_nul: true,
-        ..AdEvent::default()
-    };
+pub(crate) fn decode_body(body: &[u8], slots: &mut Slots) -> Result<usize, Fault> {
     let mut at = 0;
     for (name, field) in FIELDS {
         let start = at;
-        let what = match field {
-            Field::Text(text) => take_bytes(body, &mut at).and_then(|bytes| {
-                event.texts[text as usize] = bytes;
-                std::str::from_utf8(bytes).is_ok().then_some(())
+        let sound = match field {
+            Field::Text(text) => take_bytes(body, &mut at).is_some_and(|bytes| {
+                slots.texts[text as usize] = Span {
+                    start: at - bytes.len(),
+                    len: bytes.len(),
+                };
+                std::str::from_utf8(bytes).is_ok()
             }),
-            Field::Int(int) => take_varint(body, &mut at).and_then(|value| {
-                event.ints[int as usize] = value;
-                int.holds(value).then_some(())
+            Field::Int(int) => take_varint(body, &mut at).is_some_and(|value| {
+                slots.ints[int as usize] = value;
+                int.holds(value)
             }),
         };
-        what.ok_or_else(|| malformed(name, start))?;
+        if !sound {
+            return Err(malformed(name, start));
+        }
     }
-    Ok((event, at))
+    Ok(at)
 }
 
 pub(crate) fn left_over(body: &[u8], end: usize) -> Result<(), Fault> {
@@ -130,63 +182,84 @@ pub(crate) fn take_bytes<'a>(body: &'a [u8], at: &mut usize) -> Option<&'a [u8]>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::fields::{Int, Text};
+    use crate::fields::Int;
+    use clickmill_schemas::record::put_varint;
     use proptest::prelude::*;
 
-    fn events() -> impl Strategy<Value = ([String; 11], [i32; 13], i64)> {
+    /// Any event, and the text that its slots refer to.
+    pub fn events() -> impl Strategy<Value = (String, Slots)> {
         let text = prop_oneof!["[0-9a-f]{8}", ".{0,80}", Just(String::new())];
-        (
-            prop::array::uniform11(text),
-            prop::array::uniform13(any::<i32>()),
-            any::<i64>(),
-        )
+        let ints = prop::array::uniform13(prop_oneof![any::<i32>(), -200..20_000i32]);
+        (prop::array::uniform11(text), ints, any::<i64>()).prop_map(|(texts, ints, ts)| {
+            let (mut source, mut slots) = (String::new(), Slots::default());
+            for (span, text) in slots.texts.iter_mut().zip(&texts) {
+                *span = Span {
+                    start: source.len(),
+                    len: text.len(),
+                };
+                source.push_str(text);
+            }
+            slots
+                .ints
+                .iter_mut()
+                .zip(ints.map(i64::from))
+                .for_each(|(slot, int)| *slot = int);
+            slots.ints.swap(Int::C21 as usize, Int::Ts as usize);
+            slots.ints[Int::Ts as usize] = ts;
+            (source, slots)
+        })
+    }
+
+    pub fn event<'a>(source: &'a str, slots: &'a Slots) -> AdEvent<'a> {
+        AdEvent {
+            source: source.as_bytes(),
+            unescaped: &[],
+            slots,
+            may_have_nul: true,
+        }
     }
 
     proptest! {
         #[test]
-        fn an_event_reads_back_and_no_cut_of_it_does((texts, ints, ts) in events(), cut in any::<prop::sample::Index>()) {
-            let mut event = AdEvent::default();
-            event.texts.iter_mut().zip(&texts).for_each(|(slot, text)| *slot = text.as_bytes());
-            event.ints.iter_mut().zip(&ints).for_each(|(slot, int)| *slot = i64::from(*int));
-            event.ints[Int::C21 as usize] = event.ints[Int::Ts as usize];
-            event.ints[Int::Ts as usize] = ts;
-            let mut value = Vec::new();
+        fn an_event_reads_back_and_no_cut_of_it_does((source, slots) in events(), cut in any::<prop::sample::Index>()) {
+            let event = event(&source, &slots);
+            let mut value = b"before".to_vec();
             put_event(&mut value, &event);
-            prop_assert_eq!(decode(&value), Ok(event));
-            prop_assert!(decode(&value[..cut.index(value.len())]).is_err());
+            let mut value = value.strip_prefix(b"before").unwrap().to_vec();
+            prop_assert!(value.len() <= max_event_len(&event));
+            let mut read = Slots::default();
+            prop_assert_eq!(decode(&value, &mut read), Ok(event));
+            prop_assert!(decode(&value[..cut.index(value.len())], &mut read).is_err());
             value.push(0);
-            prop_assert!(decode(&value).unwrap_err().message.contains("1 bytes are left over"));
+            prop_assert!(decode(&value, &mut read).unwrap_err().message.contains("1 bytes are left over"));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut value = header(schema_id::AD_EVENT).to_vec();
             value.extend_from_slice(&bytes);
-            if let Ok(event) = decode(&value) {
+            let mut slots = Slots::default();
+            if let Ok(event) = decode(&value, &mut slots) {
                 prop_assert!(std::str::from_utf8(event.text(Text::Id)).is_ok());
             }
-            let _ = decode(&bytes);
+            prop_assert!(bytes.first() == Some(&0) || decode(&bytes, &mut slots).is_err());
         }
 
         #[test]
         fn longs_are_written_as_the_shared_encoder_does(value in prop_oneof![any::<i64>(), -70_000i64..70_000, -2_000_000i64..2_000_000]) {
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            put_long(&mut ours, value);
+            let (mut ours, mut theirs) = ([0; 20], Vec::new());
+            let len = write_long(&mut ours, 3, value);
             put_varint(&mut theirs, value);
-            prop_assert_eq!(ours, theirs);
+            prop_assert_eq!(&ours[3..len], &theirs[..]);
         }
     }
 
     #[test]
     fn another_schema_is_named() {
-        assert!(
-            decode(&[0, 0, 0, 0, 9, 1])
-                .unwrap_err()
-                .message
-                .contains("schema id 9, expected 1")
-        );
-        assert!(decode(&[0, 0]).unwrap_err().message.contains("cut short"));
+        let message = |value| decode(value, &mut Slots::default()).unwrap_err().message;
+        assert!(message(&[0, 0, 0, 0, 9, 1]).contains("schema id 9, expected 1"));
+        assert!(message(&[0, 0]).contains("cut short"));
     }
 }

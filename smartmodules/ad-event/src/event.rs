@@ -1,12 +1,28 @@
-//! An ad event in memory, its texts borrowed from wherever they were read.
+//! An ad event in memory: where its texts stand in what was read, and its integers.
 
 use crate::fields::{INT_COUNT, Int, TEXT_COUNT, Text};
+use crate::word::word;
+
+/// Place of a text: in the source, or, past its end, in the text that was unescaped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    pub start: usize,
+    pub len: usize,
+}
+
+/// Room for one event, to be used again for the next.
+#[derive(Clone, Debug, Default)]
+pub struct Slots {
+    pub(crate) texts: [Span; TEXT_COUNT],
+    pub(crate) ints: [i64; INT_COUNT],
+}
 
 /// An ad event. Its texts are UTF-8 (whoever makes one checks that), its integers in the range of their fields.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct AdEvent<'a> {
-    pub(crate) texts: [&'a [u8]; TEXT_COUNT],
-    pub(crate) ints: [i64; INT_COUNT],
+    pub(crate) source: &'a [u8],
+    pub(crate) unescaped: &'a [u8],
+    pub(crate) slots: &'a Slots,
     /// Whether texts were read from a form that can hold a NUL, which JSON without escapes cannot.
     pub(crate) may_have_nul: bool,
 }
@@ -15,35 +31,57 @@ impl<'a> AdEvent<'a> {
     /// The bytes of a text.
     #[must_use]
     #[inline]
-    pub const fn text(&self, field: Text) -> &'a [u8] {
-        self.texts[field as usize]
+    pub fn text(&self, field: Text) -> &'a [u8] {
+        let Span { start, len } = self.slots.texts[field as usize];
+        let (within, start) = match start.checked_sub(self.source.len()) {
+            None => (self.source, start),
+            Some(start) => (self.unescaped, start),
+        };
+        within.get(start..start + len).unwrap_or_default()
     }
 
-    /// The bytes of all texts, in no order that matters.
+    /// Length of the longest text, in bytes.
     #[must_use]
     #[inline]
-    pub const fn texts(&self) -> &[&'a [u8]; TEXT_COUNT] {
-        &self.texts
+    pub fn longest_text(&self) -> usize {
+        self.slots
+            .texts
+            .iter()
+            .fold(0, |longest, span| longest.max(span.len))
     }
 
-    /// Whether any text may have a NUL character.
+    /// Whether any text has a NUL character.
     #[must_use]
     #[inline]
     pub fn has_nul(&self) -> bool {
-        self.may_have_nul && self.texts.iter().any(|text| text.contains(&0))
+        self.may_have_nul && Text::ALL.iter().any(|field| self.text(*field).contains(&0))
     }
 
     /// The value of an integer.
     #[must_use]
     #[inline]
-    pub const fn int(&self, field: Int) -> i64 {
-        self.ints[field as usize]
+    pub fn int(&self, field: Int) -> i64 {
+        self.slots.ints[field as usize]
+    }
+
+    /// Length of a text, and eight of its bytes from any position on; what lies past its end is not defined.
+    #[inline(always)]
+    pub(crate) fn text_words(&self, field: Text) -> (usize, impl Fn(usize) -> u64 + use<'a>) {
+        let Span { start, len } = self.slots.texts[field as usize];
+        let (within, start) = match start.checked_sub(self.source.len()) {
+            None => (self.source, start),
+            Some(start) => (self.unescaped, start),
+        };
+        (len, move |at| word(within, start + at))
     }
 }
 
 impl PartialEq for AdEvent<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.texts == other.texts && self.ints == other.ints
+        self.slots.ints == other.slots.ints
+            && Text::ALL
+                .iter()
+                .all(|field| self.text(*field) == other.text(*field))
     }
 }
 

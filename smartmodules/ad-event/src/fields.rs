@@ -79,6 +79,23 @@ pub const FIELDS: [(&str, Field); TEXT_COUNT + INT_COUNT] = [
     ("C21", Field::Int(Int::C21)),
 ];
 
+impl Text {
+    /// All texts, in the order of their declaration.
+    pub const ALL: [Self; TEXT_COUNT] = [
+        Self::Id,
+        Self::SiteCategory,
+        Self::AppCategory,
+        Self::Hour,
+        Self::SiteId,
+        Self::SiteDomain,
+        Self::AppId,
+        Self::AppDomain,
+        Self::DeviceId,
+        Self::DeviceIp,
+        Self::DeviceModel,
+    ];
+}
+
 impl Int {
     /// Whether the field can hold this value.
     #[must_use]

@@ -14,8 +14,9 @@ mod json;
 mod reader;
 pub mod time;
 mod view;
+mod word;
 
-pub use event::AdEvent;
+pub use event::{AdEvent, Slots};
 pub use fault::{Fault, rule, shown};
 pub use fields::{Field, Int, Text};
 pub use json::Parser;

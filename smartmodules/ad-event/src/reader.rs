@@ -40,8 +40,7 @@ impl Reader {
 
     #[inline(never)]
     fn read_json(&mut self, value: &[u8]) -> Result<AdEventView<'_>, Fault> {
-        let mut unescaped = String::new();
-        let event = self.parser.parse(value, &mut unescaped)?;
+        let event = self.parser.parse(value)?;
         self.avro.clear();
         put_event(&mut self.avro, &event);
         AdEventView::new(&self.avro)

@@ -7,8 +7,9 @@ use clickmill_schemas::avro::{schema_id, split};
 use clickmill_schemas::record::take_varint;
 
 use crate::avro::{
-    decode_body, left_over, malformed, other_schema, put_bytes, put_long, take_bytes,
+    MAX_LONG, decode_body, left_over, malformed, other_schema, take_bytes, write_long,
 };
+use crate::event::Slots;
 use crate::fault::Fault;
 use crate::fields::{FIELDS, Field};
 
@@ -48,20 +49,32 @@ pub struct Enriched<'a> {
 }
 
 impl Enriched<'_> {
-    /// Appends the fields.
+    /// Room that [`Enriched::write`] needs: never less than its length.
+    #[must_use]
     #[inline]
-    pub fn put(&self, out: &mut Vec<u8>) {
-        put_bytes(out, self.device_class);
-        let ints = [
+    pub const fn max_len(&self) -> usize {
+        6 * MAX_LONG + self.device_class.len() + 8
+    }
+
+    /// Writes the fields to the front of `room`, and returns their length. What lies behind it is overwritten.
+    ///
+    /// # Panics
+    /// Where `room` is shorter than [`Enriched::max_len`].
+    #[inline]
+    pub fn write(&self, room: &mut [u8]) -> usize {
+        let class_at = write_long(room, 0, self.device_class.len() as i64);
+        let mut at = class_at + self.device_class.len();
+        room[class_at..at].copy_from_slice(self.device_class);
+        for value in [
             self.hour_of_day,
             self.weekday,
             self.conversion,
             self.cost_micros,
             self.revenue_micros,
-        ];
-        for value in ints {
-            put_long(out, value);
+        ] {
+            at = write_long(room, at, value);
         }
+        at
     }
 }
 
@@ -107,7 +120,7 @@ impl<'a> AdEventView<'a> {
     /// The rule `avro`, with the field and the position.
     pub fn checked(value: &'a [u8]) -> Result<Self, Fault> {
         let view = Self::new(value)?;
-        let (_, mut at) = decode_body(view.body)?;
+        let mut at = decode_body(view.body, &mut Slots::default())?;
         if view.is_enriched() {
             view.enriched_at(&mut at)
                 .ok_or_else(|| malformed("the enriched fields", at))?;
@@ -166,7 +179,9 @@ impl<'a> AdEventView<'a> {
     /// All fields that `enrich` appends; `None` where it is not enriched.
     #[must_use]
     pub fn enriched(&self) -> Option<Enriched<'a>> {
-        let (_, mut at) = decode_body(self.body).ok().filter(|_| self.is_enriched())?;
+        let mut at = decode_body(self.body, &mut Slots::default())
+            .ok()
+            .filter(|_| self.is_enriched())?;
         self.enriched_at(&mut at)
     }
 
@@ -214,7 +229,7 @@ fn take_varint_before(body: &[u8], end: &mut usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::AdEvent;
+    use crate::avro::tests::{event, events};
     use crate::fields::{Int, Text};
     use clickmill_schemas::avro::header;
     use proptest::prelude::*;
@@ -222,21 +237,20 @@ mod tests {
     proptest! {
         #[test]
         fn an_enriched_event_gives_back_what_was_put_in(
-            texts in prop::array::uniform11(".{0,20}"),
-            ints in prop::array::uniform14(any::<i32>()),
+            (source, slots) in events(),
             class in ".{0,9}",
             appended in prop::array::uniform5(prop_oneof![any::<i64>(), -200i64..200]),
         ) {
-            let mut event = AdEvent::default();
-            event.texts.iter_mut().zip(&texts).for_each(|(slot, text)| *slot = text.as_bytes());
-            event.ints = ints.map(i64::from);
+            let event = event(&source, &slots);
             let mut plain = Vec::new();
             crate::avro::put_event(&mut plain, &event);
             let [hour_of_day, weekday, conversion, cost_micros, revenue_micros] = appended;
             let enriched = Enriched { device_class: class.as_bytes(), hour_of_day, weekday, conversion, cost_micros, revenue_micros };
             let mut value = header(schema_id::AD_EVENT_ENRICHED).to_vec();
             value.extend_from_slice(AdEventView::new(&plain).unwrap().body());
-            enriched.put(&mut value);
+            let mut room = vec![0; enriched.max_len()];
+            let len = enriched.write(&mut room);
+            value.extend_from_slice(&room[..len]);
 
             let view = AdEventView::new(&value).unwrap();
             prop_assert_eq!(AdEventView::checked(&value), Ok(view));

@@ -7,7 +7,7 @@ mod pricing;
 
 use clickmill_ad_event::time::{hour_of_day, weekday};
 use clickmill_ad_event::{AdEventView, Enriched, Fault, Reader};
-use clickmill_schemas::avro::{header, schema_id};
+use clickmill_schemas::avro::{HEADER_LEN, header, schema_id};
 use clickmill_sdk::{ErrorType, Module, Output, Params, Record, Route};
 
 pub use pricing::{Modelled, Pricing};
@@ -62,11 +62,12 @@ fn forward(pricing: &Pricing, view: &AdEventView<'_>, record: &Record<'_>, out: 
         cost_micros,
         revenue_micros,
     };
-    let Ok(()) = out.forward_with(record, |bytes| -> Result<(), std::convert::Infallible> {
-        bytes.extend_from_slice(&header(schema_id::AD_EVENT_ENRICHED));
-        bytes.extend_from_slice(view.body());
-        enriched.put(bytes);
-        Ok(())
+    let body = view.body();
+    let enriched_at = HEADER_LEN + body.len();
+    out.forward_into(record, enriched_at + enriched.max_len(), |room| {
+        room[..HEADER_LEN].copy_from_slice(&header(schema_id::AD_EVENT_ENRICHED));
+        room[HEADER_LEN..enriched_at].copy_from_slice(body);
+        enriched_at + enriched.write(&mut room[enriched_at..])
     });
 }
 

@@ -2,10 +2,8 @@
 //!
 //! Owns how a record is written before its length is known. It must not know what values mean.
 
-use std::convert::Infallible;
-
 use clickmill_schemas::envelope::Route;
-use clickmill_schemas::record::{COUNT_LEN, put_record, put_varint, varint_len};
+use clickmill_schemas::record::{COUNT_LEN, put_record, varint_len};
 
 use crate::record::Record;
 
@@ -14,113 +12,131 @@ use crate::record::Record;
 /// Every record in it keeps the offset delta and the timestamp delta of the input record that it came from.
 #[derive(Debug)]
 pub struct Output {
+    /// Written up to `end`, and initialized past it, so that values can be written in place.
     bytes: Vec<u8>,
+    end: usize,
     count: u32,
     routed: u32,
-    route_key: Vec<u8>,
+    /// For what is encoded before it is known where it goes.
+    scratch: Vec<u8>,
 }
 
 impl Default for Output {
     fn default() -> Self {
         Self {
-            bytes: vec![0; COUNT_LEN],
+            bytes: Vec::new(),
+            end: COUNT_LEN,
             count: 0,
             routed: 0,
-            route_key: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 }
+
+/// Room for a record's head, whatever its deltas and lengths, and for its end.
+const HEAD_ROOM: usize = 48;
 
 impl Output {
     /// Hands a value on to the next stage, in place of `record`.
     #[inline]
     pub fn forward(&mut self, record: &Record<'_>, value: &[u8]) {
-        let Ok(()) = self.forward_with(record, |out| -> Result<(), Infallible> {
-            out.extend_from_slice(value);
-            Ok(())
+        self.forward_into(record, value.len(), |room| {
+            room[..value.len()].copy_from_slice(value);
+            value.len()
         });
     }
 
-    /// Hands on the value that `write` appends, in place of `record`. Where `write` fails nothing is handed on, and
-    /// what it had appended is gone. It must only append.
+    /// Hands on the value that `write` appends, in place of `record`; where `write` fails nothing is handed on.
     ///
     /// # Errors
     /// That of `write`.
-    #[inline]
     pub fn forward_with<E>(
         &mut self,
         record: &Record<'_>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let start = self.bytes.len();
-        // Two bytes each for the lengths of record and value, the usual case; put right below where it is not.
-        self.bytes.extend_from_slice(&[0, 0, 0]);
-        put_varint(&mut self.bytes, record.timestamp_delta_ms);
-        put_varint(&mut self.bytes, record.offset_delta);
-        self.bytes.extend_from_slice(&[0, 0, 0]);
-        let value_at = self.bytes.len();
-        if let Err(e) = write(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(e);
+        let mut value = std::mem::take(&mut self.scratch);
+        value.clear();
+        let written = write(&mut value);
+        if written.is_ok() {
+            self.forward(record, &value);
         }
-        let value_len = self.bytes.len() - value_at;
-        self.bytes.push(0);
-        let len = self.bytes.len() - start - 2;
-        match (two_byte_varint(len), two_byte_varint(value_len)) {
+        self.scratch = value;
+        written
+    }
+
+    /// Hands on the value that `write` puts to the front of the room that it is given, of at least `max_len` bytes, and
+    /// of which it returns the length. The room is not cleared. This is the fastest way.
+    ///
+    /// # Panics
+    /// Where that length is more than the room has.
+    #[inline]
+    pub fn forward_into(
+        &mut self,
+        record: &Record<'_>,
+        max_len: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        let start = self.end;
+        self.make_room(max_len);
+        // Two bytes each for the lengths of record and value, the usual case; put right below where it is not.
+        let bytes = &mut self.bytes[start..];
+        bytes[2] = 0;
+        let key_at = write_varint(bytes, 3, record.timestamp_delta_ms);
+        let key_at = write_varint(bytes, key_at, record.offset_delta);
+        bytes[key_at] = 0;
+        let value_at = key_at + 3;
+        let value_len = write(&mut bytes[value_at..]);
+        let value_end = value_at + value_len;
+        bytes[value_end] = 0;
+        match (two_byte_varint(value_end - 1), two_byte_varint(value_len)) {
             (Some(len), Some(value_len)) => {
-                self.bytes[start..start + 2].copy_from_slice(&len);
-                self.bytes[value_at - 2..value_at].copy_from_slice(&value_len);
+                bytes[..2].copy_from_slice(&len);
+                bytes[key_at + 1..value_at].copy_from_slice(&value_len);
+                self.end = start + value_end + 1;
             }
-            _ => self.put_again(start, value_at, record),
+            _ => self.end = start + put_again(bytes, key_at, value_len),
         }
         self.count += 1;
-        Ok(())
     }
 
     /// Sends `record` elsewhere, its value as it came.
     pub fn route(&mut self, record: &Record<'_>, route: &Route<'_>) {
-        let mut key = std::mem::take(&mut self.route_key);
-        key.clear();
+        let mut key = Vec::new();
         route.encode(&mut key);
-        self.put(record, &key);
-        self.route_key = key;
+        self.pass(record, &key);
     }
 
-    /// Passes on a record that an earlier stage routed.
+    /// Sends on a record with a route that is encoded already.
     pub(crate) fn pass(&mut self, record: &Record<'_>, route_key: &[u8]) {
-        self.put(record, route_key);
-    }
-
-    fn put(&mut self, record: &Record<'_>, key: &[u8]) {
-        put_record(
-            &mut self.bytes,
-            &clickmill_schemas::record::Record {
-                offset_delta: record.offset_delta,
-                timestamp_delta_ms: record.timestamp_delta_ms,
-                key: Some(key),
-                value: record.value,
-            },
-        );
+        let (offset_delta, timestamp_delta_ms) = (record.offset_delta, record.timestamp_delta_ms);
+        let routed = clickmill_schemas::record::Record {
+            offset_delta,
+            timestamp_delta_ms,
+            key: Some(route_key),
+            value: record.value,
+        };
+        self.scratch.clear();
+        put_record(&mut self.scratch, &routed);
+        self.make_room(self.scratch.len());
+        let end = self.end + self.scratch.len();
+        self.bytes[self.end..end].copy_from_slice(&self.scratch);
+        self.end = end;
         self.count += 1;
         self.routed += 1;
     }
 
-    /// Writes the record at `start` again, with lengths of another size.
+    #[inline]
+    fn make_room(&mut self, max_len: usize) {
+        let needed = self.end + HEAD_ROOM + max_len;
+        if needed > self.bytes.len() {
+            self.grow(needed);
+        }
+    }
+
     #[cold]
-    fn put_again(&mut self, start: usize, value_at: usize, record: &Record<'_>) {
-        let value_end = self.bytes.len() - 1;
-        let value_len = value_end - value_at;
-        let mut head = Vec::with_capacity(32);
-        put_varint(&mut head, record.timestamp_delta_ms);
-        put_varint(&mut head, record.offset_delta);
-        let len = 1 + head.len() + 1 + varint_len(value_len as i64) + value_len + 1;
-        let deltas = std::mem::take(&mut head);
-        put_varint(&mut head, len as i64);
-        head.push(0);
-        head.extend_from_slice(&deltas);
-        head.push(0);
-        put_varint(&mut head, value_len as i64);
-        self.bytes.splice(start..value_at, head);
+    fn grow(&mut self, needed: usize) {
+        self.bytes.resize(needed + needed / 2, 0);
     }
 
     /// Records so far.
@@ -137,18 +153,67 @@ impl Output {
 
     /// Begins a new call's output in the same buffer.
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&[0; COUNT_LEN]);
+        self.end = COUNT_LEN;
         self.count = 0;
         self.routed = 0;
     }
 
     /// The output of the call: the record set, then Fluvio's "no error".
     pub(crate) fn finish(&mut self) -> &[u8] {
+        self.make_room(1);
         self.bytes[..COUNT_LEN].copy_from_slice(&self.count.to_be_bytes());
-        self.bytes.push(0);
-        &self.bytes
+        self.bytes[self.end] = 0;
+        &self.bytes[..=self.end]
     }
+}
+
+/// Writes a zigzag varint, and returns where it ends.
+#[inline(always)]
+fn write_varint(bytes: &mut [u8], at: usize, value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    match zigzag {
+        ..0x80 => {
+            bytes[at] = zigzag as u8;
+            at + 1
+        }
+        0x80..0x4000 => {
+            bytes[at..at + 2].copy_from_slice(&[zigzag as u8 | 0x80, (zigzag >> 7) as u8]);
+            at + 2
+        }
+        _ => write_longer_varint(bytes, at, zigzag),
+    }
+}
+
+#[inline(never)]
+fn write_longer_varint(bytes: &mut [u8], mut at: usize, mut zigzag: u64) -> usize {
+    while zigzag >= 0x80 {
+        bytes[at] = zigzag as u8 | 0x80;
+        zigzag >>= 7;
+        at += 1;
+    }
+    bytes[at] = zigzag as u8;
+    at + 1
+}
+
+/// Moves the value of a record that has no lengths yet, and writes them in as many bytes as they take. Returns the
+/// record's end.
+#[cold]
+fn put_again(bytes: &mut [u8], key_at: usize, value_len: usize) -> usize {
+    let deltas = key_at - 3;
+    let value_at = key_at + 3;
+    // Attributes, deltas, key flag, lengths, headers.
+    let len = 1 + deltas + 1 + varint_len(value_len as i64) + value_len + 1;
+    let head_len = varint_len(len as i64);
+    let new_value_at = head_len + 2 + deltas + varint_len(value_len as i64);
+    bytes.copy_within(value_at..value_at + value_len, new_value_at.max(value_at));
+    bytes.copy_within(2..=key_at, head_len);
+    if new_value_at < value_at {
+        bytes.copy_within(value_at..value_at + value_len, new_value_at);
+    }
+    write_varint(bytes, 0, len as i64);
+    write_varint(bytes, head_len + 2 + deltas, value_len as i64);
+    bytes[new_value_at + value_len] = 0;
+    new_value_at + value_len + 1
 }
 
 /// The zigzag varint of `len` where that takes two bytes.

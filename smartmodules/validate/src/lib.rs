@@ -5,7 +5,7 @@
 
 mod rules;
 
-use clickmill_ad_event::{Fault, Parser, avro};
+use clickmill_ad_event::{Fault, Parser, Slots, avro};
 use clickmill_sdk::{Module, Output, Params, Record, Route};
 
 pub use rules::Rules;
@@ -18,18 +18,20 @@ pub struct Validate {
 }
 
 impl Validate {
-    /// Appends the Avro form of a value that is allowed.
+    /// Hands on the Avro form of a value that is allowed.
     #[inline]
-    fn convert(&mut self, value: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        if value.first() == Some(&0) {
-            self.rules.check(&avro::decode(value)?)?;
-            out.extend_from_slice(value);
+    fn forward(&mut self, record: &Record<'_>, out: &mut Output) -> Result<(), Fault> {
+        if record.value.first() == Some(&0) {
+            self.rules
+                .check(&avro::decode(record.value, &mut Slots::default())?)?;
+            out.forward(record, record.value);
             return Ok(());
         }
-        let mut unescaped = String::new();
-        let event = self.parser.parse(value, &mut unescaped)?;
+        let event = self.parser.parse(record.value)?;
         self.rules.check(&event)?;
-        avro::put_event(out, &event);
+        out.forward_into(record, avro::max_event_len(&event), |room| {
+            avro::write_event(room, &event)
+        });
         Ok(())
     }
 }
@@ -44,18 +46,18 @@ impl Module for Validate {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Output) {
-        if let Err(fault) = out.forward_with(record, |bytes| self.convert(record.value, bytes)) {
-            let Fault {
-                error_type,
-                rule,
-                message,
-            } = &fault;
+        if let Err(Fault {
+            error_type,
+            rule,
+            message,
+        }) = self.forward(record, out)
+        {
             out.route(
                 record,
                 &Route::Error {
-                    error_type: *error_type,
+                    error_type,
                     rule,
-                    message,
+                    message: &message,
                 },
             );
         }

@@ -68,10 +68,7 @@ impl Rules {
     pub fn check(&mut self, event: &AdEvent<'_>) -> Result<(), Fault> {
         let hour_start = self.hour_start(event.text(Text::Hour));
         let ts = event.int(Int::Ts);
-        let longest = event
-            .texts()
-            .iter()
-            .fold(0, |longest, text| longest.max(text.len()));
+        let longest = event.longest_text();
         let allowed = event.int(Int::Click) >> 1 == 0
             && !event.text(Text::Id).is_empty()
             && longest <= self.max_string_bytes

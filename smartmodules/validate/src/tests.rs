@@ -40,7 +40,12 @@ fn a_sound_event_comes_out_as_avro_and_again_as_itself() {
         (view.click, view.ts_ms, view.id),
         (1, 1_413_849_600_000, &b"1001"[..])
     );
-    assert_eq!(avro::decode(&value).unwrap().int(Int::C20), -1);
+    assert_eq!(
+        avro::decode(&value, &mut Slots::default())
+            .unwrap()
+            .int(Int::C20),
+        -1
+    );
     assert_eq!(run::<Validate>(&[], &[&value]).unwrap()[0].value, value);
 }
 
@@ -122,7 +127,8 @@ fn every_rule_names_itself_the_field_and_the_value() {
 #[test]
 fn avro_is_judged_by_the_same_rules() {
     let value = avro(SOUND);
-    let event = avro::decode(&value).unwrap();
+    let mut slots = Slots::default();
+    let event = avro::decode(&value, &mut slots).unwrap();
     let id_at = value.windows(4).position(|w| w == b"1001").unwrap();
     let mut nul = value.clone();
     nul[id_at] = 0;

@@ -93,7 +93,7 @@ pub fn field_named(name: &str) -> Option<Field> {
     if bytes.len() > 16 {
         return None;
     }
-    let word = |at| super::word::word(bytes, at);
+    let word = |at| crate::word::word(bytes, at);
     field_of((word(0), word(8)))
 }
 

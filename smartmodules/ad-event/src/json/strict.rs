@@ -10,12 +10,12 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::error::Category;
 
 use super::keys::field_named;
-use crate::event::AdEvent;
+use crate::event::{Slots, Span};
 use crate::fault::{Fault, rule, shown};
 use crate::fields::{FIELDS, Field, INT_COUNT, TEXT_COUNT};
 
 /// Reads one event. Texts with escapes go to `unescaped`.
-pub fn parse<'a>(json: &'a [u8], unescaped: &'a mut String) -> Result<AdEvent<'a>, Fault> {
+pub fn parse(json: &[u8], slots: &mut Slots, unescaped: &mut String) -> Result<(), Fault> {
     let text = std::str::from_utf8(json).map_err(|e| {
         let at = e.valid_up_to();
         let byte = json.get(at).copied().unwrap_or_default();
@@ -24,17 +24,18 @@ pub fn parse<'a>(json: &'a [u8], unescaped: &'a mut String) -> Result<AdEvent<'a
             format!("byte 0x{byte:02x} at position {at} is not UTF-8"),
         )
     })?;
+    let mut members = Members::default();
     let mut source = serde_json::Deserializer::from_str(text);
-    let members = source
-        .deserialize_map(Members::default())
-        .and_then(|m| source.end().map(|()| m));
-    let members = members.map_err(|e| match e.classify() {
-        Category::Data => {
-            Fault::schema(rule::OBJECT, format!("not a JSON object: {}", shown(json)))
-        }
-        _ => Fault::parsing(rule::JSON, format!("not JSON: {e}")),
-    })?;
-    members.into_event(unescaped)
+    source
+        .deserialize_map(&mut members)
+        .and_then(|()| source.end())
+        .map_err(|e| match e.classify() {
+            Category::Data => {
+                Fault::schema(rule::OBJECT, format!("not a JSON object: {}", shown(json)))
+            }
+            _ => Fault::parsing(rule::JSON, format!("not JSON: {e}")),
+        })?;
+    members.fill(text, slots, unescaped)
 }
 
 /// The values of known fields, of whatever type.
@@ -60,8 +61,8 @@ fn place(field: Field) -> usize {
     }
 }
 
-impl<'a> Members<'a> {
-    fn into_event(mut self, unescaped: &'a mut String) -> Result<AdEvent<'a>, Fault> {
+impl Members<'_> {
+    fn fill(self, source: &str, slots: &mut Slots, unescaped: &mut String) -> Result<(), Fault> {
         let missing = FIELDS
             .iter()
             .filter(|(_, field)| self.values[place(*field)].is_none());
@@ -78,40 +79,28 @@ impl<'a> Members<'a> {
                 format!("`{}` stands there twice", field.name()),
             ));
         }
-        let mut event = AdEvent::default();
-        let mut owned = [(0, 0); TEXT_COUNT];
         for (name, field) in FIELDS {
-            match (field, self.values[place(field)].take()) {
-                (Field::Text(text), Some(Value::Text(Cow::Borrowed(value)))) => {
-                    event.texts[text as usize] = value.as_bytes();
+            match (field, &self.values[place(field)]) {
+                (Field::Text(text), Some(Value::Text(value))) => {
+                    // A text without escapes could stay where it is; but then it would not have come here.
+                    slots.texts[text as usize] = Span {
+                        start: source.len() + unescaped.len(),
+                        len: value.len(),
+                    };
+                    unescaped.push_str(value);
                 }
-                (Field::Text(text), Some(Value::Text(Cow::Owned(value)))) => {
-                    let start = unescaped.len();
-                    unescaped.push_str(&value);
-                    owned[text as usize] = (start, unescaped.len());
+                (Field::Int(int), Some(Value::Int(value))) if int.holds(*value) => {
+                    slots.ints[int as usize] = *value
                 }
-                (Field::Int(int), Some(Value::Int(value))) if int.holds(value) => {
-                    event.ints[int as usize] = value
-                }
-                (_, value) => return Err(wrong(name, field, value)),
+                (_, value) => return Err(wrong(name, field, value.as_ref())),
             }
         }
-        let unescaped = unescaped.as_bytes();
-        event.may_have_nul = !unescaped.is_empty();
-        for (slot, (start, end)) in event
-            .texts
-            .iter_mut()
-            .zip(owned)
-            .filter(|(_, (start, end))| start < end)
-        {
-            *slot = unescaped.get(start..end).unwrap_or_default();
-        }
-        Ok(event)
+        Ok(())
     }
 }
 
 /// The fault of a value that its field cannot hold.
-fn wrong(name: &str, field: Field, value: Option<Value<'_>>) -> Fault {
+fn wrong(name: &str, field: Field, value: Option<&Value<'_>>) -> Fault {
     let expected = match field {
         Field::Text(_) => "a string",
         Field::Int(crate::Int::Ts) => "an integer of 64 bits",
@@ -119,9 +108,9 @@ fn wrong(name: &str, field: Field, value: Option<Value<'_>>) -> Fault {
     };
     let (found, out_of_range) = match (field, value) {
         (Field::Int(_), Some(Value::Int(value))) => (value.to_string(), true),
-        (Field::Int(_), Some(Value::Huge(value))) => (value, true),
+        (Field::Int(_), Some(Value::Huge(value))) => (value.clone(), true),
         (_, Some(Value::Int(value))) => (value.to_string(), false),
-        (_, Some(Value::Huge(text) | Value::Other(text))) => (text, false),
+        (_, Some(Value::Huge(text) | Value::Other(text))) => (text.clone(), false),
         (_, Some(Value::Text(text))) => (shown(text.as_bytes()), false),
         (_, None) => ("nothing".to_owned(), false),
     };
@@ -133,14 +122,14 @@ fn wrong(name: &str, field: Field, value: Option<Value<'_>>) -> Fault {
     Fault::schema(rule, format!("`{name}` must be {expected}, found {found}"))
 }
 
-impl<'de> Visitor<'de> for Members<'de> {
-    type Value = Self;
+impl<'de> Visitor<'de> for &mut Members<'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key_seed(Key)? {
             let Some(field) = key else {
                 map.next_value::<IgnoredAny>()?;
@@ -153,7 +142,7 @@ impl<'de> Visitor<'de> for Members<'de> {
                 self.duplicate.get_or_insert(field);
             }
         }
-        Ok(self)
+        Ok(())
     }
 }
 
