@@ -73,8 +73,8 @@ fn twenty_kills_change_no_count() {
         let mut letters: Vec<_> = bench
             .run(&["topic", "read", "ad_events_error", "--output", "json"])
             .lines()
-            .map(|line| serde_json::from_str::<common::Value>(line).unwrap())
-            .filter_map(|record| record["value"]["raw_payload"].as_str().map(str::to_owned))
+            .map(|line| common::sinks::text_value(&serde_json::from_str(line).unwrap()))
+            .filter_map(|value| value["raw_payload"].as_str().map(str::to_owned))
             .collect();
         letters.sort();
         letters

@@ -78,3 +78,8 @@ pub fn balanced_ledger(status: &Value) -> [u64; 5] {
     assert_eq!(all[0], all[1..].iter().sum::<u64>(), "the ledger does not balance: {ledger}");
     all
 }
+
+/// The JSON value of a record, as `topic read --output json` shows it.
+pub fn text_value(record: &Value) -> Value {
+    record["value"]["data"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
