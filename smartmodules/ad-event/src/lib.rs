@@ -12,6 +12,8 @@ mod fault;
 pub mod fields;
 mod json;
 mod reader;
+#[cfg(test)]
+mod schema_files;
 pub mod time;
 mod view;
 mod word;

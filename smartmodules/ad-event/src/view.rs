@@ -56,6 +56,14 @@ impl Enriched<'_> {
         6 * MAX_LONG + self.device_class.len() + 8
     }
 
+    /// Appends the fields.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + self.max_len(), 0);
+        let len = self.write(&mut out[start..]);
+        out.truncate(start + len);
+    }
+
     /// Writes the fields to the front of `room`, and returns their length. What lies behind it is overwritten.
     ///
     /// # Panics
@@ -248,9 +256,7 @@ mod tests {
             let enriched = Enriched { device_class: class.as_bytes(), hour_of_day, weekday, conversion, cost_micros, revenue_micros };
             let mut value = header(schema_id::AD_EVENT_ENRICHED).to_vec();
             value.extend_from_slice(AdEventView::new(&plain).unwrap().body());
-            let mut room = vec![0; enriched.max_len()];
-            let len = enriched.write(&mut room);
-            value.extend_from_slice(&room[..len]);
+            enriched.put(&mut value);
 
             let view = AdEventView::new(&value).unwrap();
             prop_assert_eq!(AdEventView::checked(&value), Ok(view));
