@@ -1,7 +1,8 @@
 //! The embedded log: topics as folders of segment files, for one machine and one process.
 //!
-//! Why our own files and not a key-value store: measured (FACTS: 1 GB/s against 0.3, a third of the CPU, half of
-//! the bytes written), and what a crash leaves is ours to judge. Where to read:
+//! Why our own files and not a key-value store: an LSM store (fjall) appended at a third of the speed for thrice the
+//! CPU, wrote every byte twice, and refused the whole database for one flipped byte; what a crash leaves is ours to
+//! judge here. Nearly all of an append's CPU is zstd (1.7 of 2.2 s/GB under load), the rest the kernel's. Where to read:
 //! [`frame`] and [`segment`] are what lies on disk, [`partition`] appends and syncs, [`read`] fetches,
 //! [`recover`] opens after a crash and tells a torn tail from a loss (with [`mark`]), [`retention`] and [`compact`]
 //! make room, [`threads`] drives both.

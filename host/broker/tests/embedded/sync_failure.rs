@@ -7,69 +7,84 @@ use clickmill_broker::{Broker, BrokerError, EmbeddedLog};
 
 use crate::support::*;
 
-/// An ext4 of 64 MB in a file on a tmpfs of 6 MB: writes succeed, syncs fail once the 6 MB are full.
+/// An ext4 of 64 MB in a file on a tmpfs of 8 MB: writes succeed, syncs fail once the 8 MB are full.
 struct HollowDisk {
     outer: PathBuf,
     inner: PathBuf,
+    device: Option<String>,
 }
 
-fn run(program: &str, args: &[&str], path: &Path, more: Option<&Path>) -> bool {
-    let mut command = Command::new(program);
-    command.args(args).arg(path).args(more);
-    command.output().is_ok_and(|out| out.status.success())
+/// What the command prints, if it succeeds.
+fn run(line: &[&str]) -> Option<String> {
+    let out = Command::new(line[0]).args(&line[1..]).output().ok()?;
+    let text = || String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    out.status.success().then(text)
 }
 
 impl HollowDisk {
     /// `None` where this process may not mount, or has no mkfs.ext4.
     fn mount(dir: &Path) -> Option<Self> {
-        let disk = Self {
-            outer: dir.join("outer"),
-            inner: dir.join("inner"),
+        let (outer, inner) = (dir.join("outer"), dir.join("inner"));
+        std::fs::create_dir(&outer).unwrap();
+        std::fs::create_dir(&inner).unwrap();
+        let mut disk = Self {
+            outer,
+            inner,
+            device: None,
         };
-        std::fs::create_dir(&disk.outer).unwrap();
-        std::fs::create_dir(&disk.inner).unwrap();
-        let image = disk.outer.join("image");
-        let mounted = run(
+        let image = disk.outer.join("image").display().to_string();
+        run(&[
             "mount",
-            &["-t", "tmpfs", "-o", "size=6m", "tmpfs"],
-            &disk.outer,
-            None,
-        ) && run("truncate", &["-s", "64m"], &image, None)
-            && run(
-                "mkfs.ext4",
-                &[
-                    "-q",
-                    "-b",
-                    "1024",
-                    "-J",
-                    "size=1",
-                    "-E",
-                    "lazy_itable_init=1",
-                ],
-                &image,
-                None,
-            )
-            && run("mount", &["-o", "loop"], &image, Some(&disk.inner));
-        mounted.then_some(disk)
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=8m",
+            "tmpfs",
+            disk.outer.to_str()?,
+        ])?;
+        run(&["truncate", "-s", "64m", &image])?;
+        run(&[
+            "mkfs.ext4",
+            "-q",
+            "-b",
+            "4096",
+            "-J",
+            "size=4",
+            "-E",
+            "lazy_itable_init=1",
+            &image,
+        ])?;
+        let device = run(&["losetup", "--find", "--show", &image])?;
+        disk.device = Some(device.clone());
+        // The loop device takes a write that is cut short for a success; pages are never cut short.
+        let limit = format!(
+            "/sys/block/{}/queue/max_sectors_kb",
+            device.strip_prefix("/dev/")?
+        );
+        std::fs::write(limit, "4").ok()?;
+        run(&["mount", &device, disk.inner.to_str()?])?;
+        Some(disk)
     }
 
     /// Makes room below and forgets what the system only has in memory.
     fn repair(&self) {
-        assert!(run("mount", &["-o", "remount,size=64m"], &self.outer, None));
-        assert!(run("umount", &[], &self.inner, None));
-        assert!(run(
-            "mount",
-            &["-o", "loop"],
-            &self.outer.join("image"),
-            Some(&self.inner)
-        ));
+        let (outer, inner) = (self.outer.to_str().unwrap(), self.inner.to_str().unwrap());
+        run(&["mount", "-o", "remount,size=100m", outer]).unwrap();
+        run(&["umount", inner]).unwrap();
+        run(&["mount", self.device.as_ref().unwrap(), inner]).unwrap();
     }
 }
 
 impl Drop for HollowDisk {
     fn drop(&mut self) {
-        run("umount", &["-q"], &self.inner, None);
-        run("umount", &["-q"], &self.outer, None);
+        let device = self.device.take().unwrap_or_default();
+        let (outer, inner) = (
+            self.outer.display().to_string(),
+            self.inner.display().to_string(),
+        );
+        run(&["umount", &inner]);
+        run(&["losetup", "-d", &device]);
+        run(&["umount", &outer]);
     }
 }
 
