@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clickmill_broker::log::MAX_SYNC_INTERVAL;
 use clickmill_broker::{BrokerError, EmbeddedLog, LogOptions};
 use clickmill_pipeline::topics::TopicsOptions;
 
@@ -175,7 +176,9 @@ impl Input {
 
 /// The log itself, or the host that has it open.
 fn destination(place: &Place) -> anyhow::Result<Box<dyn Destination>> {
-    match EmbeddedLog::open(&place.log_dir, place.log.clone()) {
+    // Nobody waits for a single row here: fewer syncs leave more time for the rest.
+    let options = LogOptions { sync_interval: MAX_SYNC_INTERVAL, ..place.log.clone() };
+    match EmbeddedLog::open(&place.log_dir, options) {
         Ok(log) => {
             log.set_holder("clickmill produce")?;
             Ok(Box::new(Embedded::new(Arc::new(log), &place.topics)?))

@@ -14,8 +14,8 @@ use clickmill_schemas::record::RecordSetBuilder;
 use super::event::Value;
 use super::pace::Pace;
 
-/// A round is sent when a partition has this many bytes...
-const BATCH_BYTES: usize = 128 * 1024;
+/// A round is sent when a partition has this many bytes: with one more row still within a single block of zstd...
+const BATCH_BYTES: usize = 120 * 1024;
 /// ...or this many records.
 const BATCH_RECORDS: u32 = 1_000;
 /// Longest time that a row waits in a round for others, where rows do not come as fast as they can.
