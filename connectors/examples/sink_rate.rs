@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition, TopicSpec};
 use clickmill_connectors::sink::Sink;
 use clickmill_connectors::{
-    Endpoint, PostgresOptions, RedisOptions, RunInfo, Servers, SinkHandle, SinkService, SinkSource,
-    SinkState,
+    Endpoint, PostgresOptions, RedisOptions, RunInfo, Servers, SinkHandle, SinkService, SinkSource, SinkState,
 };
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
@@ -24,13 +23,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 const PARTITIONS: u32 = 3;
 const KEYS: i64 = 25;
-const DIMENSIONS: [&str; 5] = [
-    "total",
-    "site_category",
-    "app_category",
-    "device_type",
-    "banner_pos",
-];
+const DIMENSIONS: [&str; 5] = ["total", "site_category", "app_category", "device_type", "banner_pos"];
 const WINDOWS: i64 = 2_000;
 const WINDOWS_A_COMMIT: i64 = 30;
 const LATENCY_SAMPLES: u64 = 300;
@@ -48,21 +41,12 @@ async fn main() -> Result {
 }
 
 async fn measure(dir: &Path, servers: &Servers) -> Result {
-    let broker: Arc<dyn Broker> =
-        Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default())?);
+    let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default())?);
     let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", PARTITIONS))?;
     broker.create_topic(&TopicSpec::new("ctr_windows", 1))?;
-    let run = RunInfo {
-        id: raw.id,
-        topic: "ad_events_raw".to_owned(),
-        partitions: PARTITIONS,
-    };
+    let run = RunInfo { id: raw.id, topic: "ad_events_raw".to_owned(), partitions: PARTITIONS };
     let windows = TopicPartition::new("ctr_windows", PartitionId(0));
-    let source = SinkSource {
-        broker,
-        run,
-        windows,
-    };
+    let source = SinkSource { broker, run, windows };
     let endpoint = Endpoint::Private(servers.clone());
     for epoch in 1..=2 {
         fill(&source, epoch)?;
@@ -71,18 +55,8 @@ async fn measure(dir: &Path, servers: &Servers) -> Result {
         let redis = RedisOptions::default().windows(endpoint.clone(), &source);
         report("redis", epoch, redis, &source).await?;
     }
-    latency(
-        "postgres",
-        PostgresOptions::default().windows(endpoint.clone(), &source),
-        &source,
-    )
-    .await?;
-    latency(
-        "redis",
-        RedisOptions::default().windows(endpoint, &source),
-        &source,
-    )
-    .await
+    latency("postgres", PostgresOptions::default().windows(endpoint.clone(), &source), &source).await?;
+    latency("redis", RedisOptions::default().windows(endpoint, &source), &source).await
 }
 
 fn fill(source: &SinkSource, epoch: u64) -> Result {
@@ -103,25 +77,13 @@ fn append(
     minutes: std::ops::Range<i64>,
 ) -> Result<clickmill_broker::Appended> {
     let (run, partition) = (source.run.id, PartitionId(partition));
-    let owner = Owner {
-        run,
-        partition,
-        generation: Generation(0),
-    };
-    let version = Version {
-        epoch: Epoch(epoch),
-        as_of: Offset(as_of),
-    };
+    let owner = Owner { run, partition, generation: Generation(0) };
+    let version = Version { epoch: Epoch(epoch), as_of: Offset(as_of) };
     let mut set = RecordSetBuilder::default();
     for minute in minutes.clone() {
         for dimension in DIMENSIONS {
             let mut key = partial::key_prefix(&owner).into_bytes();
-            partial::put_guest_key(
-                &mut key,
-                60_000,
-                1_413_849_600_000 + minute * 60_000,
-                dimension,
-            );
+            partial::put_guest_key(&mut key, 60_000, 1_413_849_600_000 + minute * 60_000, dimension);
             let mut value = Vec::new();
             partial::put_stamps(&mut value, &version);
             let keys = if dimension == "total" { 1 } else { KEYS };
@@ -135,11 +97,7 @@ fn append(
                     cost_micros: n * 250,
                     revenue_micros: n,
                 };
-                let name = if dimension == "total" {
-                    String::new()
-                } else {
-                    format!("{:08x}", key * 0x9e37_79b9)
-                };
+                let name = if dimension == "total" { String::new() } else { format!("{:08x}", key * 0x9e37_79b9) };
                 partial::put_entry(&mut value, name.as_bytes(), &m);
             }
             partial::put_end(&mut value);
@@ -154,14 +112,7 @@ fn append(
         ledger: Ledger::default(),
         committed_at_ms: 0,
     };
-    let output = Output {
-        stamp: Stamp {
-            run,
-            partition,
-            epoch: Epoch(epoch),
-        },
-        body: Body::Commit(commit),
-    };
+    let output = Output { stamp: Stamp { run, partition, epoch: Epoch(epoch) }, body: Body::Commit(commit) };
     set.push(Some(output.key().as_bytes()), &output.encode(), 0);
     Ok(source.broker.append(&source.windows, &set)?)
 }
@@ -184,36 +135,21 @@ async fn with<S: Sink, T>(
     done
 }
 
-async fn report<S: Sink>(
-    name: &str,
-    epoch: u64,
-    sink: (SinkService<S>, SinkHandle),
-    source: &SinkSource,
-) -> Result {
+async fn report<S: Sink>(name: &str, epoch: u64, sink: (SinkService<S>, SinkHandle), source: &SinkSource) -> Result {
     let end = source.broker.ends(&source.windows)?.end;
     with(sink, async |handle| {
         let started = Instant::now();
         while handle.confirmed() < end {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let (rows, seconds) = (
-            handle.status().rows_written,
-            started.elapsed().as_secs_f64(),
-        );
-        println!(
-            "{name}, pass {epoch}: {rows} rows in {seconds:.2} s, {:.0} rows/s",
-            rows as f64 / seconds
-        );
+        let (rows, seconds) = (handle.status().rows_written, started.elapsed().as_secs_f64());
+        println!("{name}, pass {epoch}: {rows} rows in {seconds:.2} s, {:.0} rows/s", rows as f64 / seconds);
         Ok(())
     })
     .await
 }
 
-async fn latency<S: Sink>(
-    name: &str,
-    sink: (SinkService<S>, SinkHandle),
-    source: &SinkSource,
-) -> Result {
+async fn latency<S: Sink>(name: &str, sink: (SinkService<S>, SinkHandle), source: &SinkSource) -> Result {
     with(sink, async |handle| {
         while handle.confirmed() < source.broker.ends(&source.windows)?.end {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -232,11 +168,7 @@ async fn latency<S: Sink>(
         }
         samples.sort_unstable();
         let at = |share: usize| samples[samples.len() * share / 100];
-        println!(
-            "{name}: append to confirmed p50 {:?}, p99 {:?}",
-            at(50),
-            at(99)
-        );
+        println!("{name}: append to confirmed p50 {:?}, p99 {:?}", at(50), at(99));
         Ok(())
     })
     .await

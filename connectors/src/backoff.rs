@@ -15,9 +15,7 @@ pub struct Backoff {
 impl Backoff {
     /// The next wait. `random` decides where in the upper half of the step it falls.
     pub fn next(&mut self, random: u8) -> Duration {
-        let step = FIRST
-            .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST);
+        let step = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         step / 2 + step / 2 * u32::from(random) / 255
     }

@@ -78,14 +78,8 @@ mod tests {
     #[test]
     fn no_password_is_printed() {
         for (url, shown) in [
-            (
-                "postgres://me:s3cr3t@host:5/db",
-                "postgres://me:***@host:5/db",
-            ),
-            (
-                "postgres://me@host/db?password=s3cr3t",
-                "postgres://me@host/db",
-            ),
+            ("postgres://me:s3cr3t@host:5/db", "postgres://me:***@host:5/db"),
+            ("postgres://me@host/db?password=s3cr3t", "postgres://me@host/db"),
             ("postgres://me:s3@cr3t@host/db", "postgres://me:***@host/db"),
             ("redis://:s3cr3t@host", "redis://:***@host"),
             ("redis://host:6379/0", "redis://host:6379/0"),

@@ -45,9 +45,7 @@ impl Chunk {
     ///
     /// # Errors
     /// [`Malformed`] where not even a count is there; items are errors where the set breaks off.
-    pub fn records(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(Offset, Record<'_>), Malformed>>, Malformed> {
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<(Offset, Record<'_>), Malformed>>, Malformed> {
         Ok(Records::new(&self.set)?.filter_map(|record| match record {
             Ok(record) => {
                 let offset = Offset(self.base_offset.0.wrapping_add_signed(record.offset_delta));
@@ -71,20 +69,13 @@ impl Reader {
     ///
     /// # Errors
     /// [`SinkError::Unavailable`] where the system gives no thread.
-    pub fn start(
-        broker: Arc<dyn Broker>,
-        at: TopicPartition,
-        from: Offset,
-    ) -> Result<Self, SinkError> {
+    pub fn start(broker: Arc<dyn Broker>, at: TopicPartition, from: Offset) -> Result<Self, SinkError> {
         let (sender, chunks) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name(format!("read {at}"))
             .spawn(move || read_on(&*broker, &at, from, &sender))
             .map_err(|e| SinkError::unavailable("cannot start a reader", e))?;
-        Ok(Self {
-            chunks,
-            failed: None,
-        })
+        Ok(Self { chunks, failed: None })
     }
 
     /// The next chunk. Cancel safe.
@@ -95,21 +86,12 @@ impl Reader {
         if let Some(e) = self.failed.take() {
             return Err(e.into());
         }
-        Ok(self
-            .chunks
-            .recv()
-            .await
-            .unwrap_or(Err(BrokerError::Closed))?)
+        Ok(self.chunks.recv().await.unwrap_or(Err(BrokerError::Closed))?)
     }
 
     /// `first` and what else is there already or comes within `linger`, up to about `max_bytes`; whether there is
     /// likely more at once.
-    pub async fn more(
-        &mut self,
-        first: Chunk,
-        max_bytes: usize,
-        linger: Duration,
-    ) -> (Vec<Chunk>, bool) {
+    pub async fn more(&mut self, first: Chunk, max_bytes: usize, linger: Duration) -> (Vec<Chunk>, bool) {
         let mut bytes = first.set.len();
         let mut chunks = vec![first];
         let deadline = tokio::time::Instant::now() + linger;
@@ -139,12 +121,7 @@ fn read_on(
     while !sender.is_closed() {
         let chunks = broker
             .fetch(at, from, FETCH_BYTES, FETCH_WAIT)
-            .and_then(|batches| {
-                batches
-                    .iter()
-                    .map(|b| Chunk::read(b, from))
-                    .collect::<Result<Vec<_>, _>>()
-            });
+            .and_then(|batches| batches.iter().map(|b| Chunk::read(b, from)).collect::<Result<Vec<_>, _>>());
         match chunks {
             Ok(chunks) => {
                 for chunk in chunks {

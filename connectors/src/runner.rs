@@ -34,11 +34,7 @@ pub struct BatchOptions {
 
 impl Default for BatchOptions {
     fn default() -> Self {
-        Self {
-            max_bytes: 4 << 20,
-            linger_ms: 5,
-            timeout_ms: 60_000,
-        }
+        Self { max_bytes: 4 << 20, linger_ms: 5, timeout_ms: 60_000 }
     }
 }
 
@@ -107,10 +103,7 @@ impl SinkHandle {
     /// True where it will not write any more: refused, failed or stopped.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        matches!(
-            self.shared.facts().state,
-            SinkState::Refused | SinkState::Failed | SinkState::Stopped
-        )
+        matches!(self.shared.facts().state, SinkState::Refused | SinkState::Failed | SinkState::Stopped)
     }
 
     /// What it reads.
@@ -137,21 +130,8 @@ impl<S: Sink> SinkService<S> {
             last_error: None,
             server: None,
         });
-        let shared = Arc::new(Shared {
-            name,
-            kind: S::KIND,
-            broker,
-            at,
-            facts,
-        });
-        (
-            Self {
-                sink,
-                options,
-                shared: Arc::clone(&shared),
-            },
-            SinkHandle { shared },
-        )
+        let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, facts });
+        (Self { sink, options, shared: Arc::clone(&shared) }, SinkHandle { shared })
     }
 
     /// Runs until `shutdown` is done. A transaction in flight is dropped then, which takes it back.
@@ -197,11 +177,7 @@ impl<S: Sink> SinkService<S> {
         let ends = ends(Arc::clone(&self.shared)).await?;
         let opened = self.sink.open(ends).await?;
         check_position::<S>(&self.shared.at, ends, &opened)?;
-        let mut reader = Reader::start(
-            Arc::clone(&self.shared.broker),
-            self.shared.at.clone(),
-            opened.read_from,
-        )?;
+        let mut reader = Reader::start(Arc::clone(&self.shared.broker), self.shared.at.clone(), opened.read_from)?;
         {
             let mut facts = self.shared.facts();
             facts.state = SinkState::Running;
@@ -221,9 +197,7 @@ impl<S: Sink> SinkService<S> {
                     continue;
                 }
             };
-            let written = self
-                .within("write", |sink| sink.write(&chunks, behind))
-                .await?;
+            let written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
             backoff.reset();
             held_back = written.applied.is_none();
             self.note(written);
@@ -253,10 +227,7 @@ impl<S: Sink> SinkService<S> {
         let limit = Duration::from_millis(self.options.timeout_ms);
         match tokio::time::timeout(limit, call(&mut self.sink)).await {
             Ok(result) => result,
-            Err(_) => Err(SinkError::unavailable(
-                doing,
-                format!("no answer within {limit:?}"),
-            )),
+            Err(_) => Err(SinkError::unavailable(doing, format!("no answer within {limit:?}"))),
         }
     }
 }
@@ -266,29 +237,13 @@ async fn ends(shared: Arc<Shared>) -> Result<Ends, SinkError> {
     Ok(ends.unwrap_or(Err(BrokerError::Closed))?)
 }
 
-fn check_position<S: Sink>(
-    at: &TopicPartition,
-    ends: Ends,
-    opened: &Opened,
-) -> Result<(), Refusal> {
+fn check_position<S: Sink>(at: &TopicPartition, ends: Ends, opened: &Opened) -> Result<(), Refusal> {
     let (server, at) = (opened.server.clone(), at.clone());
     if opened.applied > ends.end {
-        return Err(Refusal::AheadOfLog {
-            server,
-            at,
-            applied: opened.applied,
-            end: ends.end,
-            reset: S::RESET,
-        });
+        return Err(Refusal::AheadOfLog { server, at, applied: opened.applied, end: ends.end, reset: S::RESET });
     }
     if opened.read_from < ends.start && opened.applied > Offset(0) {
-        return Err(Refusal::BehindLog {
-            server,
-            at,
-            needed: opened.read_from,
-            start: ends.start,
-            reset: S::RESET,
-        });
+        return Err(Refusal::BehindLog { server, at, needed: opened.read_from, start: ends.start, reset: S::RESET });
     }
     Ok(())
 }

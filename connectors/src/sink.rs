@@ -25,11 +25,7 @@ pub trait Sink: Send + 'static {
 
     /// Applies chunks and remembers their end, all or nothing. While it is `behind`, with more to come at once, a sink may
     /// hold them back to join them with the next; it is called without chunks when it should not any longer.
-    fn write(
-        &mut self,
-        chunks: &[Chunk],
-        behind: bool,
-    ) -> impl Future<Output = Result<Written, SinkError>> + Send;
+    fn write(&mut self, chunks: &[Chunk], behind: bool) -> impl Future<Output = Result<Written, SinkError>> + Send;
 
     /// Asked when there is nothing to write: fails where the server is gone or forgot us.
     fn check(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
@@ -87,44 +83,24 @@ pub enum Refusal {
         "{server} holds the rows of run {held}, and this data directory's run is {ours}; set on_other_run to `replace` to \
          delete them or to `keep` to leave them beside the new ones, or name another server"
     )]
-    OtherRun {
-        server: String,
-        held: RunId,
-        ours: RunId,
-    },
+    OtherRun { server: String, held: RunId, ours: RunId },
 
     #[error(
         "{server} has applied {at} up to offset {applied}, but that log ends at {end}: it has lost records, or it is another \
          log; restore the log, or empty the server's side to fill it anew ({reset})"
     )]
-    AheadOfLog {
-        server: String,
-        at: TopicPartition,
-        applied: Offset,
-        end: Offset,
-        reset: &'static str,
-    },
+    AheadOfLog { server: String, at: TopicPartition, applied: Offset, end: Offset, reset: &'static str },
 
     #[error(
         "{server} needs {at} from offset {needed} on, but that log begins at {start}: what lies between would be missing; \
          raise the log's retention, and empty the server's side to begin anew ({reset})"
     )]
-    BehindLog {
-        server: String,
-        at: TopicPartition,
-        needed: Offset,
-        start: Offset,
-        reset: &'static str,
-    },
+    BehindLog { server: String, at: TopicPartition, needed: Offset, start: Offset, reset: &'static str },
 
     #[error(
         "{server} has schema version {found}, this program knows up to {known}: use the newer clickmill, or another database"
     )]
-    NewerSchema {
-        server: String,
-        found: i64,
-        known: i64,
-    },
+    NewerSchema { server: String, found: i64, known: i64 },
 }
 
 /// Any failure of a sink.
@@ -140,10 +116,7 @@ pub enum SinkError {
 
     /// Passes by itself: tried again with growing waits.
     #[error("{doing}: {source}")]
-    Unavailable {
-        doing: &'static str,
-        source: Box<dyn Error + Send + Sync>,
-    },
+    Unavailable { doing: &'static str, source: Box<dyn Error + Send + Sync> },
 
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -154,14 +127,8 @@ pub enum SinkError {
 
 impl SinkError {
     /// Wraps what a driver says, with its causes.
-    pub fn unavailable(
-        doing: &'static str,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
-        Self::Unavailable {
-            doing,
-            source: source.into(),
-        }
+    pub fn unavailable(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable { doing, source: source.into() }
     }
 
     /// What becomes of the sink.

@@ -34,23 +34,13 @@ impl Terms {
         for (partition, epoch) in &base {
             fence.admits((run, *partition, *epoch));
         }
-        Self {
-            run,
-            fence,
-            base,
-            rises: VecDeque::new(),
-        }
+        Self { run, fence, base, rises: VecDeque::new() }
     }
 
     fn admits(&mut self, offset: Offset, partition: PartitionId, epoch: Epoch) -> bool {
         let admitted = self.fence.admits((self.run, partition, epoch));
         if admitted {
-            let newest = self
-                .rises
-                .iter()
-                .rev()
-                .find(|(_, p, _)| *p == partition)
-                .map(|(_, _, e)| e);
+            let newest = self.rises.iter().rev().find(|(_, p, _)| *p == partition).map(|(_, _, e)| e);
             if newest.or_else(|| self.base.get(&partition)) != Some(&epoch) {
                 self.rises.push_back((offset, partition, epoch));
             }
@@ -101,9 +91,7 @@ impl<'a> WindowBatch<'a> {
                     for record in records {
                         match record {
                             Ok((offset, record)) => batch.take(offset, &record, terms, written),
-                            Err(e) => {
-                                written.skip(format!("batch at offset {}: {e}", chunk.base_offset))
-                            }
+                            Err(e) => written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
                         }
                     }
                 }
@@ -113,13 +101,7 @@ impl<'a> WindowBatch<'a> {
         batch
     }
 
-    fn take(
-        &mut self,
-        offset: Offset,
-        record: &Record<'a>,
-        terms: &mut Terms,
-        written: &mut Written,
-    ) {
+    fn take(&mut self, offset: Offset, record: &Record<'a>, terms: &mut Terms, written: &mut Written) {
         let value: &'a [u8] = record.value;
         if partial::is_partial(value) {
             match Head::decode(record.key.unwrap_or_default(), value) {
@@ -136,22 +118,11 @@ impl<'a> WindowBatch<'a> {
     }
 
     fn take_partial(&mut self, offset: Offset, head: Head, value: &'a [u8], terms: &mut Terms) {
-        let Head {
-            owner,
-            window,
-            version,
-            lower_bound,
-            entries_at,
-        } = head;
+        let Head { owner, window, version, lower_bound, entries_at } = head;
         if owner.run != terms.run || !terms.admits(offset, owner.partition, version.epoch) {
             return;
         }
-        let newest = Newest {
-            offset,
-            version,
-            lower_bound,
-            entries: value.get(entries_at..).unwrap_or_default(),
-        };
+        let newest = Newest { offset, version, lower_bound, entries: value.get(entries_at..).unwrap_or_default() };
         let seen = self.partials.entry((owner, window)).or_insert(newest);
         if seen.version < version {
             *seen = newest;

@@ -10,23 +10,17 @@ const MODULES: [&str; 3] = ["validate", "enrich", "ctr-window"];
 
 fn main() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let root =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets CARGO_MANIFEST_DIR")?)
-            .join("../..");
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets CARGO_MANIFEST_DIR")?).join("../..");
     let built = root.join("target/smartmodules");
     // Watched as a folder: a watched file that is missing would rebuild this crate each time.
-    fs::create_dir_all(&built)
-        .map_err(|error| format!("cannot create {}: {error}", built.display()))?;
+    fs::create_dir_all(&built).map_err(|error| format!("cannot create {}: {error}", built.display()))?;
     println!("cargo::rerun-if-changed={}", built.display());
     println!("cargo::rerun-if-changed=build.rs");
 
     let mut list = String::from("[\n");
     for name in MODULES {
         let wasm = built.join(format!("{name}.wasm"));
-        let manifest = root
-            .join("smartmodules")
-            .join(name)
-            .join("SmartModule.toml");
+        let manifest = root.join("smartmodules").join(name).join("SmartModule.toml");
         println!("cargo::rerun-if-changed={}", manifest.display());
         if wasm.is_file() && manifest.is_file() {
             embed(name, &wasm, &manifest, &out, &mut list)?;
@@ -37,29 +31,14 @@ fn main() -> Result<(), String> {
 }
 
 /// Copies both files beside the generated list, which then names nothing outside `OUT_DIR`.
-fn embed(
-    name: &str,
-    wasm: &Path,
-    manifest: &Path,
-    out: &Path,
-    list: &mut String,
-) -> Result<(), String> {
-    let text = String::from_utf8(read(manifest)?)
-        .map_err(|_| format!("{} is not UTF-8", manifest.display()))?;
-    let version = package_version(&text).ok_or_else(|| {
-        format!(
-            "{} has no line `version = \"…\"` under [package]",
-            manifest.display()
-        )
-    })?;
+fn embed(name: &str, wasm: &Path, manifest: &Path, out: &Path, list: &mut String) -> Result<(), String> {
+    let text = String::from_utf8(read(manifest)?).map_err(|_| format!("{} is not UTF-8", manifest.display()))?;
+    let version = package_version(&text)
+        .ok_or_else(|| format!("{} has no line `version = \"…\"` under [package]", manifest.display()))?;
     write(&out.join(format!("{name}.wasm")), &read(wasm)?)?;
-    write(&out.join(format!("{name}.toml")), text.as_bytes())?;
-    let file = |suffix: &str| format!("concat!(env!(\"OUT_DIR\"), \"/{name}.{suffix}\")");
     writeln!(
         list,
-        "    Builtin {{ name: {name:?}, version: {version:?}, wasm: include_bytes!({}), manifest_toml: include_str!({}) }},",
-        file("wasm"),
-        file("toml"),
+        "    Builtin {{ name: {name:?}, version: {version:?}, wasm: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\")) }},"
     )
     .map_err(|error| error.to_string())
 }
@@ -67,15 +46,8 @@ fn embed(
 /// The version in a SmartModule.toml's table [package], which smdk writes on a line of its own.
 fn package_version(manifest: &str) -> Option<&str> {
     let package = manifest.split_once("[package]")?.1;
-    let package = package
-        .split_once("\n[")
-        .map_or(package, |(package, _)| package);
-    let line = package.lines().find_map(|line| {
-        line.trim()
-            .strip_prefix("version")?
-            .trim_start()
-            .strip_prefix('=')
-    })?;
+    let package = package.split_once("\n[").map_or(package, |(package, _)| package);
+    let line = package.lines().find_map(|line| line.trim().strip_prefix("version")?.trim_start().strip_prefix('='))?;
     line.trim().strip_prefix('"')?.split('"').next()
 }
 

@@ -9,9 +9,16 @@ use crate::ids::{DeploymentId, Epoch, ModuleDigest, Offset, PartitionId, RunId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Origin {
-    Record { topic: String, partition: PartitionId, offset: Offset },
+    Record {
+        topic: String,
+        partition: PartitionId,
+        offset: Offset,
+    },
     /// A line that `produce` could not make a record of; such lines are not in the ledger.
-    Line { file: String, line: u64 },
+    Line {
+        file: String,
+        line: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

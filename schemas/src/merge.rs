@@ -67,7 +67,14 @@ impl Fence {
 /// The newest partials of one (window, dimension), by owner.
 #[derive(Clone, Debug, Default)]
 pub struct MergedWindow {
-    parts: BTreeMap<Owner, (Version, bool, Vec<(String, Metrics)>)>,
+    parts: BTreeMap<Owner, Part>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    version: Version,
+    lower_bound: bool,
+    entries: Vec<(String, Metrics)>,
 }
 
 impl MergedWindow {
@@ -75,8 +82,8 @@ impl MergedWindow {
     #[must_use]
     pub fn sums(&self) -> BTreeMap<String, Metrics> {
         let mut sums = BTreeMap::<String, Metrics>::new();
-        for (_, _, entries) in self.parts.values() {
-            for (key, metrics) in entries {
+        for part in self.parts.values() {
+            for (key, metrics) in &part.entries {
                 match sums.get_mut(key) {
                     Some(sum) => sum.add(metrics),
                     None => {
@@ -91,7 +98,7 @@ impl MergedWindow {
     /// Some of a key's events may be in the overflow bucket.
     #[must_use]
     pub fn lower_bound(&self) -> bool {
-        self.parts.values().any(|(_, lower_bound, _)| *lower_bound)
+        self.parts.values().any(|part| part.lower_bound)
     }
 }
 
@@ -104,11 +111,12 @@ pub struct WindowTable {
 impl WindowTable {
     /// Takes a partial in; `false` where what is stored is as new.
     pub fn apply(&mut self, partial: Partial) -> bool {
-        let parts = &mut self.windows.entry(partial.window).or_default().parts;
+        let parts = &mut self.windows.entry(partial.window.clone()).or_default().parts;
         match parts.get(&partial.owner) {
-            Some((stored, ..)) if *stored >= partial.version => false,
+            Some(stored) if stored.version >= partial.version => false,
             _ => {
-                parts.insert(partial.owner, (partial.version, partial.lower_bound, partial.entries));
+                let Partial { owner, version, lower_bound, entries, .. } = partial;
+                parts.insert(owner, Part { version, lower_bound, entries });
                 true
             }
         }
@@ -149,9 +157,10 @@ impl Progress {
     /// Takes a commit in, where it is newer than what is known.
     pub fn apply(&mut self, output: &Output) {
         if let Body::Commit(commit) = &output.body {
-            let newer = self.commits.get(&output.stamp.partition).is_none_or(|(epoch, known)| {
-                (output.stamp.epoch, commit.as_of_offset) >= (*epoch, known.as_of_offset)
-            });
+            let newer = self
+                .commits
+                .get(&output.stamp.partition)
+                .is_none_or(|(epoch, known)| (output.stamp.epoch, commit.as_of_offset) >= (*epoch, known.as_of_offset));
             if newer {
                 self.commits.insert(output.stamp.partition, (output.stamp.epoch, commit.clone()));
             }

@@ -105,8 +105,15 @@ pub enum Body {
     /// Opens a worker's term: records of lower epochs that come after it are dropped by readers.
     Epoch,
     /// An event that came after its pane was closed.
-    Late { offset: Offset, ts_ms: i64, watermark_ms: i64 },
-    Decision { offset: Offset, decision: Decision },
+    Late {
+        offset: Offset,
+        ts_ms: i64,
+        watermark_ms: i64,
+    },
+    Decision {
+        offset: Offset,
+        decision: Decision,
+    },
     Commit(Commit),
 }
 
@@ -164,7 +171,8 @@ mod tests {
             ledger,
             committed_at_ms: 1,
         };
-        let verdict = Decision::Verdict { stage: "validate".into(), sha256: ModuleDigest([9; 32]), message: "trap".into() };
+        let verdict =
+            Decision::Verdict { stage: "validate".into(), sha256: ModuleDigest([9; 32]), message: "trap".into() };
         for body in [
             Body::Epoch,
             Body::Late { offset: Offset(1), ts_ms: 2, watermark_ms: 3 },

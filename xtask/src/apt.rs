@@ -64,11 +64,7 @@ pub fn install(packages: &[&str], purpose: &str) -> Result<()> {
     } else {
         bail!(
             "{}",
-            by_hand(
-                purpose,
-                &names,
-                "and it can only be installed as root or through a sudo that asks no password"
-            )
+            by_hand(purpose, &names, "and it can only be installed as root or through a sudo that asks no password")
         );
     };
     eprintln!("    installing {names} with apt ({purpose})");
@@ -93,17 +89,12 @@ mod tests {
 
     #[test]
     fn the_script_is_one_that_the_shell_can_read() {
-        assert!(tools::succeeds(
-            Command::new("sh").args(["-n", "-c", SCRIPT])
-        ));
+        assert!(tools::succeeds(Command::new("sh").args(["-n", "-c", SCRIPT])));
     }
 
     #[test]
     fn what_to_do_by_hand_names_the_packages() {
         let text = by_hand("the PostgreSQL server", "postgresql", "and nothing helps");
-        assert!(
-            text.contains("sudo apt-get install --no-install-recommends postgresql\n"),
-            "{text}"
-        );
+        assert!(text.contains("sudo apt-get install --no-install-recommends postgresql\n"), "{text}");
     }
 }

@@ -31,21 +31,14 @@ fn smartmodules(root: &Path) -> Result<()> {
     // Beside target/: Debian's compiler would else invalidate what the active one built.
     let built = target(root).join("guests");
     let mut command = cargo(root);
-    command
-        .args(["build", "--profile", "guest", "--target-dir"])
-        .arg(&built);
+    command.args(["build", "--profile", "guest", "--target-dir"]).arg(&built);
     toolchain.apply(&mut command);
     for module in MODULES {
         command.args(["-p", &format!("clickmill-{module}")]);
     }
     // The bytes, and with them the digest, must not depend on this machine's settings or on where the checkout lies.
-    command
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command.env(
-        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
-        path_flags(root),
-    );
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", path_flags(root));
     tools::run(&mut command)?;
 
     let folder = target(root).join("smartmodules");
@@ -67,11 +60,7 @@ fn path_flags(root: &Path) -> String {
         flags.push_str(&format!(" --remap-path-prefix={}=/cargo", home.display()));
     }
     // Flags are split at blanks: with one in a path, do without.
-    if flags.matches(' ').count() > 1 {
-        String::new()
-    } else {
-        flags
-    }
+    if flags.matches(' ').count() > 1 { String::new() } else { flags }
 }
 
 /// Leaves the file and its time alone when nothing changed, so that nothing that embeds it is rebuilt.
@@ -82,8 +71,7 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     }
     let written = to.with_extension("wasm.new");
     fs::write(&written, new).with_context(|| format!("cannot write {}", written.display()))?;
-    fs::rename(&written, to)
-        .with_context(|| format!("cannot rename {} to {}", written.display(), to.display()))
+    fs::rename(&written, to).with_context(|| format!("cannot rename {} to {}", written.display(), to.display()))
 }
 
 #[cfg(test)]
@@ -92,23 +80,15 @@ mod tests {
 
     #[test]
     fn an_unchanged_module_keeps_its_file_time() {
-        let folder =
-            std::env::temp_dir().join(format!("clickmill-xtask-copy-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("clickmill-xtask-copy-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a scratch folder");
         let (from, to) = (folder.join("from.wasm"), folder.join("to.wasm"));
         fs::write(&from, b"one").expect("writes");
         copy_if_changed(&from, &to).expect("copies");
         let past = std::time::SystemTime::UNIX_EPOCH;
-        fs::File::open(&to)
-            .and_then(|file| file.set_modified(past))
-            .expect("sets the time");
+        fs::File::open(&to).and_then(|file| file.set_modified(past)).expect("sets the time");
         copy_if_changed(&from, &to).expect("has nothing to do");
-        assert_eq!(
-            fs::metadata(&to)
-                .and_then(|meta| meta.modified())
-                .expect("a time"),
-            past
-        );
+        assert_eq!(fs::metadata(&to).and_then(|meta| meta.modified()).expect("a time"), past);
         fs::write(&from, b"two").expect("writes");
         copy_if_changed(&from, &to).expect("copies");
         assert_eq!(fs::read(&to).expect("reads"), b"two");

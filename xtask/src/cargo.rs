@@ -9,9 +9,8 @@ pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).arg("--color").arg(color());
     for (name, _) in env::vars_os() {
-        let leaked = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-        });
+        let leaked =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
         if leaked {
             command.env_remove(name);
         }
@@ -28,7 +27,6 @@ pub fn target(root: &Path) -> PathBuf {
 
 fn color() -> &'static str {
     use std::io::IsTerminal;
-    let wanted = std::io::stderr().is_terminal()
-        && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let wanted = std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted { "always" } else { "never" }
 }

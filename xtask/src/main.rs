@@ -22,10 +22,7 @@ use crate::setup::Needs;
 use crate::steps::Steps;
 
 #[derive(Parser)]
-#[command(
-    bin_name = "cargo xtask",
-    about = "Builds, demonstrates and checks Clickmill"
-)]
+#[command(bin_name = "cargo xtask", about = "Builds, demonstrates and checks Clickmill")]
 struct Cli {
     #[command(subcommand)]
     task: Task,

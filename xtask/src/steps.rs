@@ -32,11 +32,7 @@ impl Steps {
         } else if took >= WORTH_A_LINE {
             eprintln!("==> {name}: {}", seconds(took));
         }
-        self.done.push(Step {
-            name: name.to_owned(),
-            took,
-            ok,
-        });
+        self.done.push(Step { name: name.to_owned(), took, ok });
         result
     }
 
@@ -49,20 +45,11 @@ impl Steps {
 
     /// One line a step: name, seconds, verdict.
     pub fn summary(&self) -> String {
-        let width = self
-            .done
-            .iter()
-            .map(|step| step.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = self.done.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
         let mut text = String::new();
         for step in &self.done {
             let verdict = if step.ok { "ok" } else { "FAILED" };
-            text.push_str(&format!(
-                "    {:width$}  {:>9}  {verdict}\n",
-                step.name,
-                seconds(step.took)
-            ));
+            text.push_str(&format!("    {:width$}  {:>9}  {verdict}\n", step.name, seconds(step.took)));
         }
         text
     }
@@ -80,15 +67,10 @@ mod tests {
     fn a_failed_step_shows_in_the_summary_and_hands_its_error_on() {
         let mut steps = Steps::default();
         steps.run("first", || Ok(())).expect("works");
-        let error = steps
-            .run("second step", || Err::<(), _>(anyhow::anyhow!("broken")))
-            .expect_err("fails");
+        let error = steps.run("second step", || Err::<(), _>(anyhow::anyhow!("broken"))).expect_err("fails");
         assert_eq!(error.to_string(), "broken");
         let summary = steps.summary();
-        let verdicts: Vec<_> = summary
-            .lines()
-            .map(|line| line.rsplit(' ').next())
-            .collect();
+        let verdicts: Vec<_> = summary.lines().map(|line| line.rsplit(' ').next()).collect();
         assert_eq!(verdicts, [Some("ok"), Some("FAILED")]);
     }
 }

@@ -26,10 +26,7 @@ pub fn run_all(root: &Path, steps: &mut Steps) -> Result<ExitCode> {
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
     let suites: [(&str, Suite); 2] = [
         ("tests of the recount script", recount_tests),
-        (
-            "tests: unit, property, end-to-end, recount",
-            |root, program, skips| cargo_tests(root, program, skips),
-        ),
+        ("tests: unit, property, end-to-end, recount", |root, program, skips| cargo_tests(root, program, skips)),
     ];
     for (name, suite) in suites {
         match steps.run(name, || suite(root, &program, &skips)) {
@@ -49,21 +46,13 @@ pub fn run_all(root: &Path, steps: &mut Steps) -> Result<ExitCode> {
         eprintln!("    skipped: {line}");
     }
     println!("{}", closing_line(total));
-    Ok(if total.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 type Suite = fn(&Path, &Path, &Path) -> Result<Tally>;
 
 fn closing_line(total: Tally) -> String {
-    let Tally {
-        passed,
-        failed,
-        ignored,
-    } = total;
+    let Tally { passed, failed, ignored } = total;
     match ignored {
         0 => format!("{passed} passed, {failed} failed"),
         _ => format!("{passed} passed, {failed} failed, {ignored} ignored"),
@@ -88,15 +77,7 @@ pub fn format_check(root: &Path) -> Result<()> {
 /// Clippy on everything, with warnings as errors.
 pub fn lint(root: &Path) -> Result<()> {
     let mut command = cargo(root);
-    command.args([
-        "clippy",
-        "--release",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    command.args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     tools::run(&mut command)
 }
 
@@ -114,9 +95,7 @@ fn cargo_tests(root: &Path, program: &Path, skips: &Path) -> Result<Tally> {
     let mut tally = Tally::default();
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).split(b'\n') {
-            let line =
-                String::from_utf8_lossy(&line.context("cannot read what `cargo test` prints")?)
-                    .into_owned();
+            let line = String::from_utf8_lossy(&line.context("cannot read what `cargo test` prints")?).into_owned();
             println!("{line}");
             if let Some(counted) = Tally::of_libtest_line(&line) {
                 tally += counted;
@@ -130,16 +109,11 @@ fn cargo_tests(root: &Path, program: &Path, skips: &Path) -> Result<Tally> {
 /// The script that judges the windows is itself judged, against sums done by hand.
 fn recount_tests(root: &Path, _program: &Path, _skips: &Path) -> Result<Tally> {
     let mut command = Command::new(setup::recount_python(root));
-    command
-        .current_dir(root.join("xtask/recount"))
-        .args(["-m", "unittest", "-q"])
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command.current_dir(root.join("xtask/recount")).args(["-m", "unittest", "-q"]).env("PYTHONDONTWRITEBYTECODE", "1");
     let done = command.output().context("cannot start Python's unittest")?;
     let said = String::from_utf8_lossy(&done.stderr);
     eprint!("{said}");
-    Ok(Tally::of_unittest(&said)
-        .unwrap_or_default()
-        .of_suite(done.status.success()))
+    Ok(Tally::of_unittest(&said).unwrap_or_default().of_suite(done.status.success()))
 }
 
 #[cfg(test)]
@@ -148,21 +122,7 @@ mod tests {
 
     #[test]
     fn the_closing_line_names_ignored_tests_only_where_there_are_some() {
-        assert_eq!(
-            closing_line(Tally {
-                passed: 7,
-                failed: 0,
-                ignored: 0
-            }),
-            "7 passed, 0 failed"
-        );
-        assert_eq!(
-            closing_line(Tally {
-                passed: 7,
-                failed: 1,
-                ignored: 2
-            }),
-            "7 passed, 1 failed, 2 ignored"
-        );
+        assert_eq!(closing_line(Tally { passed: 7, failed: 0, ignored: 0 }), "7 passed, 0 failed");
+        assert_eq!(closing_line(Tally { passed: 7, failed: 1, ignored: 2 }), "7 passed, 1 failed, 2 ignored");
     }
 }

@@ -10,36 +10,28 @@ use anyhow::{Context, Result, bail};
 
 /// The repository that this xtask belongs to: the folder above its own.
 pub fn repository_root() -> Result<PathBuf> {
-    let own = env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    own.parent().map(Path::to_path_buf).with_context(|| {
-        format!(
-            "{} has no parent folder: run this as `cargo xtask`",
-            own.display()
-        )
-    })
+    let own =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    own.parent()
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} has no parent folder: run this as `cargo xtask`", own.display()))
 }
 
 /// The program's path, when it is in one of `PATH`'s folders.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| is_executable(file))
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_executable(file))
 }
 
 /// A file that someone may execute.
 pub fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Runs a command with its output shown; an error unless it exits with 0.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let status = command.status().with_context(|| format!("cannot start `{}`", shown(command)))?;
     if !status.success() {
         bail!("`{}` failed ({status})", shown(command));
     }
@@ -48,17 +40,10 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns what it printed on stdout, trimmed; its stderr goes into the error.
 pub fn output(command: &mut Command) -> Result<String> {
-    let done = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let done = command.output().with_context(|| format!("cannot start `{}`", shown(command)))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        bail!(
-            "`{}` failed ({}): {}",
-            shown(command),
-            done.status,
-            said.trim()
-        );
+        bail!("`{}` failed ({}): {}", shown(command), done.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }
@@ -75,9 +60,7 @@ pub fn succeeds(command: &mut Command) -> bool {
 
 /// Like [`run`], but gives up after `limit`: for what waits on a network that may not be there.
 pub fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))?;
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -89,11 +72,7 @@ pub fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
         if started.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            bail!(
-                "`{}` was not done after {} s",
-                shown(command),
-                limit.as_secs()
-            );
+            bail!("`{}` was not done after {} s", shown(command), limit.as_secs());
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -121,9 +100,7 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_is_named_with_what_it_said() {
-        let error = output(Command::new("sh").args(["-c", "echo no luck >&2; exit 3"]))
-            .expect_err("fails")
-            .to_string();
+        let error = output(Command::new("sh").args(["-c", "echo no luck >&2; exit 3"])).expect_err("fails").to_string();
         assert!(error.contains("sh -c"), "{error}");
         assert!(error.contains("exit status: 3): no luck"), "{error}");
     }
@@ -131,8 +108,7 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_ended() {
         let started = Instant::now();
-        let error = run_within(Duration::from_millis(50), Command::new("sleep").arg("60"))
-            .expect_err("ended");
+        let error = run_within(Duration::from_millis(50), Command::new("sleep").arg("60")).expect_err("ended");
         assert!(error.to_string().contains("was not done"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(20));
     }

@@ -24,10 +24,7 @@ enum Claim {
 
 /// `held`: the runs, each with whether it is the current one.
 fn decide(ours: RunId, held: &[(RunId, bool)], policy: OnOtherRun) -> Claim {
-    let other = held
-        .iter()
-        .filter(|(run, _)| *run != ours)
-        .max_by_key(|(_, current)| *current);
+    let other = held.iter().filter(|(run, _)| *run != ours).max_by_key(|(_, current)| *current);
     let ours_is_current = held.contains(&(ours, true));
     match (other, policy) {
         (None, _) => Claim::GoOn,
@@ -42,52 +39,27 @@ fn decide(ours: RunId, held: &[(RunId, bool)], policy: OnOtherRun) -> Claim {
 ///
 /// # Errors
 /// [`Refusal::OtherRun`], [`SinkError::Unavailable`].
-pub async fn claim(
-    client: &mut Client,
-    run: &RunInfo,
-    policy: OnOtherRun,
-    server: &str,
-) -> Result<(), SinkError> {
+pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, server: &str) -> Result<(), SinkError> {
     let transaction = client.transaction().await.map_err(unavailable(DOING))?;
-    transaction
-        .execute(LOCK, &[])
-        .await
-        .map_err(unavailable(DOING))?;
+    transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
     let rows = transaction
-        .query(
-            "SELECT replace(run::text, '-', ''), is_current FROM realtime.runs",
-            &[],
-        )
+        .query("SELECT replace(run::text, '-', ''), is_current FROM realtime.runs", &[])
         .await
         .map_err(unavailable(DOING))?;
-    let held: Vec<(RunId, bool)> = rows
-        .iter()
-        .filter_map(|r| Some((r.get::<_, &str>(0).parse().ok()?, r.get(1))))
-        .collect();
+    let held: Vec<(RunId, bool)> =
+        rows.iter().filter_map(|r| Some((r.get::<_, &str>(0).parse().ok()?, r.get(1)))).collect();
     let ours = PgRun(run.id);
     match decide(run.id, &held, policy) {
         Claim::Refuse(held) => {
-            return Err(Refusal::OtherRun {
-                server: server.to_owned(),
-                held,
-                ours: run.id,
-            }
-            .into());
+            return Err(Refusal::OtherRun { server: server.to_owned(), held, ours: run.id }.into());
         }
         Claim::Replace => {
-            let statements = [
-                "DELETE FROM realtime.window_partials WHERE run <> $1",
-                "DELETE FROM realtime.runs WHERE run <> $1",
-            ];
+            let statements =
+                ["DELETE FROM realtime.window_partials WHERE run <> $1", "DELETE FROM realtime.runs WHERE run <> $1"];
             run_all(&transaction, &statements, ours).await?;
         }
         Claim::Beside => {
-            run_all(
-                &transaction,
-                &["UPDATE realtime.runs SET is_current = false WHERE run <> $1"],
-                ours,
-            )
-            .await?;
+            run_all(&transaction, &["UPDATE realtime.runs SET is_current = false WHERE run <> $1"], ours).await?;
         }
         Claim::GoOn => {}
     }
@@ -103,16 +75,9 @@ pub async fn claim(
     transaction.commit().await.map_err(unavailable(DOING))
 }
 
-async fn run_all(
-    transaction: &Transaction<'_>,
-    statements: &[&str],
-    ours: PgRun,
-) -> Result<(), SinkError> {
+async fn run_all(transaction: &Transaction<'_>, statements: &[&str], ours: PgRun) -> Result<(), SinkError> {
     for statement in statements {
-        transaction
-            .execute(*statement, &[&ours])
-            .await
-            .map_err(unavailable(DOING))?;
+        transaction.execute(*statement, &[&ours]).await.map_err(unavailable(DOING))?;
     }
     Ok(())
 }

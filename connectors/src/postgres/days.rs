@@ -30,10 +30,7 @@ impl Day {
 
     fn date(self) -> Option<Date> {
         let since = SignedDuration::from_hours(self.0.checked_mul(24)?);
-        Timestamp::UNIX_EPOCH
-            .checked_add(since)
-            .ok()
-            .map(|t| t.to_zoned(jiff::tz::TimeZone::UTC).date())
+        Timestamp::UNIX_EPOCH.checked_add(since).ok().map(|t| t.to_zoned(jiff::tz::TimeZone::UTC).date())
     }
 
     fn of_date(date: Date) -> Option<Self> {
@@ -75,9 +72,7 @@ impl Days {
             .filter(|d| (FIRST_DAY..=self.last).contains(d))
             .filter(|d| !self.made.contains(d) && !self.in_default.contains(d))
             .collect();
-        new.into_iter()
-            .take(self.most.saturating_sub(self.made.len()))
-            .collect()
+        new.into_iter().take(self.most.saturating_sub(self.made.len())).collect()
     }
 
     /// Asks the database which there are.
@@ -105,10 +100,7 @@ impl Days {
     pub async fn make(&mut self, client: &mut Client, days: &[Day]) -> Result<(), SinkError> {
         const DOING: &str = "make partitions";
         let transaction = client.transaction().await.map_err(unavailable(DOING))?;
-        transaction
-            .execute(LOCK, &[])
-            .await
-            .map_err(unavailable(DOING))?;
+        transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
         for day in days {
             let (Some(from), Some(to)) = (day.date(), Day(day.0 + 1).date()) else {
                 continue;
@@ -117,10 +109,7 @@ impl Days {
                 "SELECT EXISTS (SELECT FROM realtime.window_partials_default \
                  WHERE window_start >= '{from} 00:00+00' AND window_start < '{to} 00:00+00')"
             );
-            let row = transaction
-                .query_one(&occupied, &[])
-                .await
-                .map_err(unavailable(DOING))?;
+            let row = transaction.query_one(&occupied, &[]).await.map_err(unavailable(DOING))?;
             if row.get(0) {
                 self.in_default.insert(*day);
                 continue;
@@ -131,10 +120,7 @@ impl Days {
                  FOR VALUES FROM ('{from} 00:00+00') TO ('{to} 00:00+00') WITH (fillfactor = 70)",
                 from.strftime("%Y%m%d")
             );
-            transaction
-                .execute(&make, &[])
-                .await
-                .map_err(unavailable(DOING))?;
+            transaction.execute(&make, &[]).await.map_err(unavailable(DOING))?;
             self.made.insert(*day);
         }
         transaction.commit().await.map_err(unavailable(DOING))
@@ -152,24 +138,9 @@ mod tests {
     #[test]
     fn days_in_the_expected_range_get_a_partition_once_and_others_none() {
         assert_eq!(day("2014-01-01"), FIRST_DAY);
-        let mut days = Days::new(
-            ["window_partials_default", "window_partials_20141021", "x"],
-            day("2026-11-21"),
-            4,
-        );
-        let wanted = [
-            "1900-01-01",
-            "2013-12-31",
-            "2014-10-21",
-            "2014-10-22",
-            "2028-11-21",
-            "2028-11-22",
-            "2100-01-01",
-        ];
-        assert_eq!(
-            days.missing(wanted.map(day)),
-            [day("2014-10-22"), day("2028-11-21")]
-        );
+        let mut days = Days::new(["window_partials_default", "window_partials_20141021", "x"], day("2026-11-21"), 4);
+        let wanted = ["1900-01-01", "2013-12-31", "2014-10-21", "2014-10-22", "2028-11-21", "2028-11-22", "2100-01-01"];
+        assert_eq!(days.missing(wanted.map(day)), [day("2014-10-22"), day("2028-11-21")]);
         assert_eq!(days.missing([Day(i64::MAX), Day(i64::MIN)]), []);
         days.in_default.insert(day("2014-10-22"));
         assert_eq!(days.missing([day("2014-10-22")]), []);

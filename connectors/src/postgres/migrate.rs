@@ -8,10 +8,7 @@ use super::link::{LOCK, unavailable};
 use crate::sink::{Refusal, SinkError};
 
 /// Versions from 1 on.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "0001_realtime",
-    include_str!("../../../schemas/postgres/0001_realtime.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 1] = [("0001_realtime", include_str!("../../../schemas/postgres/0001_realtime.sql"))];
 
 const DOING: &str = "make the schema";
 
@@ -21,24 +18,13 @@ const DOING: &str = "make the schema";
 /// [`Refusal::NewerSchema`] where a newer program was here; [`SinkError::Unavailable`].
 pub async fn migrate(client: &mut Client, server: &str) -> Result<(), SinkError> {
     let transaction = client.transaction().await.map_err(unavailable(DOING))?;
-    transaction
-        .execute(LOCK, &[])
-        .await
-        .map_err(unavailable(DOING))?;
+    transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let exists = "SELECT to_regclass('realtime.schema_migrations') IS NOT NULL";
-    let exists: bool = transaction
-        .query_one(exists, &[])
-        .await
-        .map_err(unavailable(DOING))?
-        .get(0);
+    let exists: bool = transaction.query_one(exists, &[]).await.map_err(unavailable(DOING))?.get(0);
     let found: i64 = if exists {
         let newest = "SELECT coalesce(max(version), 0) FROM realtime.schema_migrations";
-        transaction
-            .query_one(newest, &[])
-            .await
-            .map_err(unavailable(DOING))?
-            .get(0)
+        transaction.query_one(newest, &[]).await.map_err(unavailable(DOING))?.get(0)
     } else {
         transaction
             .batch_execute(
@@ -51,23 +37,12 @@ pub async fn migrate(client: &mut Client, server: &str) -> Result<(), SinkError>
         0
     };
     if found > known {
-        return Err(Refusal::NewerSchema {
-            server: server.to_owned(),
-            found,
-            known,
-        }
-        .into());
+        return Err(Refusal::NewerSchema { server: server.to_owned(), found, known }.into());
     }
     for ((name, statements), version) in MIGRATIONS.iter().zip(1i64..).filter(|(_, v)| *v > found) {
-        transaction
-            .batch_execute(statements)
-            .await
-            .map_err(unavailable(DOING))?;
+        transaction.batch_execute(statements).await.map_err(unavailable(DOING))?;
         let note = "INSERT INTO realtime.schema_migrations (version, name) VALUES ($1, $2)";
-        transaction
-            .execute(note, &[&version, name])
-            .await
-            .map_err(unavailable(DOING))?;
+        transaction.execute(note, &[&version, name]).await.map_err(unavailable(DOING))?;
     }
     transaction.commit().await.map_err(unavailable(DOING))
 }

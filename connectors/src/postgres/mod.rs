@@ -66,56 +66,26 @@ struct PostgresSettings {
 
 impl PostgresOptions {
     fn settings(&self, endpoint: Endpoint, source: &SinkSource) -> PostgresSettings {
-        PostgresSettings {
-            endpoint,
-            run: source.run.clone(),
-            on_other_run: self.on_other_run,
-        }
+        PostgresSettings { endpoint, run: source.run.clone(), on_other_run: self.on_other_run }
     }
 
     /// The sink of windows; `endpoint` says where, `source` from where.
     #[must_use]
-    pub fn windows(
-        &self,
-        endpoint: Endpoint,
-        source: &SinkSource,
-    ) -> (SinkService<WindowSink>, SinkHandle) {
+    pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<WindowSink>, SinkHandle) {
         let at = source.windows.clone();
-        let position = Position {
-            connector: self.name.clone(),
-            run: source.run.id,
-            at: at.clone(),
-        };
+        let position = Position { connector: self.name.clone(), run: source.run.id, at: at.clone() };
         let sink = WindowSink::new(self.settings(endpoint, source), position);
-        SinkService::new(
-            self.name.clone(),
-            sink,
-            source.broker.clone(),
-            at,
-            self.batch.clone(),
-        )
+        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, self.batch.clone())
     }
 
     /// A sink of raw events for each partition of the input topic; none where that is switched off.
     #[must_use]
-    pub fn raw(
-        &self,
-        endpoint: &Endpoint,
-        source: &SinkSource,
-    ) -> Vec<(SinkService<RawSink>, SinkHandle)> {
-        let partitions = if self.raw_events {
-            source.run.partitions
-        } else {
-            0
-        };
+    pub fn raw(&self, endpoint: &Endpoint, source: &SinkSource) -> Vec<(SinkService<RawSink>, SinkHandle)> {
+        let partitions = if self.raw_events { source.run.partitions } else { 0 };
         (0..partitions)
             .map(|partition| {
                 let at = TopicPartition::new(source.run.topic.as_str(), PartitionId(partition));
-                let position = Position {
-                    connector: self.name.clone(),
-                    run: source.run.id,
-                    at: at.clone(),
-                };
+                let position = Position { connector: self.name.clone(), run: source.run.id, at: at.clone() };
                 let sink = RawSink::new(self.settings(endpoint.clone(), source), position);
                 let name = format!("{}-raw-{partition}", self.name);
                 SinkService::new(name, sink, source.broker.clone(), at, self.batch.clone())

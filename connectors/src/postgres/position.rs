@@ -24,11 +24,7 @@ impl Position {
     /// [`SinkError::Unavailable`]
     pub async fn load(&self, client: &Client) -> Result<(Offset, Epochs), SinkError> {
         const DOING: &str = "read the sink's offset";
-        let (run, topic, partition) = (
-            PgRun(self.run),
-            &*self.at.topic,
-            integer(self.at.partition.0),
-        );
+        let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
         client
             .execute(
                 "INSERT INTO realtime.sink_state (connector, run, topic, partition, next_offset) \
@@ -46,8 +42,7 @@ impl Position {
             .await
             .map_err(unavailable(DOING))?;
         let offset = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
-        let epochs =
-            serde_json::from_str(row.get(1)).map_err(|e| SinkError::unavailable(DOING, e))?;
+        let epochs = serde_json::from_str(row.get(1)).map_err(|e| SinkError::unavailable(DOING, e))?;
         Ok((Offset(offset), epochs))
     }
 
@@ -63,11 +58,7 @@ impl Position {
         epochs: &Epochs,
     ) -> Result<(), SinkError> {
         const DOING: &str = "move the sink's offset";
-        let (run, topic, partition) = (
-            PgRun(self.run),
-            &*self.at.topic,
-            integer(self.at.partition.0),
-        );
+        let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
         let epochs = serde_json::to_string(epochs).map_err(|e| SinkError::unavailable(DOING, e))?;
         let moved = transaction
             .execute(
@@ -82,9 +73,7 @@ impl Position {
         }
         Err(SinkError::unavailable(
             DOING,
-            format!(
-                "it is not {from} any more: another process writes here, or the rows were removed"
-            ),
+            format!("it is not {from} any more: another process writes here, or the rows were removed"),
         ))
     }
 }

@@ -24,15 +24,8 @@ use crate::windows::Epochs;
 
 const COPY: &str = "COPY realtime.raw_events (run, topic, partition, \"offset\", written_at, value, payload) \
     FROM STDIN BINARY";
-const COPY_TYPES: [Type; 7] = [
-    Type::UUID,
-    Type::TEXT,
-    Type::INT4,
-    Type::INT8,
-    Type::TIMESTAMPTZ,
-    Type::JSONB,
-    Type::BYTEA,
-];
+const COPY_TYPES: [Type; 7] =
+    [Type::UUID, Type::TEXT, Type::INT4, Type::INT8, Type::TIMESTAMPTZ, Type::JSONB, Type::BYTEA];
 const DOING: &str = "write raw events";
 
 /// Writes raw events into PostgreSQL.
@@ -44,11 +37,7 @@ pub struct RawSink {
 
 impl RawSink {
     pub(super) const fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self {
-            settings,
-            position,
-            session: None,
-        }
+        Self { settings, position, session: None }
     }
 }
 
@@ -69,21 +58,11 @@ impl Sink for RawSink {
         let server = url.masked();
         let mut client = connect(&url).await?;
         migrate(&mut client, &server).await?;
-        claim(
-            &mut client,
-            &self.settings.run,
-            self.settings.on_other_run,
-            &server,
-        )
-        .await?;
+        claim(&mut client, &self.settings.run, self.settings.on_other_run, &server).await?;
         let (applied, _) = self.position.load(&client).await?;
         self.session = Some((client, applied));
         // Retention may have taken the oldest records: a copy begins with what is there.
-        Ok(Opened {
-            applied,
-            read_from: applied.max(ends.start),
-            server,
-        })
+        Ok(Opened { applied, read_from: applied.max(ends.start), server })
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
@@ -98,9 +77,7 @@ impl Sink for RawSink {
         }
         let end = chunks.last().map_or(*applied, |chunk| chunk.next_offset);
         let mut transaction = client.transaction().await.map_err(unavailable("begin"))?;
-        position
-            .advance(&transaction, *applied, end, &Epochs::new())
-            .await?;
+        position.advance(&transaction, *applied, end, &Epochs::new()).await?;
         copy_all(&mut transaction, &position, &mut rows, &mut written).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         *applied = end;
@@ -110,11 +87,7 @@ impl Sink for RawSink {
 
     async fn check(&mut self) -> Result<(), SinkError> {
         match &self.session {
-            Some((client, _)) => client
-                .simple_query("")
-                .await
-                .map(|_| ())
-                .map_err(unavailable("check")),
+            Some((client, _)) => client.simple_query("").await.map(|_| ()).map_err(unavailable("check")),
             None => Err(SinkError::unavailable(DOING, "not connected")),
         }
     }
@@ -129,11 +102,7 @@ fn read<'a>(chunk: &'a Chunk, rows: &mut Vec<RawRow<'a>>, written: &mut Written)
         match record {
             Ok((offset, record)) => rows.push(RawRow {
                 offset: bigint(offset.0),
-                written_at: PgTime::clamped(
-                    chunk
-                        .base_timestamp_ms
-                        .saturating_add(record.timestamp_delta_ms),
-                ),
+                written_at: PgTime::clamped(chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms)),
                 value: record.value,
                 is_json: is_json(record.value),
             }),
@@ -160,10 +129,7 @@ async fn copy_all(
         todo.push(0..rows.len());
     }
     while let Some(range) = todo.pop() {
-        let savepoint = transaction
-            .transaction()
-            .await
-            .map_err(unavailable(DOING))?;
+        let savepoint = transaction.transaction().await.map_err(unavailable(DOING))?;
         match copy(&savepoint, position, &rows[range.clone()]).await {
             Ok(n) => {
                 written.rows += n;
@@ -193,30 +159,12 @@ async fn copy(
     position: &Position,
     rows: &[RawRow<'_>],
 ) -> Result<u64, tokio_postgres::Error> {
-    let (run, topic, partition) = (
-        PgRun(position.run),
-        &*position.at.topic,
-        integer(position.at.partition.0),
-    );
-    let mut writer = pin!(BinaryCopyInWriter::new(
-        savepoint.copy_in(COPY).await?,
-        &COPY_TYPES
-    ));
+    let (run, topic, partition) = (PgRun(position.run), &*position.at.topic, integer(position.at.partition.0));
+    let mut writer = pin!(BinaryCopyInWriter::new(savepoint.copy_in(COPY).await?, &COPY_TYPES));
     for row in rows {
         let json = row.is_json.then_some(PgJson(row.value));
         let payload = (!row.is_json).then_some(row.value);
-        writer
-            .as_mut()
-            .write(&[
-                &run,
-                &topic,
-                &partition,
-                &row.offset,
-                &row.written_at,
-                &json,
-                &payload,
-            ])
-            .await?;
+        writer.as_mut().write(&[&run, &topic, &partition, &row.offset, &row.written_at, &json, &payload]).await?;
     }
     writer.finish().await
 }
@@ -244,13 +192,7 @@ mod tests {
     #[test]
     fn what_jsonb_refuses_is_not_taken_for_json() {
         assert!(is_json(br#"{"a": [1, "\u00e9"]}"#));
-        for bad in [
-            &b"{"[..],
-            b"",
-            b"{\"a\":\"\xff\"}",
-            br#"{"a":"\u0000"}"#,
-            b"{} x",
-        ] {
+        for bad in [&b"{"[..], b"", b"{\"a\":\"\xff\"}", br#"{"a":"\u0000"}"#, b"{} x"] {
             assert!(!is_json(bad), "{bad:?}");
         }
     }

@@ -106,19 +106,13 @@ impl PartialRow {
     /// # Errors
     /// [`NoRow`] where PostgreSQL cannot hold it.
     pub fn new(owner: &Owner, window: &WindowKey, newest: &Newest<'_>) -> Result<Self, NoRow> {
-        let WindowKey {
-            size_ms,
-            start_ms,
-            dimension,
-        } = window;
+        let WindowKey { size_ms, start_ms, dimension } = window;
         let (size_ms, start_ms) = (*size_ms, *start_ms);
         let beyond = NoRow::BeyondTime { start_ms, size_ms };
         let window_start = PgTime::exact(start_ms).ok_or_else(|| beyond.clone())?;
         PgTime::exact(window.end_ms()).ok_or(beyond)?;
         if dimension.len() > MAX_DIMENSION_LEN {
-            return Err(NoRow::LongDimension {
-                len: dimension.len(),
-            });
+            return Err(NoRow::LongDimension { len: dimension.len() });
         }
         let (keys, metrics) = columns(storable(partial::take_entries(newest.entries)?));
         Ok(Self {
@@ -141,13 +135,7 @@ impl PartialRow {
     /// Rows are written in this order, so that two writers cannot wait for each other.
     #[must_use]
     pub fn key(&self) -> (i64, i64, &str, i32, i32) {
-        (
-            self.window_size_ms,
-            self.start_ms,
-            &self.dimension,
-            self.partition,
-            self.generation,
-        )
+        (self.window_size_ms, self.start_ms, &self.dimension, self.partition, self.generation)
     }
 }
 
@@ -158,9 +146,7 @@ fn storable(entries: Vec<(String, Metrics)>) -> Vec<(String, Metrics)> {
     }
     let mut sums = BTreeMap::<String, Metrics>::new();
     for (key, metrics) in entries {
-        sums.entry(key.replace('\0', "\u{fffd}"))
-            .or_default()
-            .add(&metrics);
+        sums.entry(key.replace('\0', "\u{fffd}")).or_default().add(&metrics);
     }
     sums.into_iter().collect()
 }
@@ -170,13 +156,7 @@ fn columns(entries: Vec<(String, Metrics)>) -> (Vec<String>, [Vec<i64>; 5]) {
     let mut columns = std::array::from_fn(|_| Vec::with_capacity(entries.len()));
     for (key, m) in entries {
         keys.push(key);
-        let values = [
-            m.impressions,
-            m.clicks,
-            m.conversions,
-            m.cost_micros,
-            m.revenue_micros,
-        ];
+        let values = [m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros];
         for (column, value) in columns.iter_mut().zip(values) {
             column.push(value);
         }
@@ -192,12 +172,7 @@ mod tests {
     fn times_beyond_timestamptz_are_told_apart_from_those_within() {
         assert_eq!(PgTime::exact(PG_EPOCH_MS), Some(PgTime(0)));
         assert!(PgTime::exact(4_102_444_800_000).is_some(), "the year 2100");
-        for beyond in [
-            i64::MIN,
-            i64::MAX,
-            9_300_000_000_000_000,
-            -300_000_000_000_000,
-        ] {
+        for beyond in [i64::MIN, i64::MAX, 9_300_000_000_000_000, -300_000_000_000_000] {
             assert_eq!(PgTime::exact(beyond), None, "{beyond}");
         }
         assert_eq!(PgTime::clamped(i64::MAX), PgTime(i64::MAX));
@@ -206,28 +181,13 @@ mod tests {
 
     #[test]
     fn keys_that_differ_only_in_nul_are_summed_and_not_lost() {
-        let m = |impressions| Metrics {
-            impressions,
-            clicks: 1,
-            ..Metrics::default()
-        };
-        let entries = vec![
-            ("a\0".to_owned(), m(1)),
-            ("a\u{fffd}".to_owned(), m(2)),
-            ("b".to_owned(), m(4)),
-        ];
+        let m = |impressions| Metrics { impressions, clicks: 1, ..Metrics::default() };
+        let entries = vec![("a\0".to_owned(), m(1)), ("a\u{fffd}".to_owned(), m(2)), ("b".to_owned(), m(4))];
         let stored = storable(entries);
         assert_eq!(
             stored,
             [
-                (
-                    "a\u{fffd}".to_owned(),
-                    Metrics {
-                        impressions: 3,
-                        clicks: 2,
-                        ..Metrics::default()
-                    }
-                ),
+                ("a\u{fffd}".to_owned(), Metrics { impressions: 3, clicks: 2, ..Metrics::default() }),
                 ("b".to_owned(), m(4)),
             ]
         );

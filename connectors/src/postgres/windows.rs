@@ -24,8 +24,7 @@ use crate::reader::Chunk;
 use crate::sink::{Opened, Sink, SinkError, Written};
 use crate::windows::{Terms, WindowBatch};
 
-const STAGE: &str =
-    "CREATE TEMPORARY TABLE clickmill_stage (LIKE realtime.window_partials) ON COMMIT DELETE ROWS";
+const STAGE: &str = "CREATE TEMPORARY TABLE clickmill_stage (LIKE realtime.window_partials) ON COMMIT DELETE ROWS";
 
 const COPY: &str = "COPY clickmill_stage (run, partition, generation, window_size_ms, window_start, dimension, epoch, \
     as_of_offset, lower_bound, keys, impressions, clicks, conversions, cost_micros, revenue_micros) FROM STDIN BINARY";
@@ -83,17 +82,11 @@ struct Session {
 
 impl WindowSink {
     pub(super) const fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self {
-            settings,
-            position,
-            session: None,
-        }
+        Self { settings, position, session: None }
     }
 
     fn session(&mut self) -> Result<&mut Session, SinkError> {
-        self.session
-            .as_mut()
-            .ok_or_else(|| SinkError::unavailable("write", "not connected"))
+        self.session.as_mut().ok_or_else(|| SinkError::unavailable("write", "not connected"))
     }
 }
 
@@ -107,63 +100,27 @@ impl Sink for WindowSink {
         let server = url.masked();
         let mut client = connect(&url).await?;
         migrate(&mut client, &server).await?;
-        claim(
-            &mut client,
-            &self.settings.run,
-            self.settings.on_other_run,
-            &server,
-        )
-        .await?;
+        claim(&mut client, &self.settings.run, self.settings.on_other_run, &server).await?;
         let (applied, epochs) = self.position.load(&client).await?;
         let days = Days::load(&client, MOST_DAYS).await?;
-        client
-            .batch_execute(STAGE)
-            .await
-            .map_err(unavailable("make the staging table"))?;
-        let upsert = client
-            .prepare(UPSERT)
-            .await
-            .map_err(unavailable("prepare"))?;
-        let commit = client
-            .prepare(COMMIT)
-            .await
-            .map_err(unavailable("prepare"))?;
+        client.batch_execute(STAGE).await.map_err(unavailable("make the staging table"))?;
+        let upsert = client.prepare(UPSERT).await.map_err(unavailable("prepare"))?;
+        let commit = client.prepare(COMMIT).await.map_err(unavailable("prepare"))?;
         let terms = Terms::new(self.position.run, epochs);
-        self.session = Some(Session {
-            client,
-            upsert,
-            commit,
-            days,
-            terms,
-            applied,
-        });
-        Ok(Opened {
-            applied,
-            read_from: applied,
-            server,
-        })
+        self.session = Some(Session { client, upsert, commit, days, terms, applied });
+        Ok(Opened { applied, read_from: applied, server })
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         let position = self.position.clone();
-        let Session {
-            client,
-            upsert,
-            commit,
-            days,
-            terms,
-            applied,
-        } = self.session()?;
+        let Session { client, upsert, commit, days, terms, applied } = self.session()?;
         let mut written = Written::default();
         let batch = WindowBatch::read(chunks, terms, &mut written);
         let mut rows = Vec::with_capacity(batch.partials.len());
         for ((owner, window), newest) in &batch.partials {
             match PartialRow::new(owner, window, newest) {
                 Ok(row) => rows.push(row),
-                Err(e) => written.skip(format!(
-                    "record at offset {} of ctr_windows: {e}",
-                    newest.offset
-                )),
+                Err(e) => written.skip(format!("record at offset {} of ctr_windows: {e}", newest.offset)),
             }
         }
         rows.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
@@ -173,17 +130,8 @@ impl Sink for WindowSink {
         }
         let mut transaction = client.transaction().await.map_err(unavailable("begin"))?;
         let end = batch.end.max(*applied);
-        position
-            .advance(&transaction, *applied, end, terms.as_of(end))
-            .await?;
-        upsert_all(
-            &mut transaction,
-            upsert,
-            PgRun(position.run),
-            &rows,
-            &mut written,
-        )
-        .await?;
+        position.advance(&transaction, *applied, end, terms.as_of(end)).await?;
+        upsert_all(&mut transaction, upsert, PgRun(position.run), &rows, &mut written).await?;
         for output in batch.commits.values() {
             write_commit(&transaction, commit, output, &mut written).await?;
         }
@@ -195,12 +143,7 @@ impl Sink for WindowSink {
 
     async fn check(&mut self) -> Result<(), SinkError> {
         let session = self.session()?;
-        session
-            .client
-            .simple_query("")
-            .await
-            .map(|_| ())
-            .map_err(unavailable("check"))
+        session.client.simple_query("").await.map(|_| ()).map_err(unavailable("check"))
     }
 }
 
@@ -218,10 +161,7 @@ async fn upsert_all(
         todo.push(0..rows.len());
     }
     while let Some(range) = todo.pop() {
-        let savepoint = transaction
-            .transaction()
-            .await
-            .map_err(unavailable(DOING))?;
+        let savepoint = transaction.transaction().await.map_err(unavailable(DOING))?;
         match copy_and_upsert(&savepoint, upsert, run, &rows[range.clone()]).await {
             Ok(n) => {
                 written.rows += n;
@@ -251,18 +191,9 @@ async fn copy_and_upsert(
     run: PgRun,
     rows: &[PartialRow],
 ) -> Result<u64, tokio_postgres::Error> {
-    let mut writer = pin!(BinaryCopyInWriter::new(
-        savepoint.copy_in(COPY).await?,
-        &COPY_TYPES
-    ));
+    let mut writer = pin!(BinaryCopyInWriter::new(savepoint.copy_in(COPY).await?, &COPY_TYPES));
     for row in rows {
-        let [
-            impressions,
-            clicks,
-            conversions,
-            cost_micros,
-            revenue_micros,
-        ] = &row.metrics;
+        let [impressions, clicks, conversions, cost_micros, revenue_micros] = &row.metrics;
         writer
             .as_mut()
             .write(&[
@@ -295,14 +226,8 @@ async fn write_commit(
     output: &Output,
     written: &mut Written,
 ) -> Result<(), SinkError> {
-    let Body::Commit(Commit {
-        generation,
-        as_of_offset,
-        watermark_ms,
-        closed_before_ms,
-        ledger,
-        committed_at_ms,
-    }) = &output.body
+    let Body::Commit(Commit { generation, as_of_offset, watermark_ms, closed_before_ms, ledger, committed_at_ms }) =
+        &output.body
     else {
         return Ok(());
     };

@@ -26,11 +26,7 @@ impl Span {
         if self.start_ms < -62_167_219_200_000 {
             return None;
         }
-        Some(format!(
-            "metrics:{}min:{}",
-            self.size_ms / 60_000,
-            start.strftime("%Y-%m-%dT%H:%M:%SZ")
-        ))
+        Some(format!("metrics:{}min:{}", self.size_ms / 60_000, start.strftime("%Y-%m-%dT%H:%M:%SZ")))
     }
 
     /// Seconds from the last write: five windows.
@@ -63,11 +59,7 @@ impl Fields {
         for (window, merged) in table.iter() {
             let dimension = &window.dimension;
             for (key, metrics) in merged.sums() {
-                let prefix = if dimension == TOTAL {
-                    String::new()
-                } else {
-                    format!("{dimension}|{key}|")
-                };
+                let prefix = if dimension == TOTAL { String::new() } else { format!("{dimension}|{key}|") };
                 fields.pairs.push((prefix, values(&metrics)));
             }
             if merged.lower_bound() {
@@ -82,13 +74,7 @@ impl Fields {
 }
 
 fn values(m: &Metrics) -> String {
-    let Metrics {
-        impressions,
-        clicks,
-        conversions,
-        cost_micros,
-        revenue_micros,
-    } = m;
+    let Metrics { impressions, clicks, conversions, cost_micros, revenue_micros } = m;
     let counters = format!("{impressions} {clicks} {conversions} {cost_micros} {revenue_micros}");
     match ratio(*clicks, *impressions) {
         Some(ctr) => format!("{counters} {ctr}"),
@@ -103,11 +89,7 @@ fn ratio(part: i64, whole: i64) -> Option<String> {
     }
     let (part, whole) = (i128::from(part), i128::from(whole));
     let millionths = (part * 2_000_000 + whole) / (whole * 2);
-    Some(format!(
-        "{}.{:06}",
-        millionths / 1_000_000,
-        millionths % 1_000_000
-    ))
+    Some(format!("{}.{:06}", millionths / 1_000_000, millionths % 1_000_000))
 }
 
 #[cfg(test)]
@@ -118,27 +100,14 @@ mod tests {
 
     #[test]
     fn keys_and_times_to_live_are_those_of_the_contract() {
-        let minute = Span {
-            start_ms: 1_413_849_600_000,
-            size_ms: 60_000,
-        };
+        let minute = Span { start_ms: 1_413_849_600_000, size_ms: 60_000 };
         assert_eq!(minute.key().unwrap(), "metrics:1min:2014-10-21T00:00:00Z");
         assert_eq!(minute.ttl_s(), 300);
-        let five = Span {
-            size_ms: 300_000,
-            ..minute
-        };
+        let five = Span { size_ms: 300_000, ..minute };
         assert_eq!(five.key().unwrap(), "metrics:5min:2014-10-21T00:00:00Z");
         assert_eq!(five.ttl_s(), 1_500);
         for start_ms in [i64::MIN, i64::MAX, -62_167_219_260_000] {
-            assert_eq!(
-                Span {
-                    start_ms,
-                    size_ms: 60_000
-                }
-                .key(),
-                None
-            );
+            assert_eq!(Span { start_ms, size_ms: 60_000 }.key(), None);
         }
     }
 
@@ -148,30 +117,13 @@ mod tests {
         for partition in 0..2 {
             for (dimension, key) in [("total", ""), ("site_category", "a|b")] {
                 table.apply(Partial {
-                    owner: Owner {
-                        run: RunId([0; 16]),
-                        partition: PartitionId(partition),
-                        generation: Generation(0),
-                    },
-                    window: WindowKey {
-                        size_ms: 60_000,
-                        start_ms: 0,
-                        dimension: dimension.into(),
-                    },
-                    version: Version {
-                        epoch: Epoch(1),
-                        as_of: Offset(1),
-                    },
+                    owner: Owner { run: RunId([0; 16]), partition: PartitionId(partition), generation: Generation(0) },
+                    window: WindowKey { size_ms: 60_000, start_ms: 0, dimension: dimension.into() },
+                    version: Version { epoch: Epoch(1), as_of: Offset(1) },
                     lower_bound: partition == 1 && dimension != "total",
                     entries: vec![(
                         key.into(),
-                        Metrics {
-                            impressions: 3,
-                            clicks: 1,
-                            conversions: 0,
-                            cost_micros: 7,
-                            revenue_micros: 0,
-                        },
+                        Metrics { impressions: 3, clicks: 1, conversions: 0, cost_micros: 7, revenue_micros: 0 },
                     )],
                 });
             }
@@ -180,10 +132,7 @@ mod tests {
         assert_eq!(
             fields.pairs,
             [
-                (
-                    "site_category|a|b|".to_owned(),
-                    "6 2 0 14 0 0.333333".to_owned()
-                ),
+                ("site_category|a|b|".to_owned(), "6 2 0 14 0 0.333333".to_owned()),
                 (String::new(), "6 2 0 14 0 0.333333".to_owned()),
             ]
         );

@@ -74,10 +74,7 @@ impl LiveWindows {
             changed: BTreeSet::new(),
             removals: Vec::new(),
         };
-        memory
-            .commits
-            .iter()
-            .for_each(|commit| live.take_commit(commit));
+        memory.commits.iter().for_each(|commit| live.take_commit(commit));
         live
     }
 
@@ -87,10 +84,7 @@ impl LiveWindows {
             let changed = self.take_partial(owner, window, newest, written);
             self.changed.extend(changed);
         }
-        batch
-            .commits
-            .values()
-            .for_each(|commit| self.take_commit(commit));
+        batch.commits.values().for_each(|commit| self.take_commit(commit));
     }
 
     /// Windows that wait to be written.
@@ -131,10 +125,7 @@ impl LiveWindows {
         newest: &Newest<'_>,
         written: &mut Written,
     ) -> Option<Span> {
-        let span = Span {
-            start_ms: window.start_ms,
-            size_ms: window.size_ms,
-        };
+        let span = Span { start_ms: window.start_ms, size_ms: window.size_ms };
         if self.final_before_ms.is_some_and(|t| span.end_ms() <= t) {
             return None;
         }
@@ -145,10 +136,7 @@ impl LiveWindows {
         let entries = match take_entries(newest.entries) {
             Ok(entries) => entries,
             Err(e) => {
-                written.skip(format!(
-                    "record at offset {} of ctr_windows: {e}",
-                    newest.offset
-                ));
+                written.skip(format!("record at offset {} of ctr_windows: {e}", newest.offset));
                 return None;
             }
         };
@@ -175,9 +163,7 @@ impl LiveWindows {
         if matches!((&output.body, newest), (Body::Commit(this), Some(newest)) if this == newest) {
             self.commits.insert(partition, output.clone());
         }
-        self.final_before_ms = self
-            .final_before_ms
-            .max(self.progress.final_before_ms(self.partitions));
+        self.final_before_ms = self.final_before_ms.max(self.progress.final_before_ms(self.partitions));
     }
 
     fn give_up(&mut self, changes: &mut Vec<Change>, written: &mut Written) {
@@ -192,16 +178,10 @@ impl LiveWindows {
         }
         let Some(before) = before else { return };
         self.given_up_before_ms = self.given_up_before_ms.max(Some(before));
-        let gone: Vec<Span> = self
-            .windows
-            .keys()
-            .copied()
-            .filter(|span| span.end_ms() <= before)
-            .collect();
+        let gone: Vec<Span> = self.windows.keys().copied().filter(|span| span.end_ms() <= before).collect();
         for span in gone {
             self.windows.remove(&span);
-            changes
-                .retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
+            changes.retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
             changes.push(Change::Remove(span));
             written.skip(given_up(span));
         }
@@ -210,11 +190,7 @@ impl LiveWindows {
     /// The least offset that a restart has to read again; `end` where there is nothing to rebuild.
     #[must_use]
     pub fn rebuild_from(&self, end: Offset) -> Offset {
-        self.windows
-            .values()
-            .map(|live| live.needs)
-            .min()
-            .unwrap_or(end)
+        self.windows.values().map(|live| live.needs).min().unwrap_or(end)
     }
 
     /// What to write down.
@@ -230,10 +206,7 @@ impl LiveWindows {
 }
 
 fn given_up(span: Span) -> String {
-    format!(
-        "the window at {} ms was given up: too many are open at once",
-        span.start_ms
-    )
+    format!("the window at {} ms was given up: too many are open at once", span.start_ms)
 }
 
 #[cfg(test)]

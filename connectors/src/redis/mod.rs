@@ -48,19 +48,9 @@ impl Default for RedisOptions {
 impl RedisOptions {
     /// The sink; `endpoint` says where, `source` from where.
     #[must_use]
-    pub fn windows(
-        &self,
-        endpoint: Endpoint,
-        source: &SinkSource,
-    ) -> (SinkService<RedisSink>, SinkHandle) {
+    pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {
         let sink = RedisSink::new(self.clone(), endpoint, source.run.clone());
         let at = source.windows.clone();
-        SinkService::new(
-            self.name.clone(),
-            sink,
-            source.broker.clone(),
-            at,
-            self.batch.clone(),
-        )
+        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, self.batch.clone())
     }
 }

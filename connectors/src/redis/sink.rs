@@ -55,18 +55,8 @@ fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
 
 impl RedisSink {
     pub(super) fn new(options: RedisOptions, endpoint: Endpoint, run: RunInfo) -> Self {
-        let (write, advance) = (
-            Script::new(include_str!("write.lua")),
-            Script::new(include_str!("advance.lua")),
-        );
-        Self {
-            options,
-            endpoint,
-            run,
-            write,
-            advance,
-            session: None,
-        }
+        let (write, advance) = (Script::new(include_str!("write.lua")), Script::new(include_str!("advance.lua")));
+        Self { options, endpoint, run, write, advance, session: None }
     }
 
     fn state_key(&self) -> String {
@@ -74,11 +64,7 @@ impl RedisSink {
     }
 
     /// The state that belongs to our run, after what the policy asks for.
-    async fn claim(
-        &self,
-        connection: &mut MultiplexedConnection,
-        server: &str,
-    ) -> Result<Option<State>, SinkError> {
+    async fn claim(&self, connection: &mut MultiplexedConnection, server: &str) -> Result<Option<State>, SinkError> {
         let key = self.state_key();
         let Some(state) = State::load(connection, &key, server).await? else {
             return Ok(None);
@@ -89,45 +75,26 @@ impl RedisSink {
         match self.options.on_other_run {
             OnOtherRun::Refuse => {
                 let server = server.to_owned();
-                return Err(Refusal::OtherRun {
-                    server,
-                    held: state.run,
-                    ours: self.run.id,
-                }
-                .into());
+                return Err(Refusal::OtherRun { server, held: state.run, ours: self.run.id }.into());
             }
             OnOtherRun::Replace => remove_windows(connection).await?,
             OnOtherRun::Keep => {}
         }
-        redis::cmd("DEL")
-            .arg(key)
-            .exec_async(connection)
-            .await
-            .map_err(unavailable("take over"))?;
+        redis::cmd("DEL").arg(key).exec_async(connection).await.map_err(unavailable("take over"))?;
         Ok(None)
     }
 
     /// Writes all windows that wait, and with the last of them how far we are.
     async fn flush(&self, session: &mut Session, written: &mut Written) -> Result<(), SinkError> {
         const DOING: &str = "write windows";
-        let Session {
-            connection,
-            live,
-            terms,
-            stored,
-            read,
-            wrote,
-        } = session;
+        let Session { connection, live, terms, stored, read, wrote } = session;
         let end = *read;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         let mut bytes = 0;
         for change in live.changes(written) {
             if bytes > TRANSACTION_BYTES {
-                pipeline
-                    .exec_async(connection)
-                    .await
-                    .map_err(unavailable(DOING))?;
+                pipeline.exec_async(connection).await.map_err(unavailable(DOING))?;
                 pipeline.clear();
                 pipeline.atomic();
                 bytes = 0;
@@ -136,8 +103,7 @@ impl RedisSink {
         }
         let rebuild_from = live.rebuild_from(end);
         let memory = live.memory(terms.as_of(rebuild_from).clone());
-        let memory =
-            serde_json::to_string(&memory).map_err(|e| SinkError::unavailable(DOING, e))?;
+        let memory = serde_json::to_string(&memory).map_err(|e| SinkError::unavailable(DOING, e))?;
         pipeline
             .cmd("EVALSHA")
             .arg(self.advance.get_hash())
@@ -150,10 +116,7 @@ impl RedisSink {
             .arg(&["offset", &end.to_string()])
             .arg(&["rebuild_from", &rebuild_from.to_string()])
             .arg(&["memory", &memory]);
-        let (moved,): (i64,) = pipeline
-            .query_async(connection)
-            .await
-            .map_err(unavailable(DOING))?;
+        let (moved,): (i64,) = pipeline.query_async(connection).await.map_err(unavailable(DOING))?;
         if moved != 1 {
             let why = "the sink's state is not what it was: Redis was flushed, or another process writes here";
             return Err(SinkError::unavailable(DOING, why));
@@ -164,58 +127,30 @@ impl RedisSink {
     }
 
     /// Adds one change to a transaction; the bytes that it adds.
-    fn add(
-        &self,
-        pipeline: &mut Pipeline,
-        change: &Change,
-        version: Offset,
-        written: &mut Written,
-    ) -> usize {
+    fn add(&self, pipeline: &mut Pipeline, change: &Change, version: Offset, written: &mut Written) -> usize {
         let (Change::Write(span, _) | Change::Remove(span)) = change;
         let Some(key) = span.key() else {
-            written.skip(format!(
-                "the window at {} ms has no four-digit year",
-                span.start_ms
-            ));
+            written.skip(format!("the window at {} ms has no four-digit year", span.start_ms));
             return 0;
         };
         match change {
             Change::Remove(_) => {
-                pipeline
-                    .cmd("DEL")
-                    .arg(&key)
-                    .arg(version_key(&key))
-                    .ignore();
+                pipeline.cmd("DEL").arg(&key).arg(version_key(&key)).ignore();
                 key.len()
             }
             Change::Write(_, fields) if fields.pairs.len() > MOST_PAIRS => {
-                written.skip(format!(
-                    "{key} has {} keys, more than one call can carry",
-                    fields.pairs.len()
-                ));
+                written.skip(format!("{key} has {} keys, more than one call can carry", fields.pairs.len()));
                 0
             }
             Change::Write(span, fields) => {
-                let call = pipeline
-                    .cmd("EVALSHA")
-                    .arg(self.write.get_hash())
-                    .arg(2)
-                    .arg(&key)
-                    .arg(version_key(&key));
-                call.arg(self.run.id.to_string())
-                    .arg(version.0)
-                    .arg(Span::ttl_s(*span))
-                    .arg(&fields.lower_bound);
+                let call = pipeline.cmd("EVALSHA").arg(self.write.get_hash()).arg(2).arg(&key).arg(version_key(&key));
+                call.arg(self.run.id.to_string()).arg(version.0).arg(Span::ttl_s(*span)).arg(&fields.lower_bound);
                 for (prefix, values) in &fields.pairs {
                     call.arg(prefix).arg(values);
                 }
                 call.ignore();
                 written.rows += 1;
-                fields
-                    .pairs
-                    .iter()
-                    .map(|(prefix, values)| prefix.len() + values.len() + 16)
-                    .sum()
+                fields.pairs.iter().map(|(prefix, values)| prefix.len() + values.len() + 16).sum()
             }
         }
     }
@@ -244,27 +179,13 @@ impl Sink for RedisSink {
             state.map_or_else(Default::default, |s| (s.offset, s.rebuild_from, s.memory));
         let terms = Terms::new(self.run.id, memory.epochs.clone());
         let live = LiveWindows::new(self.run.partitions, self.options.max_keys, memory);
-        self.session = Some(Session {
-            connection,
-            live,
-            terms,
-            stored,
-            read: read_from,
-            wrote: Instant::now(),
-        });
-        Ok(Opened {
-            applied,
-            read_from,
-            server,
-        })
+        self.session = Some(Session { connection, live, terms, stored, read: read_from, wrote: Instant::now() });
+        Ok(Opened { applied, read_from, server })
     }
 
     async fn write(&mut self, chunks: &[Chunk], behind: bool) -> Result<Written, SinkError> {
         // Taken out, so that after a failure or a dropped future nothing goes on with half a batch in memory.
-        let mut session = self
-            .session
-            .take()
-            .ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
+        let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
         let mut written = Written::default();
         let batch = WindowBatch::read(chunks, &mut session.terms, &mut written);
         session.live.take(&batch, &mut written);
@@ -283,10 +204,7 @@ impl Sink for RedisSink {
 
     async fn check(&mut self) -> Result<(), SinkError> {
         let key = self.state_key();
-        let session = self
-            .session
-            .as_mut()
-            .ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
+        let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
         let offset: Option<u64> = redis::cmd("HGET")
             .arg(key)
             .arg("offset")
@@ -296,10 +214,7 @@ impl Sink for RedisSink {
         if offset.map(Offset) == session.stored {
             return Ok(());
         }
-        Err(SinkError::unavailable(
-            "check",
-            "the sink's state is gone or not what it was: Redis was flushed?",
-        ))
+        Err(SinkError::unavailable("check", "the sink's state is gone or not what it was: Redis was flushed?"))
     }
 }
 
@@ -312,11 +227,7 @@ struct State {
 }
 
 impl State {
-    async fn load(
-        connection: &mut MultiplexedConnection,
-        key: &str,
-        server: &str,
-    ) -> Result<Option<Self>, SinkError> {
+    async fn load(connection: &mut MultiplexedConnection, key: &str, server: &str) -> Result<Option<Self>, SinkError> {
         const DOING: &str = "read the sink's state";
         let fields: [Option<String>; 5] = redis::cmd("HMGET")
             .arg(key)
@@ -324,35 +235,17 @@ impl State {
             .query_async(connection)
             .await
             .map_err(unavailable(DOING))?;
-        let [
-            Some(format),
-            Some(run),
-            Some(offset),
-            Some(rebuild_from),
-            Some(memory),
-        ] = fields
-        else {
+        let [Some(format), Some(run), Some(offset), Some(rebuild_from), Some(memory)] = fields else {
             return Ok(None);
         };
-        let found = format
-            .parse()
-            .map_err(|e| SinkError::unavailable(DOING, e))?;
+        let found = format.parse().map_err(|e| SinkError::unavailable(DOING, e))?;
         if found > FORMAT {
-            return Err(Refusal::NewerSchema {
-                server: server.to_owned(),
-                found,
-                known: FORMAT,
-            }
-            .into());
+            return Err(Refusal::NewerSchema { server: server.to_owned(), found, known: FORMAT }.into());
         }
         Ok(Some(Self {
             run: run.parse().map_err(|e| SinkError::unavailable(DOING, e))?,
-            offset: offset
-                .parse()
-                .map_err(|e| SinkError::unavailable(DOING, e))?,
-            rebuild_from: rebuild_from
-                .parse()
-                .map_err(|e| SinkError::unavailable(DOING, e))?,
+            offset: offset.parse().map_err(|e| SinkError::unavailable(DOING, e))?,
+            rebuild_from: rebuild_from.parse().map_err(|e| SinkError::unavailable(DOING, e))?,
             memory: serde_json::from_str(&memory).map_err(|e| SinkError::unavailable(DOING, e))?,
         }))
     }
@@ -364,10 +257,7 @@ async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, SinkError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(10)))
         .set_response_timeout(Some(Duration::from_secs(30)));
-    client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .map_err(unavailable("connect to Redis"))
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable("connect to Redis"))
 }
 
 /// Removes the hashes of all windows and their versions.
@@ -382,11 +272,7 @@ async fn remove_windows(connection: &mut MultiplexedConnection) -> Result<(), Si
                 .await
                 .map_err(unavailable("replace"))?;
             if !keys.is_empty() {
-                redis::cmd("DEL")
-                    .arg(keys)
-                    .exec_async(connection)
-                    .await
-                    .map_err(unavailable("replace"))?;
+                redis::cmd("DEL").arg(keys).exec_async(connection).await.map_err(unavailable("replace"))?;
             }
             cursor = next;
             if cursor == 0 {

@@ -27,9 +27,7 @@ pub fn server_account() -> Result<Option<Account>, ServerError> {
     }
     let path = Path::new("/etc/passwd");
     let passwd = std::fs::read_to_string(path).map_err(|e| ServerError::io("read", path, e))?;
-    find_account(&passwd, &CANDIDATES)
-        .map(Some)
-        .ok_or(ServerError::NoAccount)
+    find_account(&passwd, &CANDIDATES).map(Some).ok_or(ServerError::NoAccount)
 }
 
 /// The first of `names` that has a line in `passwd` and is not root under another name.
@@ -42,11 +40,7 @@ fn find_account(passwd: &str, names: &[&str]) -> Option<Account> {
             }
             let mut number = |skip| fields.nth(skip).and_then(|f: &str| f.parse::<u32>().ok());
             let (uid, gid) = (number(1)?, number(0)?);
-            (uid != 0).then(|| Account {
-                name: (*name).to_owned(),
-                uid,
-                gid,
-            })
+            (uid != 0).then(|| Account { name: (*name).to_owned(), uid, gid })
         })
     })
 }
@@ -57,21 +51,12 @@ mod tests {
 
     #[test]
     fn the_first_candidate_with_an_account_of_its_own_is_taken() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/x\npostgres:x:101:104:,,,:/var:/bin/sh\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/x\npostgres:x:101:104:,,,:/var:/bin/sh\n";
         let found = find_account(passwd, &CANDIDATES).unwrap();
-        assert_eq!(
-            (found.name.as_str(), found.uid, found.gid),
-            ("postgres", 101, 104)
-        );
-        let found = find_account(
-            "postgres:x:0:0::/:/x\nnobody:x:65534:65533::/:/x",
-            &CANDIDATES,
-        )
-        .unwrap();
-        assert_eq!(
-            (found.name.as_str(), found.uid, found.gid),
-            ("nobody", 65_534, 65_533)
-        );
+        assert_eq!((found.name.as_str(), found.uid, found.gid), ("postgres", 101, 104));
+        let found = find_account("postgres:x:0:0::/:/x\nnobody:x:65534:65533::/:/x", &CANDIDATES).unwrap();
+        assert_eq!((found.name.as_str(), found.uid, found.gid), ("nobody", 65_534, 65_533));
         assert_eq!(find_account("postgres:broken", &CANDIDATES), None);
     }
 }

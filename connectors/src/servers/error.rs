@@ -10,12 +10,7 @@ pub enum ServerError {
         "no {server} server was found on PATH or in {places}; install it (apt-get install {package}) or name one of \
          your own ({variable}=…)"
     )]
-    Missing {
-        server: &'static str,
-        package: &'static str,
-        places: &'static str,
-        variable: &'static str,
-    },
+    Missing { server: &'static str, package: &'static str, places: &'static str, variable: &'static str },
 
     #[error(
         "servers do not run as root, and /etc/passwd has neither a user postgres nor nobody; add one, or run as another user"
@@ -35,20 +30,13 @@ pub enum ServerError {
         "{path} is not readable as a record of private servers: {source}; restore it, or remove it and the servers' folder: \
              the sinks fill them again from the log"
     )]
-    BadRecord {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    BadRecord { path: PathBuf, source: serde_json::Error },
 
     #[error(
         "{dir} holds a {server} whose password is lost (it was in {record}); restore that file, or remove the folder: \
          the sinks fill it again from the log"
     )]
-    LostPassword {
-        server: &'static str,
-        dir: PathBuf,
-        record: PathBuf,
-    },
+    LostPassword { server: &'static str, dir: PathBuf, record: PathBuf },
 
     #[error(
         "{dir} was made by PostgreSQL {major}, which is not installed any more; install postgresql-{major}, or remove the \
@@ -57,48 +45,26 @@ pub enum ServerError {
     OtherMajor { dir: PathBuf, major: String },
 
     #[error("{server} ended at its start ({status}); {log} says:\n{tail}")]
-    Exited {
-        server: &'static str,
-        status: ExitStatus,
-        log: PathBuf,
-        tail: String,
-    },
+    Exited { server: &'static str, status: ExitStatus, log: PathBuf, tail: String },
 
     #[error("{server} (process {pid}) does not answer on port {port} after {seconds} s; see {log}")]
-    Silent {
-        server: &'static str,
-        pid: i32,
-        port: u16,
-        seconds: u64,
-        log: PathBuf,
-    },
+    Silent { server: &'static str, pid: i32, port: u16, seconds: u64, log: PathBuf },
 
     #[error("initdb failed ({status}): {output}")]
     Initdb { status: ExitStatus, output: String },
 
     #[error("cannot {doing} {path}: {source}")]
-    Io {
-        doing: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
 }
 
 impl ServerError {
     pub(super) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io {
-            doing,
-            path: path.to_path_buf(),
-            source,
-        }
+        Self::Io { doing, path: path.to_path_buf(), source }
     }
 
     /// Whether trying again can help without anybody doing anything.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Exited { .. } | Self::Silent { .. } | Self::Io { .. }
-        )
+        matches!(self, Self::Exited { .. } | Self::Silent { .. } | Self::Io { .. })
     }
 }

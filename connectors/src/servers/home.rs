@@ -18,8 +18,7 @@ const ASIDE: &str = "/var/tmp";
 /// [`ServerError::Io`]; [`ServerError::UnsafeHome`] where something else stands in its place.
 pub fn prepare(servers_dir: &Path, account: Option<&Account>) -> Result<PathBuf, ServerError> {
     make_dir(servers_dir, 0o711)?;
-    let servers_dir =
-        fs::canonicalize(servers_dir).map_err(|e| ServerError::io("find", servers_dir, e))?;
+    let servers_dir = fs::canonicalize(servers_dir).map_err(|e| ServerError::io("find", servers_dir, e))?;
     let home = match account {
         Some(account) if !can_traverse(&servers_dir, account)? => {
             Path::new(ASIDE).join(format!("clickmill-{:016x}", fnv(&servers_dir)))
@@ -37,16 +36,12 @@ pub fn prepare(servers_dir: &Path, account: Option<&Account>) -> Result<PathBuf,
 pub fn private_dir(dir: &Path, account: Option<&Account>) -> Result<(), ServerError> {
     let made = make_dir(dir, 0o700)?;
     if let Some(account) = account.filter(|_| made) {
-        chown(dir, Some(account.uid), Some(account.gid))
-            .map_err(|e| ServerError::io("give away", dir, e))?;
+        chown(dir, Some(account.uid), Some(account.gid)).map_err(|e| ServerError::io("give away", dir, e))?;
     }
     let found = fs::symlink_metadata(dir).map_err(|e| ServerError::io("look at", dir, e))?;
     let owner = account.map_or_else(|| rustix::process::geteuid().as_raw(), |a| a.uid);
     if !found.is_dir() || found.uid() != owner || found.mode() & 0o077 != 0 {
-        return Err(ServerError::UnsafeHome {
-            dir: dir.to_path_buf(),
-            owner,
-        });
+        return Err(ServerError::UnsafeHome { dir: dir.to_path_buf(), owner });
     }
     Ok(())
 }
@@ -94,9 +89,7 @@ fn fnv(path: &Path) -> u64 {
     path.as_os_str()
         .as_encoded_bytes()
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, b| {
-            (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)
-        })
+        .fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -105,11 +98,7 @@ mod tests {
 
     #[test]
     fn a_folder_is_entered_by_the_bit_of_the_class_that_one_falls_into() {
-        let account = Account {
-            name: "postgres".into(),
-            uid: 101,
-            gid: 104,
-        };
+        let account = Account { name: "postgres".into(), uid: 101, gid: 104 };
         assert!(may_enter(0o755, 0, 0, &account));
         assert!(!may_enter(0o700, 0, 0, &account));
         assert!(may_enter(0o700, 101, 0, &account));
@@ -125,15 +114,9 @@ mod tests {
         private_dir(&home, None).unwrap();
         private_dir(&home, None).unwrap();
         fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(
-            private_dir(&home, None),
-            Err(ServerError::UnsafeHome { .. })
-        ));
+        assert!(matches!(private_dir(&home, None), Err(ServerError::UnsafeHome { .. })));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(matches!(
-            private_dir(&link, None),
-            Err(ServerError::UnsafeHome { .. })
-        ));
+        assert!(matches!(private_dir(&link, None), Err(ServerError::UnsafeHome { .. })));
     }
 }

@@ -52,16 +52,8 @@ trait Program {
     fn pid_file(dir: &Path) -> PathBuf;
     fn url(entry: &Entry) -> String;
     /// Makes its files; called before every start.
-    async fn prepare(
-        home: &Path,
-        account: Option<&Account>,
-        entry: &Entry,
-    ) -> Result<(), ServerError>;
-    fn command(
-        home: &Path,
-        account: Option<&Account>,
-        entry: &Entry,
-    ) -> Result<Command, ServerError>;
+    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError>;
+    fn command(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<Command, ServerError>;
     async fn probe(dir: &Path, entry: &Entry) -> Probe;
 }
 
@@ -89,9 +81,7 @@ impl Servers {
             postgres: Mutex::new(None),
             redis: Mutex::new(None),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Address of the running PostgreSQL, with its password; starts or adopts it where needed.
@@ -100,9 +90,7 @@ impl Servers {
     /// [`ServerError`]
     pub async fn postgres(&self) -> Result<String, ServerError> {
         let mut child = self.inner.postgres.lock().await;
-        self.inner
-            .ensure::<postgres::Postgres>(&mut child, |r| &mut r.postgres)
-            .await
+        self.inner.ensure::<postgres::Postgres>(&mut child, |r| &mut r.postgres).await
     }
 
     /// Address of the running Redis, with its password; starts or adopts it where needed.
@@ -111,9 +99,7 @@ impl Servers {
     /// [`ServerError`]
     pub async fn redis(&self) -> Result<String, ServerError> {
         let mut child = self.inner.redis.lock().await;
-        self.inner
-            .ensure::<redis::Redis>(&mut child, |r| &mut r.redis)
-            .await
+        self.inner.ensure::<redis::Redis>(&mut child, |r| &mut r.redis).await
     }
 
     /// Stops what runs, adopted or not. Servers that do not obey are killed.
@@ -124,28 +110,16 @@ impl Servers {
         let Some(home) = Record::load(&self.inner.dir)?.home else {
             return Ok(());
         };
-        let (mut postgres, mut redis) = (
-            self.inner.postgres.lock().await,
-            self.inner.redis.lock().await,
-        );
-        tokio::join!(
-            stop::<postgres::Postgres>(&home, &mut postgres),
-            stop::<redis::Redis>(&home, &mut redis)
-        );
+        let (mut postgres, mut redis) = (self.inner.postgres.lock().await, self.inner.redis.lock().await);
+        tokio::join!(stop::<postgres::Postgres>(&home, &mut postgres), stop::<redis::Redis>(&home, &mut redis));
         Ok(())
     }
 }
 
 impl Inner {
     /// Changes the record under its lock.
-    fn update<T>(
-        &self,
-        change: impl FnOnce(&mut Record) -> Result<T, ServerError>,
-    ) -> Result<T, ServerError> {
-        let _guard = self
-            .record
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn update<T>(&self, change: impl FnOnce(&mut Record) -> Result<T, ServerError>) -> Result<T, ServerError> {
+        let _guard = self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut record = Record::load(&self.dir)?;
         let before = record.clone();
         let out = change(&mut record)?;
@@ -179,11 +153,7 @@ impl Inner {
             }
         } else if dir.exists() {
             let record = self.dir.join("servers.json");
-            return Err(ServerError::LostPassword {
-                server: P::NAME,
-                dir,
-                record,
-            });
+            return Err(ServerError::LostPassword { server: P::NAME, dir, record });
         }
         let password = match known.as_ref() {
             Some(entry) => entry.password.clone(),
@@ -193,10 +163,7 @@ impl Inner {
         let mut attempts_left = PORT_ATTEMPTS;
         loop {
             attempts_left -= 1;
-            let entry = Entry {
-                port: free_port(wish.take())?,
-                password: password.clone(),
-            };
+            let entry = Entry { port: free_port(wish.take())?, password: password.clone() };
             // On disk before the server starts: a host killed in between finds it again by port and password.
             self.update(|record| {
                 *slot(record) = Some(entry.clone());
@@ -204,8 +171,7 @@ impl Inner {
             })?;
             P::prepare(&home, account, &entry).await?;
             match start::<P>(&home, account, &entry, child).await {
-                Err(ServerError::Exited { tail, .. })
-                    if attempts_left > 0 && tail.contains("in use") => {}
+                Err(ServerError::Exited { tail, .. }) if attempts_left > 0 && tail.contains("in use") => {}
                 Err(e) => return Err(e),
                 Ok(()) => return Ok(P::url(&entry)),
             }
@@ -236,13 +202,7 @@ async fn adopt<P: Program>(dir: &Path, entry: &Entry, log: &Path) -> Result<bool
 
 fn silent<P: Program>(pid: i32, entry: &Entry, log: &Path) -> ServerError {
     let seconds = START_TIME.as_secs();
-    ServerError::Silent {
-        server: P::NAME,
-        pid,
-        port: entry.port,
-        seconds,
-        log: log.to_path_buf(),
-    }
+    ServerError::Silent { server: P::NAME, pid, port: entry.port, seconds, log: log.to_path_buf() }
 }
 
 async fn start<P: Program>(
@@ -252,34 +212,17 @@ async fn start<P: Program>(
     slot: &mut Option<Child>,
 ) -> Result<(), ServerError> {
     let (dir, log) = (P::dir(home), log_of::<P>(home));
-    let child = slot.insert(process::spawn(
-        P::command(home, account, entry)?,
-        &log,
-        account,
-    )?);
+    let child = slot.insert(process::spawn(P::command(home, account, entry)?, &log, account)?);
     let deadline = Instant::now() + START_TIME;
     loop {
         if let Probe::Ours = P::probe(&dir, entry).await {
-            tracing::info!(
-                server = P::NAME,
-                port = entry.port,
-                pid = child.id(),
-                "private server is up"
-            );
+            tracing::info!(server = P::NAME, port = entry.port, pid = child.id(), "private server is up");
             return Ok(());
         }
-        if let Some(status) = child
-            .try_wait()
-            .map_err(|e| ServerError::io("wait for", &dir, e))?
-        {
+        if let Some(status) = child.try_wait().map_err(|e| ServerError::io("wait for", &dir, e))? {
             *slot = None;
             let tail = process::tail(&log);
-            return Err(ServerError::Exited {
-                server: P::NAME,
-                status,
-                log,
-                tail,
-            });
+            return Err(ServerError::Exited { server: P::NAME, status, log, tail });
         }
         if Instant::now() > deadline {
             return Err(silent::<P>(child.id().cast_signed(), entry, &log));
@@ -315,11 +258,7 @@ async fn stop<P: Program>(home: &Path, slot: &mut Option<Child>) {
 
 /// The wished port where it is free, else any free one.
 fn free_port(wish: Option<u16>) -> Result<u16, ServerError> {
-    let bind = |port| {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .and_then(|l| l.local_addr())
-            .map(|a| a.port())
-    };
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|l| l.local_addr()).map(|a| a.port());
     wish.and_then(|port| bind(port).ok())
         .map_or_else(|| bind(0), Ok)
         .map_err(|e| ServerError::io("find a free port on", Path::new("127.0.0.1"), e))
@@ -335,15 +274,7 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 /// A file that only the account can read.
 fn write_private(path: &Path, text: &str, account: Option<&Account>) -> Result<(), ServerError> {
     let fault = |e| ServerError::io("write", path, e);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(fault)?;
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).map_err(fault)?;
     file.write_all(text.as_bytes()).map_err(fault)?;
-    account
-        .map_or(Ok(()), |a| chown(path, Some(a.uid), Some(a.gid)))
-        .map_err(fault)
+    account.map_or(Ok(()), |a| chown(path, Some(a.uid), Some(a.gid))).map_err(fault)
 }

@@ -38,17 +38,10 @@ impl Program for Postgres {
     }
 
     fn url(entry: &Entry) -> String {
-        format!(
-            "postgres://{USER}:{}@127.0.0.1:{}/{DATABASE}",
-            entry.password, entry.port
-        )
+        format!("postgres://{USER}:{}@127.0.0.1:{}/{DATABASE}", entry.password, entry.port)
     }
 
-    async fn prepare(
-        home: &Path,
-        account: Option<&Account>,
-        entry: &Entry,
-    ) -> Result<(), ServerError> {
+    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError> {
         let dir = Self::dir(home);
         if dir.exists() {
             return Ok(());
@@ -61,18 +54,8 @@ impl Program for Postgres {
         }
         super::write_private(&password, &entry.password, account)?;
         let mut command = process::command(&initdb, home, account);
-        command.args([
-            "--encoding=UTF8",
-            "--locale=C",
-            "--auth=scram-sha-256",
-            "--username",
-            USER,
-        ]);
-        command
-            .arg("--pwfile")
-            .arg(&password)
-            .arg("--pgdata")
-            .arg(&new);
+        command.args(["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", USER]);
+        command.arg("--pwfile").arg(&password).arg("--pgdata").arg(&new);
         let output = tokio::task::spawn_blocking(move || command.output())
             .await
             .map_err(std::io::Error::other)
@@ -81,30 +64,18 @@ impl Program for Postgres {
         fs::remove_file(&password).map_err(|e| ServerError::io("remove", &password, e))?;
         if !output.status.success() {
             let output_text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ServerError::Initdb {
-                status: output.status,
-                output: output_text,
-            });
+            return Err(ServerError::Initdb { status: output.status, output: output_text });
         }
         fs::rename(&new, &dir).map_err(|e| ServerError::io("rename", &new, e))
     }
 
-    fn command(
-        home: &Path,
-        account: Option<&Account>,
-        entry: &Entry,
-    ) -> Result<Command, ServerError> {
+    fn command(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<Command, ServerError> {
         let dir = Self::dir(home);
         let version_file = dir.join("PG_VERSION");
-        let major = fs::read_to_string(&version_file)
-            .map_err(|e| ServerError::io("read", &version_file, e))?;
+        let major = fs::read_to_string(&version_file).map_err(|e| ServerError::io("read", &version_file, e))?;
         let binary = program("postgres", Some(major.trim()))?;
         let mut command = process::command(&binary, home, account);
-        command
-            .arg("-D")
-            .arg(&dir)
-            .arg("-p")
-            .arg(entry.port.to_string());
+        command.arg("-D").arg(&dir).arg("-p").arg(entry.port.to_string());
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -125,12 +96,7 @@ impl Program for Postgres {
 
     async fn probe(dir: &Path, entry: &Entry) -> Probe {
         let mut config = Config::new();
-        config
-            .host("127.0.0.1")
-            .port(entry.port)
-            .user(USER)
-            .password(&entry.password)
-            .dbname(DATABASE);
+        config.host("127.0.0.1").port(entry.port).user(USER).password(&entry.password).dbname(DATABASE);
         config.connect_timeout(Duration::from_secs(2));
         let ask = async {
             let (client, connection) = config.connect(NoTls).await?;

@@ -18,15 +18,8 @@ use super::account::Account;
 /// A command that runs in `dir` as `account`, with nothing of our environment that could redirect it.
 pub fn command(program: &Path, dir: &Path, account: Option<&Account>) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env(
-        "PATH",
-        std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
-    );
-    command
-        .env("LC_ALL", "C")
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .process_group(0);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
+    command.env("LC_ALL", "C").current_dir(dir).stdin(Stdio::null()).process_group(0);
     if let Some(account) = account {
         command.uid(account.uid).gid(account.gid);
     }
@@ -34,28 +27,15 @@ pub fn command(program: &Path, dir: &Path, account: Option<&Account>) -> Command
 }
 
 /// Starts a server whose output goes to `log`.
-pub fn spawn(
-    mut command: Command,
-    log: &Path,
-    account: Option<&Account>,
-) -> Result<Child, ServerError> {
+pub fn spawn(mut command: Command, log: &Path, account: Option<&Account>) -> Result<Child, ServerError> {
     let fault = |e| ServerError::io("open", log, e);
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(log)
-        .map_err(fault)?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(fault)?;
     if let Some(account) = account {
         chown(log, Some(account.uid), Some(account.gid)).map_err(fault)?;
     }
     let copy = file.try_clone().map_err(fault)?;
     let program = PathBuf::from(command.get_program());
-    command
-        .stdout(file)
-        .stderr(copy)
-        .spawn()
-        .map_err(|e| ServerError::io("start", &program, e))
+    command.stdout(file).stderr(copy).spawn().map_err(|e| ServerError::io("start", &program, e))
 }
 
 /// The process that a pid file names, where it lives and works in `dir`; a stale file names none or a stranger.
@@ -94,10 +74,7 @@ pub fn tail(log: &Path) -> String {
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    read().map_or_else(
-        |e| format!("(cannot read it: {e})"),
-        |text| text.trim().to_owned(),
-    )
+    read().map_or_else(|e| format!("(cannot read it: {e})"), |text| text.trim().to_owned())
 }
 
 /// The program in the folders of PATH, then in `elsewhere`.
@@ -106,14 +83,8 @@ pub fn find_program(name: &str, elsewhere: &[PathBuf]) -> Option<PathBuf> {
 }
 
 fn find_in(name: &str, path: Option<&OsStr>, elsewhere: &[PathBuf]) -> Option<PathBuf> {
-    let on_path = path
-        .map(|p| std::env::split_paths(p).collect::<Vec<_>>())
-        .unwrap_or_default();
-    on_path
-        .iter()
-        .chain(elsewhere)
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    let on_path = path.map(|p| std::env::split_paths(p).collect::<Vec<_>>()).unwrap_or_default();
+    on_path.iter().chain(elsewhere).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 #[cfg(test)]
@@ -141,14 +112,7 @@ mod tests {
         fs::create_dir_all(&a).unwrap();
         fs::create_dir_all(b.join("server")).unwrap();
         fs::write(a.join("server"), "").unwrap();
-        assert_eq!(
-            find_in("server", Some(b.as_os_str()), std::slice::from_ref(&a)),
-            Some(a.join("server"))
-        );
-        assert_eq!(
-            find_in("server", None, &[b]),
-            None,
-            "a folder is no program"
-        );
+        assert_eq!(find_in("server", Some(b.as_os_str()), std::slice::from_ref(&a)), Some(a.join("server")));
+        assert_eq!(find_in("server", None, &[b]), None, "a folder is no program");
     }
 }

@@ -40,8 +40,7 @@ impl Record {
     pub fn load(servers_dir: &Path) -> Result<Self, ServerError> {
         let path = path(servers_dir);
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| ServerError::BadRecord { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| ServerError::BadRecord { path, source }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(ServerError::io("read", &path, e)),
         }
@@ -57,16 +56,9 @@ impl Record {
         let new = path.with_extension("json.new");
         let mut text = serde_json::to_vec_pretty(self).map_err(|e| fault(e.into()))?;
         text.push(b'\n');
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .map_err(fault)?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .map_err(fault)?;
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(fault)?;
         fs::rename(&new, &path).map_err(fault)
     }
 }

@@ -16,10 +16,8 @@ pub struct Redis;
 
 impl Program for Redis {
     const NAME: &'static str = "Redis";
-    const STOP: &'static [(Signal, Duration)] = &[
-        (Signal::TERM, Duration::from_secs(10)),
-        (Signal::KILL, Duration::from_secs(2)),
-    ];
+    const STOP: &'static [(Signal, Duration)] =
+        &[(Signal::TERM, Duration::from_secs(10)), (Signal::KILL, Duration::from_secs(2))];
 
     fn dir(home: &Path) -> PathBuf {
         home.join("redis")
@@ -33,11 +31,7 @@ impl Program for Redis {
         format!("redis://:{}@127.0.0.1:{}/0", entry.password, entry.port)
     }
 
-    async fn prepare(
-        home: &Path,
-        account: Option<&Account>,
-        entry: &Entry,
-    ) -> Result<(), ServerError> {
+    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError> {
         let dir = Self::dir(home);
         super::home::private_dir(&dir, account)?;
         // Paths are relative to the folder that it runs in, so none needs quoting.
@@ -51,18 +45,13 @@ impl Program for Redis {
 
     fn command(home: &Path, account: Option<&Account>, _: &Entry) -> Result<Command, ServerError> {
         let dir = Self::dir(home);
-        let elsewhere = [
-            PathBuf::from("/usr/bin"),
-            PathBuf::from("/usr/sbin"),
-            PathBuf::from("/usr/local/bin"),
-        ];
-        let binary =
-            process::find_program("redis-server", &elsewhere).ok_or(ServerError::Missing {
-                server: "Redis",
-                package: "redis-server",
-                places: "/usr/bin",
-                variable: "REDIS_URL",
-            })?;
+        let elsewhere = [PathBuf::from("/usr/bin"), PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/bin")];
+        let binary = process::find_program("redis-server", &elsewhere).ok_or(ServerError::Missing {
+            server: "Redis",
+            package: "redis-server",
+            places: "/usr/bin",
+            variable: "REDIS_URL",
+        })?;
         let mut command = process::command(&binary, &dir, account);
         command.arg("redis.conf");
         Ok(command)
@@ -72,20 +61,10 @@ impl Program for Redis {
         let ask = async {
             let client = redis::Client::open(Self::url(entry))?;
             let mut connection = client.get_multiplexed_async_connection().await?;
-            redis::cmd("CONFIG")
-                .arg("GET")
-                .arg("dir")
-                .query_async::<Vec<String>>(&mut connection)
-                .await
+            redis::cmd("CONFIG").arg("GET").arg("dir").query_async::<Vec<String>>(&mut connection).await
         };
         match tokio::time::timeout(Duration::from_secs(5), ask).await {
-            Ok(Ok(found))
-                if found
-                    .get(1)
-                    .is_some_and(|f| super::same_folder(Path::new(f), dir)) =>
-            {
-                Probe::Ours
-            }
+            Ok(Ok(found)) if found.get(1).is_some_and(|f| super::same_folder(Path::new(f), dir)) => Probe::Ours,
             Ok(Err(e)) if e.code() == Some("LOADING") => Probe::Starting,
             _ => Probe::Absent,
         }

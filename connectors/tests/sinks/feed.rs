@@ -28,28 +28,12 @@ pub struct Feed {
 impl Feed {
     /// A new log, whose run has `partitions`.
     pub fn new(dir: &Path, partitions: u32) -> Self {
-        let broker: Arc<dyn Broker> =
-            Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default()).unwrap());
-        let raw = broker
-            .create_topic(&TopicSpec::new("ad_events_raw", partitions))
-            .unwrap();
-        broker
-            .create_topic(&TopicSpec::new("ctr_windows", 1))
-            .unwrap();
-        let run = RunInfo {
-            id: raw.id,
-            topic: "ad_events_raw".into(),
-            partitions,
-        };
+        let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default()).unwrap());
+        let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", partitions)).unwrap();
+        broker.create_topic(&TopicSpec::new("ctr_windows", 1)).unwrap();
+        let run = RunInfo { id: raw.id, topic: "ad_events_raw".into(), partitions };
         let windows = TopicPartition::new("ctr_windows", PartitionId(0));
-        Self {
-            source: SinkSource {
-                broker,
-                run,
-                windows,
-            },
-            set: RecordSetBuilder::default(),
-        }
+        Self { source: SinkSource { broker, run, windows }, set: RecordSetBuilder::default() }
     }
 
     pub fn run(&self) -> RunId {
@@ -66,33 +50,13 @@ impl Feed {
         entries: &[(&str, [i64; 5])],
     ) {
         let (partition, epoch, as_of) = by;
-        let owner = Owner {
-            run: self.run(),
-            partition: PartitionId(partition),
-            generation: Generation(0),
-        };
+        let owner = Owner { run: self.run(), partition: PartitionId(partition), generation: Generation(0) };
         let mut key = partial::key_prefix(&owner).into_bytes();
         partial::put_guest_key(&mut key, size, start, dimension);
         let mut value = Vec::new();
-        partial::put_stamps(
-            &mut value,
-            &Version {
-                epoch: Epoch(epoch),
-                as_of: Offset(as_of),
-            },
-        );
+        partial::put_stamps(&mut value, &Version { epoch: Epoch(epoch), as_of: Offset(as_of) });
         partial::put_guest_head(&mut value, false, entries.len());
-        for (
-            key,
-            [
-                impressions,
-                clicks,
-                conversions,
-                cost_micros,
-                revenue_micros,
-            ],
-        ) in entries
-        {
+        for (key, [impressions, clicks, conversions, cost_micros, revenue_micros]) in entries {
             let m = Metrics {
                 impressions: *impressions,
                 clicks: *clicks,
@@ -107,30 +71,18 @@ impl Feed {
     }
 
     pub fn output(&mut self, partition: u32, epoch: u64, body: Body) {
-        let stamp = Stamp {
-            run: self.run(),
-            partition: PartitionId(partition),
-            epoch: Epoch(epoch),
-        };
+        let stamp = Stamp { run: self.run(), partition: PartitionId(partition), epoch: Epoch(epoch) };
         let output = Output { stamp, body };
-        self.set
-            .push(Some(output.key().as_bytes()), &output.encode(), 0);
+        self.set.push(Some(output.key().as_bytes()), &output.encode(), 0);
     }
 
-    pub fn commit(
-        &mut self,
-        (partition, epoch, as_of): (u32, u64, u64),
-        closed_before_ms: Option<i64>,
-    ) {
+    pub fn commit(&mut self, (partition, epoch, as_of): (u32, u64, u64), closed_before_ms: Option<i64>) {
         let commit = Commit {
             generation: Generation(0),
             as_of_offset: Offset(as_of),
             watermark_ms: closed_before_ms.map(|ms| ms + MINUTE),
             closed_before_ms,
-            ledger: Ledger {
-                counted: as_of,
-                ..Ledger::default()
-            },
+            ledger: Ledger { counted: as_of, ..Ledger::default() },
             committed_at_ms: T0,
         };
         self.output(partition, epoch, Body::Commit(commit));
@@ -140,12 +92,7 @@ impl Feed {
     pub fn flush(&mut self) -> Offset {
         let at = &self.source.windows;
         if !self.set.is_empty() {
-            self.source
-                .broker
-                .append(at, &self.set)
-                .unwrap()
-                .wait()
-                .unwrap();
+            self.source.broker.append(at, &self.set).unwrap().wait().unwrap();
             self.set.clear();
         }
         self.source.broker.ends(at).unwrap().end
@@ -157,12 +104,7 @@ impl Feed {
         let mut from = Offset(0);
         let end = self.source.broker.ends(&self.source.windows).unwrap().end;
         while from < end {
-            for batch in self
-                .source
-                .broker
-                .fetch(&self.source.windows, from, 1 << 20, Duration::ZERO)
-                .unwrap()
-            {
+            for batch in self.source.broker.fetch(&self.source.windows, from, 1 << 20, Duration::ZERO).unwrap() {
                 from = batch.next_offset();
                 for record in Records::new(&batch.records().unwrap()).unwrap() {
                     let record = record.unwrap();
@@ -206,11 +148,7 @@ impl Running {
     async fn wait(&self, done: impl Fn(&SinkHandle) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !done(&self.handle) {
-            assert!(
-                Instant::now() < deadline,
-                "waited in vain: {:?}",
-                self.handle.status()
-            );
+            assert!(Instant::now() < deadline, "waited in vain: {:?}", self.handle.status());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -15,10 +15,7 @@ impl Lab {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         open_to_all(dir.path());
-        Self {
-            servers: Servers::new(dir.path()),
-            dir,
-        }
+        Self { servers: Servers::new(dir.path()), dir }
     }
 
     pub fn path(&self) -> &Path {
@@ -30,10 +27,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let servers = self.servers.clone();
         let stop = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(servers.stop()).unwrap();
         };
         // A runtime of its own: the test's may be on its way out.

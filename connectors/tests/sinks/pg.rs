@@ -11,13 +11,7 @@ use crate::lab::{Lab, must};
 
 /// One transaction per batch of the log.
 pub fn small_batches() -> PostgresOptions {
-    PostgresOptions {
-        batch: BatchOptions {
-            max_bytes: 1,
-            ..BatchOptions::default()
-        },
-        ..PostgresOptions::default()
-    }
+    PostgresOptions { batch: BatchOptions { max_bytes: 1, ..BatchOptions::default() }, ..PostgresOptions::default() }
 }
 
 pub fn start(lab: &Lab, feed: &Feed, options: &PostgresOptions) -> Running {
@@ -39,12 +33,9 @@ pub async fn ask(client: &Client, sql: &str) -> Vec<String> {
     let rows = client.simple_query(sql).await.unwrap();
     rows.iter()
         .filter_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some(
-                (0..row.len())
-                    .map(|i| row.get(i).unwrap_or("null"))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            ),
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|i| row.get(i).unwrap_or("null")).collect::<Vec<_>>().join(" "))
+            }
             _ => None,
         })
         .collect()
@@ -71,19 +62,8 @@ pub async fn assert_equal_to_the_log(client: &Client, feed: &Feed) {
     for (window, merged) in feed.recount().iter() {
         for (key, m) in merged.sums() {
             expected.insert(
-                (
-                    window.start_ms,
-                    window.size_ms,
-                    window.dimension.clone(),
-                    key,
-                ),
-                [
-                    m.impressions,
-                    m.clicks,
-                    m.conversions,
-                    m.cost_micros,
-                    m.revenue_micros,
-                ],
+                (window.start_ms, window.size_ms, window.dimension.clone(), key),
+                [m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros],
             );
         }
     }
@@ -99,10 +79,7 @@ pub fn fill(feed: &mut Feed, epoch: u64, commits: u64) -> Offset {
                 let start = T0 + (n as i64 - back) * 7 * MINUTE;
                 let value = n as i64 * 10 + back;
                 feed.partial(by, MINUTE, start, "total", &[("", [value, 1, 0, 5, 0])]);
-                let keys = [
-                    ("28905ebd", [value, 1, 1, 2, 3]),
-                    ("50e219e0", [back, 0, 0, 3, 0]),
-                ];
+                let keys = [("28905ebd", [value, 1, 1, 2, 3]), ("50e219e0", [back, 0, 0, 3, 0])];
                 feed.partial(by, MINUTE, start, "site_category", &keys);
             }
             feed.commit(by, Some(T0 + (n as i64 - 3) * 7 * MINUTE));

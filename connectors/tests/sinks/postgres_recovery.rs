@@ -21,24 +21,13 @@ async fn replays_change_nothing_and_older_versions_never_overwrite() {
         .execute("UPDATE realtime.window_partials SET epoch = 9, impressions = '{777}' WHERE dimension = 'total' AND partition = 1", &[])
         .await
         .unwrap();
-    client
-        .execute("UPDATE realtime.sink_state SET next_offset = 0", &[])
-        .await
-        .unwrap();
+    client.execute("UPDATE realtime.sink_state SET next_offset = 0", &[]).await.unwrap();
     let sink = start(&lab, &feed, &small_batches());
     sink.reach_state(SinkState::Running).await;
     sink.reach(end).await;
-    assert_eq!(
-        sink.handle.status().rows_written,
-        2,
-        "only the same commits are written again"
-    );
+    assert_eq!(sink.handle.status().rows_written, 2, "only the same commits are written again");
     sink.stop().await;
-    let count = ask(
-        &client,
-        "SELECT count(*) FROM realtime.window_partials WHERE impressions = '{777}'",
-    )
-    .await;
+    let count = ask(&client, "SELECT count(*) FROM realtime.window_partials WHERE impressions = '{777}'").await;
     assert_eq!(count, [changed.to_string()]);
 }
 
@@ -57,14 +46,8 @@ async fn a_fenced_worker_is_kept_out_also_after_a_restart() {
     sink.reach(feed.flush()).await;
     sink.stop().await;
     let client = connect(&lab).await;
-    assert_eq!(
-        ask(&client, "SELECT impressions FROM realtime.metrics_1min").await,
-        ["5"]
-    );
-    assert_eq!(
-        ask(&client, "SELECT count(*) FROM realtime.watermarks").await,
-        ["0"]
-    );
+    assert_eq!(ask(&client, "SELECT impressions FROM realtime.metrics_1min").await, ["5"]);
+    assert_eq!(ask(&client, "SELECT count(*) FROM realtime.watermarks").await, ["0"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,18 +59,9 @@ async fn a_server_killed_in_the_middle_is_waited_for_and_caught_up() {
         let end = fill(&mut feed, round, 60);
         let record = std::fs::read(lab.path().join("servers/servers.json")).unwrap_or_default();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-        let pid_file = format!(
-            "{}/postgres/postmaster.pid",
-            record["home"].as_str().unwrap_or_default()
-        );
-        if let Some(pid) = std::fs::read_to_string(pid_file)
-            .ok()
-            .and_then(|t| t.lines().next().map(str::to_owned))
-        {
-            std::process::Command::new("kill")
-                .args(["-KILL", &pid])
-                .status()
-                .unwrap();
+        let pid_file = format!("{}/postgres/postmaster.pid", record["home"].as_str().unwrap_or_default());
+        if let Some(pid) = std::fs::read_to_string(pid_file).ok().and_then(|t| t.lines().next().map(str::to_owned)) {
+            std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
         }
         sink.reach(end).await;
     }
@@ -111,51 +85,26 @@ async fn another_runs_rows_are_refused_replaced_or_kept() {
     let sink = start(&lab, &second, &PostgresOptions::default());
     sink.reach_state(SinkState::Refused).await;
     let error = sink.handle.status().last_error.unwrap();
-    for needed in [
-        first.run().to_string(),
-        second.run().to_string(),
-        "on_other_run".into(),
-        "replace".into(),
-    ] {
+    for needed in [first.run().to_string(), second.run().to_string(), "on_other_run".into(), "replace".into()] {
         assert!(error.contains(&needed), "{error}");
     }
     assert!(sink.handle.has_ended());
     sink.stop().await;
     assert_equal_to_the_log(&client, &first).await;
 
-    let keep = PostgresOptions {
-        on_other_run: OnOtherRun::Keep,
-        ..PostgresOptions::default()
-    };
+    let keep = PostgresOptions { on_other_run: OnOtherRun::Keep, ..PostgresOptions::default() };
     let sink = start(&lab, &second, &keep);
     sink.reach(second_end).await;
     sink.stop().await;
     assert_equal_to_the_log(&client, &second).await;
-    assert_eq!(
-        ask(
-            &client,
-            "SELECT count(DISTINCT run) FROM realtime.window_partials"
-        )
-        .await,
-        ["2"]
-    );
+    assert_eq!(ask(&client, "SELECT count(DISTINCT run) FROM realtime.window_partials").await, ["2"]);
 
-    let replace = PostgresOptions {
-        on_other_run: OnOtherRun::Replace,
-        ..PostgresOptions::default()
-    };
+    let replace = PostgresOptions { on_other_run: OnOtherRun::Replace, ..PostgresOptions::default() };
     let sink = start(&lab, &first, &replace);
     sink.reach(first_end).await;
     sink.stop().await;
     assert_equal_to_the_log(&client, &first).await;
-    assert_eq!(
-        ask(
-            &client,
-            "SELECT count(DISTINCT run) FROM realtime.window_partials"
-        )
-        .await,
-        ["1"]
-    );
+    assert_eq!(ask(&client, "SELECT count(DISTINCT run) FROM realtime.window_partials").await, ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,10 +116,7 @@ async fn a_database_that_is_ahead_of_the_log_is_refused_with_both_numbers() {
     sink.reach(end).await;
     sink.stop().await;
     let client = connect(&lab).await;
-    client
-        .execute("UPDATE realtime.sink_state SET next_offset = 123456", &[])
-        .await
-        .unwrap();
+    client.execute("UPDATE realtime.sink_state SET next_offset = 123456", &[]).await.unwrap();
     let sink = start(&lab, &feed, &PostgresOptions::default());
     sink.reach_state(SinkState::Refused).await;
     let error = sink.handle.status().last_error.unwrap();
@@ -188,19 +134,10 @@ async fn a_database_with_a_newer_schema_is_refused() {
     sink.reach_state(SinkState::Running).await;
     sink.stop().await;
     let client = connect(&lab).await;
-    client
-        .execute(
-            "INSERT INTO realtime.schema_migrations VALUES (99, 'later')",
-            &[],
-        )
-        .await
-        .unwrap();
+    client.execute("INSERT INTO realtime.schema_migrations VALUES (99, 'later')", &[]).await.unwrap();
     let sink = start(&lab, &feed, &PostgresOptions::default());
     sink.reach_state(SinkState::Refused).await;
     let error = sink.handle.status().last_error.unwrap();
-    assert!(
-        error.contains("99") && error.contains("newer clickmill"),
-        "{error}"
-    );
+    assert!(error.contains("99") && error.contains("newer clickmill"), "{error}");
     sink.stop().await;
 }

@@ -16,33 +16,17 @@ async fn servers_start_behind_a_password_and_stop() {
     let lab = Lab::new();
     let (postgres, redis) = tokio::join!(lab.servers.postgres(), lab.servers.redis());
     let (postgres, redis) = (must(postgres), must(redis));
-    assert_eq!(
-        must(lab.servers.postgres().await),
-        postgres,
-        "asked again, the same one"
-    );
+    assert_eq!(must(lab.servers.postgres().await), postgres, "asked again, the same one");
 
-    let encoding = ask_postgres(&postgres, "SHOW server_encoding")
-        .await
-        .unwrap();
+    let encoding = ask_postgres(&postgres, "SHOW server_encoding").await.unwrap();
     assert_eq!(encoding, "UTF8");
-    assert_eq!(
-        ask_postgres(&postgres, "SHOW lc_collate").await.unwrap(),
-        "C"
-    );
-    assert!(
-        ask_postgres(&with_other_password(&postgres), "SELECT 1::text")
-            .await
-            .is_err()
-    );
+    assert_eq!(ask_postgres(&postgres, "SHOW lc_collate").await.unwrap(), "C");
+    assert!(ask_postgres(&with_other_password(&postgres), "SELECT 1::text").await.is_err());
     assert!(ping_redis(&redis).await.is_ok());
     assert!(ping_redis(&with_other_password(&redis)).await.is_err());
 
     let record = lab.path().join("servers/servers.json");
-    assert_eq!(
-        std::fs::metadata(&record).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&record).unwrap().permissions().mode() & 0o777, 0o600);
     for pid in pids(lab.path()) {
         let owner = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
         assert_ne!(owner, 0, "process {pid} runs as root");
@@ -58,31 +42,20 @@ async fn servers_start_behind_a_password_and_stop() {
     std::fs::write(home(lab.path()).join("redis/redis.pid"), "999999").unwrap();
     std::fs::write(home(lab.path()).join("postgres/postmaster.pid"), "999999\n").unwrap();
     assert!(ping_redis(&must(lab.servers.redis().await)).await.is_ok());
-    assert!(
-        ask_postgres(&must(lab.servers.postgres().await), "SELECT 1::text")
-            .await
-            .is_ok()
-    );
+    assert!(ask_postgres(&must(lab.servers.postgres().await), "SELECT 1::text").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_host_left_running_is_adopted() {
     let lab = Lab::new();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "servers::child_that_starts_servers_and_waits_to_be_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "servers::child_that_starts_servers_and_waits_to_be_killed", "--ignored", "--nocapture"])
         .env(CHILD, lab.path())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let ready = lab.path().join("ready");
-    wait_for("the child's servers", || {
-        ready.exists() || child.try_wait().unwrap().is_some()
-    });
+    wait_for("the child's servers", || ready.exists() || child.try_wait().unwrap().is_some());
     assert!(ready.exists(), "the child could not start its servers");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -90,20 +63,11 @@ async fn what_a_killed_host_left_running_is_adopted() {
     let started = Instant::now();
     let (postgres, redis) = tokio::join!(lab.servers.postgres(), lab.servers.redis());
     let (postgres, redis) = (must(postgres), must(redis));
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "adopting took {:?}",
-        started.elapsed()
-    );
-    assert_eq!(
-        std::fs::read_to_string(&ready).unwrap(),
-        format!("{postgres}\n{redis}")
-    );
+    assert!(started.elapsed() < Duration::from_secs(1), "adopting took {:?}", started.elapsed());
+    assert_eq!(std::fs::read_to_string(&ready).unwrap(), format!("{postgres}\n{redis}"));
     assert_eq!(pids(lab.path()), before);
     lab.servers.stop().await.unwrap();
-    wait_for("the adopted servers' end", || {
-        before.iter().all(|pid| !is_alive(*pid))
-    });
+    wait_for("the adopted servers' end", || before.iter().all(|pid| !is_alive(*pid)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,19 +88,17 @@ async fn a_server_that_was_killed_is_started_again_with_what_it_had() {
     let lab = Lab::new();
     let before = must(lab.servers.postgres().await);
     // Durable at its commit, unlike what sinks write: they get theirs back from the log.
-    run_postgres(&before, "BEGIN; SET LOCAL synchronous_commit = on; CREATE TABLE kept AS SELECT 'kept'::text AS v; COMMIT").await;
+    run_postgres(
+        &before,
+        "BEGIN; SET LOCAL synchronous_commit = on; CREATE TABLE kept AS SELECT 'kept'::text AS v; COMMIT",
+    )
+    .await;
     for pid in pids(lab.path()) {
-        Command::new("kill")
-            .args(["-KILL", &pid.to_string()])
-            .status()
-            .unwrap();
+        Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
         wait_for("its end", || ask_state(pid).is_none_or(|s| s == 'Z'));
     }
     let after = must(retry(|| lab.servers.postgres()).await);
-    assert_eq!(
-        ask_postgres(&after, "SELECT v FROM kept").await.unwrap(),
-        "kept"
-    );
+    assert_eq!(ask_postgres(&after, "SELECT v FROM kept").await.unwrap(), "kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,21 +115,14 @@ async fn a_data_directory_that_the_servers_user_cannot_enter_has_them_aside() {
     assert!(aside.starts_with("/var/tmp"), "{}", aside.display());
     assert_eq!(std::fs::metadata(&aside).unwrap().mode() & 0o777, 0o700);
     assert_ne!(std::fs::metadata(&aside).unwrap().uid(), 0);
-    assert_eq!(
-        must(Servers::new(lab.path()).redis().await),
-        redis,
-        "found again"
-    );
+    assert_eq!(must(Servers::new(lab.path()).redis().await), redis, "found again");
     lab.servers.stop().await.unwrap();
 
     // Somebody else's folder in that place is not used.
     std::fs::remove_dir_all(&aside).unwrap();
     std::fs::create_dir(&aside).unwrap();
     open_to_all(&aside);
-    assert!(matches!(
-        lab.servers.redis().await,
-        Err(ServerError::UnsafeHome { .. })
-    ));
+    assert!(matches!(lab.servers.redis().await, Err(ServerError::UnsafeHome { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,23 +134,15 @@ async fn a_lost_password_is_said_and_nothing_is_overwritten() {
     let record = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let error = lab.servers.redis().await.unwrap_err().to_string();
-    assert!(
-        error.contains("password is lost") && error.contains("servers.json"),
-        "{error}"
-    );
+    assert!(error.contains("password is lost") && error.contains("servers.json"), "{error}");
     std::fs::write(&path, "{").unwrap();
-    assert!(matches!(
-        lab.servers.redis().await,
-        Err(ServerError::BadRecord { .. })
-    ));
+    assert!(matches!(lab.servers.redis().await, Err(ServerError::BadRecord { .. })));
     std::fs::write(&path, record).unwrap();
     must(lab.servers.redis().await);
 }
 
 async fn run_postgres(url: &str, sql: &str) {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute(sql).await.unwrap();
 }
@@ -207,9 +154,7 @@ async fn ask_postgres(url: &str, sql: &str) -> Result<String, tokio_postgres::Er
 }
 
 async fn ping_redis(url: &str) -> redis::RedisResult<()> {
-    let mut connection = redis::Client::open(url)?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     redis::cmd("PING").exec_async(&mut connection).await
 }
 
@@ -244,15 +189,7 @@ fn pids(data_dir: &Path) -> Vec<u32> {
     let home = home(data_dir);
     ["postgres/postmaster.pid", "redis/redis.pid"]
         .iter()
-        .filter_map(|file| {
-            std::fs::read_to_string(home.join(file))
-                .ok()?
-                .lines()
-                .next()?
-                .trim()
-                .parse()
-                .ok()
-        })
+        .filter_map(|file| std::fs::read_to_string(home.join(file)).ok()?.lines().next()?.trim().parse().ok())
         .collect()
 }
 

@@ -48,11 +48,7 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// # Errors
     /// As `append`, and [`BrokerError::Busy`].
-    fn try_append(
-        &self,
-        at: &TopicPartition,
-        set: &RecordSetBuilder,
-    ) -> Result<Appended, BrokerError>;
+    fn try_append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Appended, BrokerError>;
 
     /// Whole batches in order, the first of them the one that contains `from` (it may begin before `from`). As many
     /// as `max_bytes` of *stored* (compressed) bytes hold, but at least one; at the end, waits up to `max_wait` for

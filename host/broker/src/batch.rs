@@ -67,26 +67,14 @@ impl StoredBatch {
     /// # Errors
     /// [`BrokerError::Undecodable`] where `dst` has another length or the bytes do not decompress to that length.
     pub fn read_into(&self, dst: &mut [u8]) -> Result<(), BrokerError> {
-        let bad = |what: String| BrokerError::Undecodable {
-            at: self.at.clone(),
-            offset: self.base_offset,
-            what,
-        };
+        let bad = |what: String| BrokerError::Undecodable { at: self.at.clone(), offset: self.base_offset, what };
         if dst.len() != self.records_len {
-            return Err(bad(format!(
-                "{} bytes do not fit a buffer of {}",
-                self.records_len,
-                dst.len()
-            )));
+            return Err(bad(format!("{} bytes do not fit a buffer of {}", self.records_len, dst.len())));
         }
         match self.codec {
             Codec::Raw => {
                 if self.stored.len() != dst.len() {
-                    return Err(bad(format!(
-                        "{} bytes stored, {} announced",
-                        self.stored.len(),
-                        dst.len()
-                    )));
+                    return Err(bad(format!("{} bytes stored, {} announced", self.stored.len(), dst.len())));
                 }
                 dst.copy_from_slice(&self.stored);
             }
@@ -103,10 +91,7 @@ impl StoredBatch {
                     })
                     .map_err(|e| bad(format!("zstd: {e}")))?;
                 if len != self.records_len {
-                    return Err(bad(format!(
-                        "{len} bytes decompressed, {} announced",
-                        self.records_len
-                    )));
+                    return Err(bad(format!("{len} bytes decompressed, {} announced", self.records_len)));
                 }
             }
         }

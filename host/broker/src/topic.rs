@@ -41,12 +41,7 @@ impl TopicSpec {
     /// A topic that keeps everything.
     #[must_use]
     pub fn new(name: &str, partitions: u32) -> Self {
-        Self {
-            name: name.to_owned(),
-            partitions,
-            retention: Retention::default(),
-            compact: false,
-        }
+        Self { name: name.to_owned(), partitions, retention: Retention::default(), compact: false }
     }
 
     /// Why no topic can be made of this, if so.
@@ -83,10 +78,7 @@ pub struct TopicPartition {
 impl TopicPartition {
     #[must_use]
     pub fn new(topic: impl Into<Arc<str>>, partition: PartitionId) -> Self {
-        Self {
-            topic: topic.into(),
-            partition,
-        }
+        Self { topic: topic.into(), partition }
     }
 }
 
@@ -111,18 +103,7 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_their_folder_are_refused() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            ".hidden",
-            "a/b",
-            "a\\b",
-            "a b",
-            "ä",
-            "a\0b",
-            &"x".repeat(201),
-        ] {
+        for bad in ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "ä", "a\0b", &"x".repeat(201)] {
             assert!(TopicSpec::new(bad, 1).fault().is_some(), "{bad:?}");
         }
         for good in ["ad_events_raw", "a", "a.b-c_9", &"x".repeat(200)] {

@@ -222,7 +222,10 @@ fn fault(stored: &Stored, status: &Status) -> Option<String> {
         Err(damaged) => return Some(damaged.to_string()),
     };
     if (checkpoint.epoch, checkpoint.offset) != (stored.name.epoch, stored.name.offset) {
-        return Some(format!("it is of epoch {}, offset {}: the file was renamed", checkpoint.epoch, checkpoint.offset));
+        return Some(format!(
+            "it is of epoch {}, offset {}: the file was renamed",
+            checkpoint.epoch, checkpoint.offset
+        ));
     }
     if checkpoint.partition != stored.partition {
         return Some(format!("it is of partition {}: the file was moved", checkpoint.partition));
@@ -240,7 +243,8 @@ fn fault(stored: &Stored, status: &Status) -> Option<String> {
 }
 
 fn ahead(topics: &[views::status::TopicView], topic: &str, partition: PartitionId, needed: Offset) -> Option<String> {
-    let view = topics.iter().find(|t| t.topic == topic).and_then(|t| t.partitions.iter().find(|p| p.partition == partition));
+    let view =
+        topics.iter().find(|t| t.topic == topic).and_then(|t| t.partitions.iter().find(|p| p.partition == partition));
     let end = view.map_or(Offset(0), |p| p.log_end_offset);
     (end < needed).then(|| format!("it is ahead of {topic}/{partition}, which ends at {end}: it needs {needed}"))
 }

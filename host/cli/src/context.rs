@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use clickmill_broker::{BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_page};
-use clickmill_pipeline::views::status::{RunState, Status, TopicView, topics};
 use clickmill_pipeline::views::render::parse_json;
+use clickmill_pipeline::views::status::{RunState, Status, TopicView, topics};
 use clickmill_pipeline::views::{self, WindowQuery, WindowRow};
 use clickmill_schemas::{Offset, PartitionId};
 use serde::Deserialize;
@@ -94,7 +94,14 @@ impl Place {
     }
 
     /// Some records from `from` on; at the end, waits up to `wait` where a host runs.
-    pub fn page(&self, topic: &str, partition: PartitionId, from: Offset, limit: usize, wait: Duration) -> Result<RecordPage> {
+    pub fn page(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        from: Offset,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<RecordPage> {
         match self {
             Self::Host(host) => {
                 let wait_ms = wait.as_millis();
@@ -106,7 +113,9 @@ impl Place {
                 let at = TopicPartition::new(topic, partition);
                 let limits = PageLimits { records: limit, bytes: PAGE_BYTES, wait: Duration::ZERO };
                 match read_page(log, &at, from, limits) {
-                    Err(views::ViewError::Broker(e @ BrokerError::OffsetOutOfRange { .. })) => Err(mistake(e.to_string())),
+                    Err(views::ViewError::Broker(e @ BrokerError::OffsetOutOfRange { .. })) => {
+                        Err(mistake(e.to_string()))
+                    }
                     page => Ok(page?),
                 }
             }
@@ -172,7 +181,8 @@ impl Host {
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let body = BufReader::new(self.call(path)?);
-        serde_json::from_reader(body).with_context(|| format!("{}{path} did not answer as clickmill does", self.address))
+        serde_json::from_reader(body)
+            .with_context(|| format!("{}{path} did not answer as clickmill does", self.address))
     }
 
     fn windows(&self, query: &WindowQuery) -> Result<WindowRows> {

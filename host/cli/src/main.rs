@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     match work(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", exit::shown(&error));
             ExitCode::from(exit::code_of(&error))
         }
     }

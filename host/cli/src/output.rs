@@ -96,7 +96,10 @@ mod tests {
     fn a_table_is_aligned_and_cannot_steer_the_terminal() {
         let mut out = Vec::new();
         rows().write_text(&mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "name         log end\na,b                5\nc\\u{1b}[31m     1000\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "name         log end\na,b                5\nc\\u{1b}[31m     1000\n"
+        );
     }
 
     #[test]

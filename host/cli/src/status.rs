@@ -73,7 +73,14 @@ fn text(status: &Status, out: &mut dyn Write) -> io::Result<()> {
 
 fn partitions(status: &Status) -> Rows {
     let mut rows = Rows::new(&[
-        "topic", "partition>", "log_start_offset>", "log_end_offset>", "processed_offset>", "lag>", "watermark", "epoch>",
+        "topic",
+        "partition>",
+        "log_start_offset>",
+        "log_end_offset>",
+        "processed_offset>",
+        "lag>",
+        "watermark",
+        "epoch>",
     ]);
     for p in &status.partitions {
         rows.push(vec![
@@ -92,7 +99,8 @@ fn partitions(status: &Status) -> Rows {
 
 /// Sinks describe themselves; these of their fields are for a table.
 fn sinks(sinks: &[Value]) -> Rows {
-    let mut rows = Rows::new(&["name", "state", "offset>", "lag>", "rows_written>", "retries>", "server", "last_error"]);
+    let mut rows =
+        Rows::new(&["name", "state", "offset>", "lag>", "rows_written>", "retries>", "server", "last_error"]);
     for sink in sinks {
         let field = |name: &str| match sink.get(name) {
             None | Some(Value::Null) => String::new(),

@@ -261,7 +261,10 @@ mod tests {
         assert_eq!(next(&args(Some(1), From::End)).unwrap(), [10]);
         assert_eq!(next(&args(None, From::At(Offset(5)))).unwrap(), [5, 5]);
         let error = next(&args(Some(2), From::Start)).unwrap_err();
-        assert_eq!((error.to_string().as_str(), crate::exit::code_of(&error)), ("t has 2 partitions, none of number 2", 2));
+        assert_eq!(
+            (error.to_string().as_str(), crate::exit::code_of(&error)),
+            ("t has 2 partitions, none of number 2", 2)
+        );
         let other = ReadArgs { topic: "u".into(), ..args(None, From::Start) };
         assert_eq!(next(&other).unwrap_err().to_string(), "there is no topic \"u\"; there are t");
         assert!("-1".parse::<From>().is_err());

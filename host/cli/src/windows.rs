@@ -68,7 +68,12 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
 
 type RowsOf<'a> = dyn Iterator<Item = Result<WindowRow>> + 'a;
 
-fn lines(rows: &mut RowsOf<'_>, out: &mut dyn Write, header: Option<&str>, put: fn(&mut String, &WindowRow)) -> Result<()> {
+fn lines(
+    rows: &mut RowsOf<'_>,
+    out: &mut dyn Write,
+    header: Option<&str>,
+    put: fn(&mut String, &WindowRow),
+) -> Result<()> {
     let mut line = String::new();
     let mut written = header.map_or(Ok(()), |header| writeln!(out, "{header}"));
     for row in rows {
@@ -108,7 +113,17 @@ fn text(rows: &mut RowsOf<'_>, out: &mut dyn Write) -> Result<()> {
         count += 1;
     }
     let mut table = Rows::new(&[
-        "start", "dimension", "key", "impressions>", "clicks>", "conversions>", "ctr>", "cpc>", "cpa>", "roas>", "state",
+        "start",
+        "dimension",
+        "key",
+        "impressions>",
+        "clicks>",
+        "conversions>",
+        "ctr>",
+        "cpc>",
+        "cpa>",
+        "roas>",
+        "state",
     ]);
     for row in &shown {
         table.push(cells(row));

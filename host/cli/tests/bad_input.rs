@@ -159,7 +159,9 @@ fn a_second_host_learns_who_has_the_data_directory_and_a_port_in_use_is_named() 
     let bench = Bench::new();
     quiet(&bench);
     let mut host = bench.start("host", &["run"]);
-    eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success() && host.is_running());
+    eventually("the host answers", Duration::from_secs(20), || {
+        bench.try_run(&["status"]).status.success() && host.is_running()
+    });
     let error = bench.fails(&["run"], 2);
     assert!(error.contains(&host.child.id().to_string()) && error.contains("in use"), "{error}");
     let other = Bench::new();

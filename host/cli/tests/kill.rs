@@ -4,8 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::sinks::{Sinks, balanced_ledger};
 use common::Bench;
+use common::sinks::{Sinks, balanced_ledger};
 
 const ROWS: u64 = 600_000;
 const KILLS: u32 = 20;

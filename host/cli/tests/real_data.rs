@@ -39,7 +39,8 @@ fn equals_recount(file: &Path) {
     let sinks = Sinks::of(&bench.data());
     let total = sinks.sql("SELECT sum(impressions) FROM realtime.metrics_1min");
     assert_eq!(total.trim(), counted.to_string());
-    let total = sinks.sql("SELECT sum((v->>'impressions')::bigint) FROM realtime.metrics_5min, jsonb_each(device_ctr) AS d(k, v)");
+    let total = sinks
+        .sql("SELECT sum((v->>'impressions')::bigint) FROM realtime.metrics_5min, jsonb_each(device_ctr) AS d(k, v)");
     assert_eq!(total.trim(), counted.to_string());
 }
 

@@ -34,17 +34,12 @@ impl Frame {
 
 /// The input of `init`; an error says which parameter does not fit.
 pub(crate) fn init_input(params: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
-    let count = u16::try_from(params.len())
-        .map_err(|_| format!("{} parameters are too many", params.len()))?;
+    let count = u16::try_from(params.len()).map_err(|_| format!("{} parameters are too many", params.len()))?;
     let mut out = count.to_be_bytes().to_vec();
     for (name, value) in params {
         for text in [name, value] {
-            let len = u16::try_from(text.len()).map_err(|_| {
-                format!(
-                    "parameter {name:?} has {} bytes; the ABI takes 65535 at most",
-                    text.len()
-                )
-            })?;
+            let len = u16::try_from(text.len())
+                .map_err(|_| format!("parameter {name:?} has {} bytes; the ABI takes 65535 at most", text.len()))?;
             out.extend_from_slice(&len.to_be_bytes());
             out.extend_from_slice(text.as_bytes());
         }
@@ -58,10 +53,7 @@ pub(crate) fn hint(bytes: &[u8]) -> String {
     let Some((len, rest)) = bytes.split_first_chunk::<2>() else {
         return text(bytes);
     };
-    text(
-        rest.get(..usize::from(u16::from_be_bytes(*len)))
-            .unwrap_or(bytes),
-    )
+    text(rest.get(..usize::from(u16::from_be_bytes(*len))).unwrap_or(bytes))
 }
 
 /// A module's text, made printable and cut.
@@ -90,10 +82,7 @@ mod tests {
     #[test]
     fn an_input_is_framed_as_fluvio_frames_it() {
         let mut input = vec![0xaa; HEAD_LEN + 3 + TAIL_LEN];
-        let frame = Frame {
-            base_offset: 7,
-            base_timestamp_ms: -1,
-        };
+        let frame = Frame { base_offset: 7, base_timestamp_ms: -1 };
         assert_eq!(frame.write(&mut input).unwrap(), &[0xaa; 3]);
         assert_eq!(input[..HEAD_LEN], [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 3]);
         assert_eq!(input[HEAD_LEN + 3..], [0xff; 8]);
@@ -102,20 +91,10 @@ mod tests {
 
     #[test]
     fn parameters_are_encoded_in_order_and_long_ones_refused_by_name() {
-        let params = BTreeMap::from([
-            ("b".to_owned(), "2".to_owned()),
-            ("a".to_owned(), String::new()),
-        ]);
-        assert_eq!(
-            init_input(&params).unwrap(),
-            b"\0\x02\0\x01a\0\0\0\x01b\0\x012\0"
-        );
+        let params = BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), String::new())]);
+        assert_eq!(init_input(&params).unwrap(), b"\0\x02\0\x01a\0\0\0\x01b\0\x012\0");
         let long = BTreeMap::from([("pricing".to_owned(), "x".repeat(65_536))]);
-        assert!(
-            init_input(&long)
-                .unwrap_err()
-                .contains("\"pricing\" has 65536 bytes")
-        );
+        assert!(init_input(&long).unwrap_err().contains("\"pricing\" has 65536 bytes"));
     }
 
     #[test]

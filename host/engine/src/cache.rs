@@ -14,10 +14,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Makes the directory if it is missing, refuses it if others could write to it, and opens the cache in it.
 pub(crate) fn open(path: &Path) -> Result<Cache, EngineError> {
-    let refused = |problem: String| EngineError::CacheDir {
-        path: path.to_owned(),
-        problem,
-    };
+    let refused = |problem: String| EngineError::CacheDir { path: path.to_owned(), problem };
     let io = |e: std::io::Error| refused(e.to_string());
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(io)?;
@@ -33,10 +30,7 @@ pub(crate) fn open(path: &Path) -> Result<Cache, EngineError> {
     }
     let us = rustix::process::geteuid().as_raw();
     if found.uid() != us {
-        return Err(refused(format!(
-            "it belongs to user {} and we are user {us}",
-            found.uid()
-        )));
+        return Err(refused(format!("it belongs to user {} and we are user {us}", found.uid())));
     }
     if found.mode() & WRITABLE_BY_OTHERS != 0 {
         return Err(refused(format!("its mode is {:o}", found.mode() & 0o7777)));

@@ -56,39 +56,17 @@ impl Chain {
                 return Err(EngineError::SameName(spec.name.clone()));
             }
             if !engine.is_of(&spec.module) {
-                return Err(EngineError::Setup(format!(
-                    "the module of stage {} is of another engine",
-                    spec.name
-                )));
+                return Err(EngineError::Setup(format!("the module of stage {} is of another engine", spec.name)));
             }
             if spec.module.exports().windows
                 && let Some(other) = windows.replace(i)
             {
-                return Err(EngineError::TwoWindowStages(
-                    specs[other].name.clone(),
-                    spec.name.clone(),
-                ));
+                return Err(EngineError::TwoWindowStages(specs[other].name.clone(), spec.name.clone()));
             }
         }
-        let stages = specs
-            .iter()
-            .enumerate()
-            .map(|(i, spec)| Stage::new(spec, i == 0))
-            .collect::<Result<_, _>>()?;
-        let (broken, alive, next, passed) = (
-            None,
-            Deltas::default(),
-            Deltas::default(),
-            Passed::default(),
-        );
-        Ok(Self {
-            stages,
-            windows,
-            broken,
-            alive,
-            next,
-            passed,
-        })
+        let stages = specs.iter().enumerate().map(|(i, spec)| Stage::new(spec, i == 0)).collect::<Result<_, _>>()?;
+        let (broken, alive, next, passed) = (None, Deltas::default(), Deltas::default(), Passed::default());
+        Ok(Self { stages, windows, broken, alive, next, passed })
     }
 
     /// Runs a batch through all stages and says what became of each record.
@@ -111,13 +89,7 @@ impl Chain {
             self.process_judged(source, verdicts, out)
         } else {
             self.alive.fill(count);
-            self.run(
-                source,
-                count,
-                source.records_len(),
-                |set| source::write_checked(source, set),
-                out,
-            )
+            self.run(source, count, source.records_len(), |set| source::write_checked(source, set), out)
         };
         self.settle(result, out)?;
         debug_assert!(out.is_balanced(), "{out:?}");
@@ -143,11 +115,7 @@ impl Chain {
             out.records += 1;
             out.routed.push(Routed {
                 offset,
-                stage: self
-                    .stages
-                    .iter()
-                    .position(|stage| stage.name == verdict.stage)
-                    .unwrap_or(0),
+                stage: self.stages.iter().position(|stage| stage.name == verdict.stage).unwrap_or(0),
                 route: RouteOwned::Error {
                     error_type: ErrorType::Smartmodule,
                     rule: verdicts::RULE.to_owned(),
@@ -168,9 +136,7 @@ impl Chain {
         out: &mut BatchOutcome,
     ) -> Result<(), ProcessError> {
         self.alive.clear();
-        entries
-            .iter()
-            .for_each(|entry| self.alive.insert(entry.delta));
+        entries.iter().for_each(|entry| self.alive.insert(entry.delta));
         let set = batch.pack(entries);
         let write = |dst: &mut [u8]| {
             dst.copy_from_slice(&set);
@@ -192,10 +158,8 @@ impl Chain {
         if count == 0 {
             return Ok(());
         }
-        let frame = Frame {
-            base_offset: source.base_offset().0.cast_signed(),
-            base_timestamp_ms: source.base_timestamp_ms(),
-        };
+        let frame =
+            Frame { base_offset: source.base_offset().0.cast_signed(), base_timestamp_ms: source.base_timestamp_ms() };
         let mut inputs = count;
         let mut output = self.stages[0].run(&frame, set_len, inputs, write)?;
         let mut stage = 0;
@@ -263,11 +227,7 @@ impl Chain {
         self.broken = fault;
     }
 
-    fn settle(
-        &mut self,
-        result: Result<(), ProcessError>,
-        out: &mut BatchOutcome,
-    ) -> Result<(), ProcessError> {
+    fn settle(&mut self, result: Result<(), ProcessError>, out: &mut BatchOutcome) -> Result<(), ProcessError> {
         if let Err(e) = &result {
             out.clear();
             if let ProcessError::Fault(fault) = e {
@@ -280,14 +240,7 @@ impl Chain {
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let stages: Vec<_> = self
-            .stages
-            .iter()
-            .map(|s| (&s.name, s.module().digest()))
-            .collect();
-        f.debug_struct("Chain")
-            .field("stages", &stages)
-            .field("broken", &self.broken)
-            .finish_non_exhaustive()
+        let stages: Vec<_> = self.stages.iter().map(|s| (&s.name, s.module().digest())).collect();
+        f.debug_struct("Chain").field("stages", &stages).field("broken", &self.broken).finish_non_exhaustive()
     }
 }

@@ -26,10 +26,7 @@ pub(crate) enum Grant {
 
 impl CallBudget {
     pub(crate) fn new(call_time: Duration) -> Self {
-        Self {
-            half: call_time / 2,
-            at_half: None,
-        }
+        Self { half: call_time / 2, at_half: None }
     }
 
     /// A new call begins: how many ticks it has before [`CallBudget::at_end`] is asked.
@@ -46,11 +43,7 @@ impl CallBudget {
             return Grant::Ticks(ticks(self.half));
         };
         let left = self.half.saturating_sub(cpu_now.saturating_sub(since));
-        if left < TICK {
-            Grant::Over
-        } else {
-            Grant::Ticks(ticks(left))
-        }
+        if left < TICK { Grant::Over } else { Grant::Ticks(ticks(left)) }
     }
 }
 

@@ -51,10 +51,7 @@ impl Engine {
         let setup = |e: &dyn std::fmt::Display| EngineError::Setup(e.to_string());
         let wasmtime = wasmtime::Engine::new(&config).map_err(|e| setup(&format!("{e:#}")))?;
         let ticking = wasmtime.weak();
-        thread::Builder::new()
-            .name("wasm-epoch".into())
-            .spawn(move || tick(&ticking))
-            .map_err(|e| setup(&e))?;
+        thread::Builder::new().name("wasm-epoch".into()).spawn(move || tick(&ticking)).map_err(|e| setup(&e))?;
         Ok(Self { wasmtime })
     }
 

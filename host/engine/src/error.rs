@@ -12,31 +12,18 @@ pub enum EngineError {
     #[error("compile cache {}: {problem}; it must be a directory that only this user can write", path.display())]
     CacheDir { path: PathBuf, problem: String },
     #[error("module {sha256} does not compile: {message}")]
-    Compile {
-        sha256: ModuleDigest,
-        message: String,
-    },
+    Compile { sha256: ModuleDigest, message: String },
     #[error("module of {bytes} bytes is over the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
-    #[error(
-        "module {sha256} imports {import}; a SmartModule may import env.copy_records (i32, i32) and nothing else"
-    )]
-    Import {
-        sha256: ModuleDigest,
-        import: String,
-    },
+    #[error("module {sha256} imports {import}; a SmartModule may import env.copy_records (i32, i32) and nothing else")]
+    Import { sha256: ModuleDigest, import: String },
     #[error("module {sha256}: {problem}")]
-    Export {
-        sha256: ModuleDigest,
-        problem: String,
-    },
+    Export { sha256: ModuleDigest, problem: String },
     #[error("a chain needs at least one stage")]
     NoStages,
     #[error("two stages are called {0}; states and verdicts find a stage by its name")]
     SameName(String),
-    #[error(
-        "stages {0} and {1} both keep windows; a chain has one watermark and so one such stage"
-    )]
+    #[error("stages {0} and {1} both keep windows; a chain has one watermark and so one such stage")]
     TwoWindowStages(String, String),
     #[error("stage {stage}: {problem}")]
     Params { stage: String, problem: String },

@@ -5,10 +5,7 @@
 
 use std::ops::Range;
 
-use wasmtime::{
-    Instance, Memory, Store, Trap, TypedFunc, UpdateDeadline, WasmBacktrace, WasmParams,
-    WasmResults,
-};
+use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, UpdateDeadline, WasmBacktrace, WasmParams, WasmResults};
 
 use crate::abi;
 use crate::cpu_time::{CallBudget, Grant, thread_cpu_time};
@@ -74,10 +71,7 @@ impl Region {
 
     pub(crate) fn args(self) -> (i32, i32) {
         // Wasm's addresses are unsigned, its parameters have no sign.
-        (
-            (self.address as u32).cast_signed(),
-            (self.len as u32).cast_signed(),
-        )
+        ((self.address as u32).cast_signed(), (self.len as u32).cast_signed())
     }
 }
 
@@ -90,8 +84,7 @@ pub(crate) fn enter<P: WasmParams, R: WasmResults>(
     params: P,
 ) -> Result<R, Cause> {
     begin(store);
-    func.call(&mut *store, params)
-        .map_err(|e| describe(store, name, &e))
+    func.call(&mut *store, params).map_err(|e| describe(store, name, &e))
 }
 
 #[inline]
@@ -114,18 +107,10 @@ fn describe(store: &Store<Host>, name: &str, error: &wasmtime::Error) -> Cause {
     if let Some(refused) = &store.data().resources.refused {
         text.push_str(&format!("; before that {refused}"));
     }
-    let frames = error
-        .downcast_ref::<WasmBacktrace>()
-        .map(WasmBacktrace::frames)
-        .unwrap_or_default();
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
     for (i, frame) in frames.iter().take(FRAMES).enumerate() {
         text.push_str(if i == 0 { "; in " } else { " < " });
-        match frame
-            .symbols()
-            .first()
-            .and_then(|s| s.name())
-            .or(frame.func_name())
-        {
+        match frame.symbols().first().and_then(|s| s.name()).or(frame.func_name()) {
             Some(name) => text.push_str(&abi::text(name.as_bytes())),
             None => text.push_str(&format!("function {}", frame.func_index())),
         }
@@ -137,11 +122,7 @@ impl Guest {
     /// Makes an instance and runs its start function and `init`.
     pub(crate) fn new(module: &Module, init_input: &[u8], limits: &Limits) -> Result<Self, Cause> {
         let exports = module.exports();
-        let host = Host {
-            resources: Resources::new(limits),
-            budget: CallBudget::new(limits.call_time),
-            copied: None,
-        };
+        let host = Host { resources: Resources::new(limits), budget: CallBudget::new(limits.call_time), copied: None };
         let mut store = Store::new(module.engine(), host);
         store.limiter(|host| &mut host.resources);
         store.epoch_deadline_callback(|mut context| {
@@ -151,46 +132,18 @@ impl Guest {
             })
         });
         begin(&mut store);
-        let instance = module
-            .pre()
-            .instantiate(&mut store)
-            .map_err(|e| describe(&store, "instantiation", &e))?;
-        let memory = instance
-            .get_memory(&mut store, "memory")
-            .ok_or("it exports no memory")?;
-        let mut find = Find {
-            store: &mut store,
-            instance,
-        };
-        let state = exports
-            .state
-            .then(|| StateCalls::find(&mut find))
-            .transpose()?;
-        let windows = exports
-            .windows
-            .then(|| WindowCalls::find(&mut find))
-            .transpose()?;
+        let instance = module.pre().instantiate(&mut store).map_err(|e| describe(&store, "instantiation", &e))?;
+        let memory = instance.get_memory(&mut store, "memory").ok_or("it exports no memory")?;
+        let mut find = Find { store: &mut store, instance };
+        let state = exports.state.then(|| StateCalls::find(&mut find)).transpose()?;
+        let windows = exports.windows.then(|| WindowCalls::find(&mut find)).transpose()?;
         let init: Option<Transform> = exports.init.then(|| find.func("init")).transpose()?;
         let alloc = find.func("alloc")?;
         let dealloc = exports.dealloc.then(|| find.func("dealloc")).transpose()?;
         let transform = find.func(exports.transform)?;
-        let routed = exports
-            .routed
-            .then(|| find.func("clickmill_routed"))
-            .transpose()?;
+        let routed = exports.routed.then(|| find.func("clickmill_routed")).transpose()?;
         let (output_bytes, name) = (limits.output_bytes, exports.transform);
-        let mut guest = Self {
-            store,
-            memory,
-            output_bytes,
-            alloc,
-            dealloc,
-            transform,
-            name,
-            routed,
-            state,
-            windows,
-        };
+        let mut guest = Self { store, memory, output_bytes, alloc, dealloc, transform, name, routed, state, windows };
         if let Some(init) = init {
             guest.init(&init, init_input)?;
         }
@@ -215,13 +168,11 @@ impl Guest {
     /// A region for an input of `len` bytes, which a call that takes it will free.
     #[inline]
     pub(crate) fn alloc(&mut self, len: usize) -> Result<Region, Cause> {
-        let asked = i32::try_from(len)
-            .map_err(|_| format!("an input of {len} bytes is more than a module can take"))?;
+        let asked =
+            i32::try_from(len).map_err(|_| format!("an input of {len} bytes is more than a module can take"))?;
         let address = enter(&mut self.store, "alloc", &self.alloc, asked)?.cast_unsigned();
         self.region(address, asked.cast_unsigned())
-            .map_err(|Cause(what)| {
-                format!("alloc({len}) gave a region outside memory: {what}").into()
-            })
+            .map_err(|Cause(what)| format!("alloc({len}) gave a region outside memory: {what}").into())
     }
 
     /// Gives back a region that no call has taken.
@@ -245,14 +196,14 @@ impl Guest {
     /// What the last call copied out.
     #[inline]
     pub(crate) fn copied(&mut self, name: &str) -> Result<Region, Cause> {
-        let (address, len) = self.store.data_mut().copied.take().ok_or_else(|| {
-            Cause(format!(
-                "malformed output: {name} did not call copy_records"
-            ))
-        })?;
-        self.region(address, len).map_err(|Cause(what)| {
-            format!("malformed output: copy_records outside memory: {what}").into()
-        })
+        let (address, len) = self
+            .store
+            .data_mut()
+            .copied
+            .take()
+            .ok_or_else(|| Cause(format!("malformed output: {name} did not call copy_records")))?;
+        self.region(address, len)
+            .map_err(|Cause(what)| format!("malformed output: copy_records outside memory: {what}").into())
     }
 
     #[inline]
@@ -269,24 +220,13 @@ impl Guest {
     #[inline]
     pub(crate) fn transform(&mut self, input: Region) -> Result<(u32, Region), Cause> {
         let (address, len) = input.args();
-        let answer = enter(
-            &mut self.store,
-            self.name,
-            &self.transform,
-            (address, len, abi::VERSION),
-        )?;
+        let answer = enter(&mut self.store, self.name, &self.transform, (address, len, abi::VERSION))?;
         let Ok(count) = u32::try_from(answer) else {
-            return Err(
-                format!("{} answered {answer}: {}", self.name, abi::refusal(answer)).into(),
-            );
+            return Err(format!("{} answered {answer}: {}", self.name, abi::refusal(answer)).into());
         };
         let output = self.copied(self.name)?;
         if output.len > self.output_bytes {
-            return Err(format!(
-                "output of {} bytes, over its limit of {}",
-                output.len, self.output_bytes
-            )
-            .into());
+            return Err(format!("output of {} bytes, over its limit of {}", output.len, self.output_bytes).into());
         }
         Ok((count, output))
     }
@@ -316,12 +256,7 @@ pub(crate) struct Find<'a> {
 }
 
 impl Find<'_> {
-    pub(crate) fn func<P: WasmParams, R: WasmResults>(
-        &mut self,
-        name: &str,
-    ) -> Result<TypedFunc<P, R>, Cause> {
-        self.instance
-            .get_typed_func(&mut *self.store, name)
-            .map_err(|e| format!("export {name}: {e:#}").into())
+    pub(crate) fn func<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<TypedFunc<P, R>, Cause> {
+        self.instance.get_typed_func(&mut *self.store, name).map_err(|e| format!("export {name}: {e:#}").into())
     }
 }

@@ -47,17 +47,9 @@ impl Guest {
         let Some(state) = &self.state else {
             return Ok(None);
         };
-        let version = enter(
-            &mut self.store,
-            "clickmill_state_version",
-            &state.version,
-            (),
-        )?;
+        let version = enter(&mut self.store, "clickmill_state_version", &state.version, ())?;
         let status = enter(&mut self.store, "clickmill_save", &state.save, ())?;
-        Ok(Some((
-            version,
-            self.answered("clickmill_save", status)?.to_vec(),
-        )))
+        Ok(Some((version, self.answered("clickmill_save", status)?.to_vec())))
     }
 
     /// Loads a state that [`Guest::save`] gave, of this module or of one before it.
@@ -67,12 +59,7 @@ impl Guest {
         let Some(state) = &self.state else {
             return Err("it keeps no state and was given one".into());
         };
-        let status = enter(
-            &mut self.store,
-            "clickmill_load",
-            &state.load,
-            region.args(),
-        )?;
+        let status = enter(&mut self.store, "clickmill_load", &state.load, region.args())?;
         if status >= 0 {
             return Ok(());
         }
@@ -112,12 +99,7 @@ impl Guest {
         let Some(windows) = &self.windows else {
             return Ok(None);
         };
-        let answer = enter(
-            &mut self.store,
-            "clickmill_watermark",
-            &windows.watermark,
-            (),
-        )?;
+        let answer = enter(&mut self.store, "clickmill_watermark", &windows.watermark, ())?;
         Ok((answer != i64::MIN).then_some(answer))
     }
 
@@ -125,12 +107,7 @@ impl Guest {
         let Some(windows) = &self.windows else {
             return Ok(None);
         };
-        let answer = enter(
-            &mut self.store,
-            "clickmill_closed_before",
-            &windows.closed_before,
-            (),
-        )?;
+        let answer = enter(&mut self.store, "clickmill_closed_before", &windows.closed_before, ())?;
         Ok((answer != i64::MIN).then_some(answer))
     }
 
@@ -138,12 +115,7 @@ impl Guest {
         let Some(windows) = &self.windows else {
             return Ok(());
         };
-        match enter(
-            &mut self.store,
-            "clickmill_advance",
-            &windows.advance,
-            watermark_ms,
-        )? {
+        match enter(&mut self.store, "clickmill_advance", &windows.advance, watermark_ms)? {
             0.. => Ok(()),
             status => Err(format!("clickmill_advance answered {status}").into()),
         }

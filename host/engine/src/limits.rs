@@ -20,11 +20,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory_bytes: 256 << 20,
-            output_bytes: 64 << 20,
-            call_time: Duration::from_millis(500),
-        }
+        Self { memory_bytes: 256 << 20, output_bytes: 64 << 20, call_time: Duration::from_millis(500) }
     }
 }
 
@@ -46,16 +42,10 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::MemoryBytes { wanted, limit } => {
-                write!(
-                    f,
-                    "it asked for {wanted} bytes of memory, over its limit of {limit}"
-                )
+                write!(f, "it asked for {wanted} bytes of memory, over its limit of {limit}")
             }
             Self::TableElements { wanted } => {
-                write!(
-                    f,
-                    "it asked for {wanted} table elements, over the limit of {TABLE_ELEMENTS}"
-                )
+                write!(f, "it asked for {wanted} table elements, over the limit of {TABLE_ELEMENTS}")
             }
         }
     }
@@ -63,36 +53,20 @@ impl std::fmt::Display for Refused {
 
 impl Resources {
     pub(crate) const fn new(limits: &Limits) -> Self {
-        Self {
-            memory_bytes: limits.memory_bytes,
-            refused: None,
-        }
+        Self { memory_bytes: limits.memory_bytes, refused: None }
     }
 }
 
 impl ResourceLimiter for Resources {
-    fn memory_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> Result<bool> {
+    fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         if desired > self.memory_bytes {
-            self.refused = Some(Refused::MemoryBytes {
-                wanted: desired,
-                limit: self.memory_bytes,
-            });
+            self.refused = Some(Refused::MemoryBytes { wanted: desired, limit: self.memory_bytes });
             return Ok(false);
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> Result<bool> {
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         if desired > TABLE_ELEMENTS {
             self.refused = Some(Refused::TableElements { wanted: desired });
             return Ok(false);

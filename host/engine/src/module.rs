@@ -17,11 +17,8 @@ const TRANSFORM: &str = "(i32, i32, i32) -> (i32)";
 /// Exports that every module has.
 const REQUIRED: [(&str, &str); 1] = [("alloc", "(i32) -> (i32)")];
 /// Exports that a module may have.
-const OPTIONAL: [(&str, &str); 3] = [
-    ("dealloc", "(i32, i32) -> ()"),
-    ("init", TRANSFORM),
-    ("clickmill_routed", "() -> (i32)"),
-];
+const OPTIONAL: [(&str, &str); 3] =
+    [("dealloc", "(i32, i32) -> ()"), ("init", TRANSFORM), ("clickmill_routed", "() -> (i32)")];
 /// All of these, or none.
 const STATE: [(&str, &str); 3] = [
     ("clickmill_state_version", "() -> (i32)"),
@@ -64,41 +61,21 @@ pub(crate) struct Exports {
 impl Module {
     pub(crate) fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Self, EngineError> {
         if wasm.len() > MAX_WASM_BYTES {
-            return Err(EngineError::TooLarge {
-                bytes: wasm.len(),
-                limit: MAX_WASM_BYTES,
-            });
+            return Err(EngineError::TooLarge { bytes: wasm.len(), limit: MAX_WASM_BYTES });
         }
         let digest = ModuleDigest(Sha256::digest(wasm).into());
-        let failed = |e: wasmtime::Error| EngineError::Compile {
-            sha256: digest,
-            message: format!("{e:#}"),
-        };
+        let failed = |e: wasmtime::Error| EngineError::Compile { sha256: digest, message: format!("{e:#}") };
         let module = wasmtime::Module::from_binary(engine, wasm).map_err(failed)?;
-        check_imports(&module).map_err(|import| EngineError::Import {
-            sha256: digest,
-            import,
-        })?;
-        let exports = check_exports(&module).map_err(|problem| EngineError::Export {
-            sha256: digest,
-            problem,
-        })?;
+        check_imports(&module).map_err(|import| EngineError::Import { sha256: digest, import })?;
+        let exports = check_exports(&module).map_err(|problem| EngineError::Export { sha256: digest, problem })?;
         let mut linker = Linker::new(engine);
         linker
-            .func_wrap(
-                "env",
-                "copy_records",
-                |mut caller: Caller<'_, Host>, address: i32, len: i32| {
-                    caller.data_mut().copied_out(address, len);
-                },
-            )
+            .func_wrap("env", "copy_records", |mut caller: Caller<'_, Host>, address: i32, len: i32| {
+                caller.data_mut().copied_out(address, len);
+            })
             .map_err(failed)?;
         let pre = linker.instantiate_pre(&module).map_err(failed)?;
-        Ok(Self(Arc::new(Inner {
-            digest,
-            pre,
-            exports,
-        })))
+        Ok(Self(Arc::new(Inner { digest, pre, exports })))
     }
 
     /// SHA-256 of the module's bytes.
@@ -128,19 +105,14 @@ impl Module {
 
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Module")
-            .field("digest", &self.0.digest)
-            .field("exports", &self.0.exports)
-            .finish()
+        f.debug_struct("Module").field("digest", &self.0.digest).field("exports", &self.0.exports).finish()
     }
 }
 
 fn check_imports(module: &wasmtime::Module) -> Result<(), String> {
     for import in module.imports() {
         let of = signature(&import.ty());
-        if (import.module(), import.name(), of.as_str())
-            != ("env", "copy_records", "(i32, i32) -> ()")
-        {
+        if (import.module(), import.name(), of.as_str()) != ("env", "copy_records", "(i32, i32) -> ()") {
             return Err(format!("{}.{} {of}", import.module(), import.name()));
         }
     }
@@ -151,10 +123,7 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
     match module.get_export("memory") {
         Some(ExternType::Memory(_)) => {}
         Some(other) => {
-            return Err(format!(
-                "its export memory is {}, not a memory",
-                signature(&other)
-            ));
+            return Err(format!("its export memory is {}, not a memory", signature(&other)));
         }
         None => return Err("it exports no memory".into()),
     }
@@ -163,16 +132,10 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
             return Err(format!("it does not export {name} {of}"));
         }
     }
-    let mut found = TRANSFORMS
-        .iter()
-        .filter(|name| module.get_export(name).is_some());
-    let transform = *found
-        .next()
-        .ok_or("it exports no transform: array_map, filter, map or filter_map")?;
+    let mut found = TRANSFORMS.iter().filter(|name| module.get_export(name).is_some());
+    let transform = *found.next().ok_or("it exports no transform: array_map, filter, map or filter_map")?;
     if let Some(second) = found.next() {
-        return Err(format!(
-            "it exports two transforms, {transform} and {second}; one is expected"
-        ));
+        return Err(format!("it exports two transforms, {transform} and {second}; one is expected"));
     }
     has(module, transform, TRANSFORM)?;
     let mut optional = [false; OPTIONAL.len()];
@@ -184,14 +147,7 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
     if windows && !state {
         return Err(format!("it exports {} and no {}", WINDOWS[0].0, STATE[1].0));
     }
-    Ok(Exports {
-        transform,
-        init,
-        dealloc,
-        routed,
-        state,
-        windows,
-    })
+    Ok(Exports { transform, init, dealloc, routed, state, windows })
 }
 
 /// Whether it exports a function of this name; one of another type is an error.
@@ -206,11 +162,7 @@ fn has(module: &wasmtime::Module, name: &str, of: &str) -> Result<bool, String> 
 fn all_or_none(module: &wasmtime::Module, names: &[(&str, &str)]) -> Result<bool, String> {
     let (mut present, mut missing) = (None, None);
     for (name, of) in names {
-        if has(module, name, of)? {
-            present = Some(name)
-        } else {
-            missing = Some(name)
-        }
+        if has(module, name, of)? { present = Some(name) } else { missing = Some(name) }
     }
     match (present, missing) {
         (Some(present), Some(missing)) => Err(format!("it exports {present} but not {missing}")),

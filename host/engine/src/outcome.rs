@@ -6,36 +6,17 @@ use clickmill_schemas::envelope::{ErrorType, Route};
 /// Where a record was sent instead of to the next stage; [`Route`] with its own strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteOwned {
-    Error {
-        error_type: ErrorType,
-        rule: String,
-        message: String,
-    },
-    Late {
-        ts_ms: i64,
-        watermark_ms: i64,
-    },
+    Error { error_type: ErrorType, rule: String, message: String },
+    Late { ts_ms: i64, watermark_ms: i64 },
 }
 
 impl From<Route<'_>> for RouteOwned {
     fn from(route: Route<'_>) -> Self {
         match route {
-            Route::Error {
-                error_type,
-                rule,
-                message,
-            } => Self::Error {
-                error_type,
-                rule: rule.to_owned(),
-                message: message.to_owned(),
-            },
-            Route::Late {
-                ts_ms,
-                watermark_ms,
-            } => Self::Late {
-                ts_ms,
-                watermark_ms,
-            },
+            Route::Error { error_type, rule, message } => {
+                Self::Error { error_type, rule: rule.to_owned(), message: message.to_owned() }
+            }
+            Route::Late { ts_ms, watermark_ms } => Self::Late { ts_ms, watermark_ms },
         }
     }
 }

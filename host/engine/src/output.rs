@@ -33,10 +33,7 @@ impl Deltas {
 
     #[inline]
     pub(crate) fn contains(&self, delta: i64) -> bool {
-        usize::try_from(delta)
-            .ok()
-            .and_then(|d| Some(self.words.get(d / 64)? >> (d % 64) & 1 == 1))
-            .unwrap_or(false)
+        usize::try_from(delta).ok().and_then(|d| Some(self.words.get(d / 64)? >> (d % 64) & 1 == 1)).unwrap_or(false)
     }
 
     /// Adds a delta; they are small, since a batch has at most `u32::MAX` records.
@@ -75,10 +72,7 @@ impl Passed {
         let count = self.count;
         self.clear();
         self.count = count;
-        for record in Records::new(output)
-            .map_err(|e| malformed(&e))?
-            .take(count as usize)
-        {
+        for record in Records::new(output).map_err(|e| malformed(&e))?.take(count as usize) {
             let mut record = record.map_err(|e| malformed(&e))?;
             record.key = record.key.filter(|key| !Route::is_route(key));
             put_record(&mut self.rewritten, &record);
@@ -108,9 +102,7 @@ pub(crate) fn check_count(output: &[u8], answered: u32, inputs: u32) -> Result<u
         )));
     }
     if count > inputs {
-        return Err(Cause(format!(
-            "malformed output: {count} records made of {inputs}"
-        )));
+        return Err(Cause(format!("malformed output: {count} records made of {inputs}")));
     }
     Ok(count)
 }
@@ -121,10 +113,7 @@ pub(crate) fn take_whole(output: &[u8], count: u32, passed: &mut Passed) -> Resu
     passed.clear();
     let end = output.len() - 1;
     if output[end] != 0 || end < COUNT_LEN || (count == 0) != (end == COUNT_LEN) {
-        return Err(Cause(format!(
-            "malformed output: {count} records in {} bytes",
-            output.len()
-        )));
+        return Err(Cause(format!("malformed output: {count} records in {} bytes", output.len())));
     }
     passed.count = count;
     passed.bytes = end - COUNT_LEN;
@@ -163,14 +152,8 @@ pub(crate) fn walk(
         let record = record.map_err(|e| malformed(&e))?;
         let delta = record.offset_delta;
         if delta < least || !inputs.contains(delta) {
-            let what = if delta < least {
-                "is repeated or out of order"
-            } else {
-                "was not in its input"
-            };
-            return Err(Cause(format!(
-                "malformed output: the record with offset delta {delta} {what}"
-            )));
+            let what = if delta < least { "is repeated or out of order" } else { "was not in its input" };
+            return Err(Cause(format!("malformed output: the record with offset delta {delta} {what}")));
         }
         least = delta + 1;
         match record.key {
@@ -178,11 +161,7 @@ pub(crate) fn walk(
                 let route = Route::decode(key).ok_or_else(|| {
                     Cause(format!("malformed output: the route of the record with offset delta {delta} cannot be read"))
                 })?;
-                routed(&RoutedRecord {
-                    delta,
-                    route,
-                    value: record.value,
-                });
+                routed(&RoutedRecord { delta, route, value: record.value });
             }
             key => {
                 forged |= key.is_some_and(Route::is_route);
@@ -195,9 +174,7 @@ pub(crate) fn walk(
         Some([0]) if forged => passed.rewrite(output),
         Some([0]) => Ok(()),
         Some([1, error @ ..]) => Err(Cause(format!("it reports an error: {}", abi::hint(error)))),
-        _ => Err(Cause(
-            "malformed output: its records are not followed by one error flag".into(),
-        )),
+        _ => Err(Cause("malformed output: its records are not followed by one error flag".into())),
     }
 }
 
@@ -215,15 +192,7 @@ mod tests {
     fn output(records: &[(i64, Option<&[u8]>)], tail: &[u8]) -> Vec<u8> {
         let mut out = (records.len() as u32).to_be_bytes().to_vec();
         for &(offset_delta, key) in records {
-            put_record(
-                &mut out,
-                &Record {
-                    offset_delta,
-                    timestamp_delta_ms: 0,
-                    key,
-                    value: b"v",
-                },
-            );
+            put_record(&mut out, &Record { offset_delta, timestamp_delta_ms: 0, key, value: b"v" });
         }
         out.extend_from_slice(tail);
         out
@@ -231,54 +200,31 @@ mod tests {
 
     fn late() -> Vec<u8> {
         let mut key = Vec::new();
-        Route::Late {
-            ts_ms: 1,
-            watermark_ms: 2,
-        }
-        .encode(&mut key);
+        Route::Late { ts_ms: 1, watermark_ms: 2 }.encode(&mut key);
         key
     }
 
     /// Walks an output of a batch of 100: deltas that go on, those routed.
     fn walked(bytes: &[u8], routes: bool) -> Result<(Passed, Deltas, Vec<i64>), String> {
-        let (mut inputs, mut next, mut passed) =
-            (Deltas::default(), Deltas::default(), Passed::default());
+        let (mut inputs, mut next, mut passed) = (Deltas::default(), Deltas::default(), Passed::default());
         inputs.fill(100);
         let mut deltas = Vec::new();
         let count = u32::from_be_bytes(bytes[..4].try_into().unwrap());
-        walk(bytes, count, routes, &inputs, &mut next, &mut passed, |r| {
-            deltas.push(r.delta)
-        })
-        .map_err(|c| c.0)?;
+        walk(bytes, count, routes, &inputs, &mut next, &mut passed, |r| deltas.push(r.delta)).map_err(|c| c.0)?;
         Ok((passed, next, deltas))
     }
 
     #[test]
     fn routed_records_are_taken_out_and_the_rest_keeps_its_bytes() {
         let key = late();
-        let bytes = output(
-            &[
-                (0, None),
-                (3, Some(&key)),
-                (4, Some(b"user")),
-                (5, None),
-                (99, Some(&key)),
-            ],
-            &[0],
-        );
+        let bytes = output(&[(0, None), (3, Some(&key)), (4, Some(b"user")), (5, None), (99, Some(&key))], &[0]);
         let (passed, next, routed) = walked(&bytes, true).unwrap();
         assert_eq!(routed, [3, 99]);
         assert_eq!((passed.count, passed.ranges.len()), (3, 2));
         assert!(next.contains(0) && next.contains(4) && !next.contains(3) && !next.contains(1));
         let mut rest = 3u32.to_be_bytes().to_vec();
-        passed
-            .ranges
-            .iter()
-            .for_each(|r| rest.extend_from_slice(&bytes[r.clone()]));
-        assert_eq!(
-            rest,
-            output(&[(0, None), (4, Some(b"user")), (5, None)], &[])
-        );
+        passed.ranges.iter().for_each(|r| rest.extend_from_slice(&bytes[r.clone()]));
+        assert_eq!(rest, output(&[(0, None), (4, Some(b"user")), (5, None)], &[]));
         assert_eq!(passed.bytes + COUNT_LEN, rest.len());
     }
 
@@ -289,21 +235,14 @@ mod tests {
         assert_eq!((passed.count, routed.len()), (3, 0));
         let expected = output(&[(2, Some(b"user")), (7, None), (8, None)], &[]);
         assert_eq!(passed.rewritten, expected[COUNT_LEN..]);
-        assert_eq!(
-            (passed.ranges.as_slice(), passed.bytes),
-            (&[0..passed.bytes][..], passed.rewritten.len())
-        );
+        assert_eq!((passed.ranges.as_slice(), passed.bytes), (&[0..passed.bytes][..], passed.rewritten.len()));
     }
 
     #[test]
     fn repeated_swapped_and_invented_records_are_malformed() {
-        for (deltas, what) in [
-            ([4, 4], "repeated"),
-            ([5, 4], "order"),
-            ([0, 100], "not in"),
-            ([-1, 3], "-1"),
-            ([0, i64::MAX], "not in"),
-        ] {
+        for (deltas, what) in
+            [([4, 4], "repeated"), ([5, 4], "order"), ([0, 100], "not in"), ([-1, 3], "-1"), ([0, i64::MAX], "not in")]
+        {
             let error = walked(&output(&deltas.map(|d| (d, None)), &[0]), true).unwrap_err();
             assert!(error.contains(what), "{error}");
         }
@@ -340,12 +279,9 @@ mod tests {
         assert_eq!((passed.count, passed.ranges.len()), (1, 1));
         take_whole(&[0, 0, 0, 0, 0], 0, &mut passed).unwrap();
         assert_eq!(passed.bytes, 0);
-        for (bytes, count) in [
-            (&[0, 0, 0, 1, 0][..], 1),
-            (&[0, 0, 0, 1], 1),
-            (&[0, 0, 0, 0, 1, 0], 0),
-            (&[0, 0, 0, 1, 5, 1], 1),
-        ] {
+        for (bytes, count) in
+            [(&[0, 0, 0, 1, 0][..], 1), (&[0, 0, 0, 1], 1), (&[0, 0, 0, 0, 1, 0], 0), (&[0, 0, 0, 1, 5, 1], 1)]
+        {
             assert!(take_whole(bytes, count, &mut passed).is_err(), "{bytes:?}");
         }
     }
@@ -356,11 +292,7 @@ mod tests {
         for count in [0, 1, 63, 64, 65, 600] {
             deltas.fill(count);
             assert!((0..count).all(|d| deltas.contains(d.into())));
-            assert!(
-                !deltas.contains(count.into())
-                    && !deltas.contains(-1)
-                    && !deltas.contains(i64::MAX)
-            );
+            assert!(!deltas.contains(count.into()) && !deltas.contains(-1) && !deltas.contains(i64::MAX));
         }
         deltas.clear();
         deltas.insert(130);

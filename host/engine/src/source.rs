@@ -22,8 +22,7 @@ pub trait BatchSource {
     ///
     /// # Errors
     /// Whatever keeps the batch from being read. `dst` may hold anything then.
-    fn write_records(&self, dst: &mut [u8])
-    -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// A batch read into the host's own memory, record by record: for the few batches that are not passed on whole.
@@ -40,9 +39,7 @@ pub(crate) struct Entry {
 }
 
 impl Unpacked {
-    pub(crate) fn read(
-        source: &dyn BatchSource,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn read(source: &dyn BatchSource) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut bytes = vec![0; source.records_len()];
         write_checked(source, &mut bytes)?;
         let mut walk = Records::new(&bytes)?;
@@ -53,19 +50,11 @@ impl Unpacked {
             let (record, end) = (record?, walk.position());
             let delta = records.len() as u32;
             if record.offset_delta != i64::from(delta) {
-                return Err(format!(
-                    "record {delta} of the batch has the offset delta {}",
-                    record.offset_delta
-                )
-                .into());
+                return Err(format!("record {delta} of the batch has the offset delta {}", record.offset_delta).into());
             }
             // Behind the value stands the count of headers, one byte.
             let value = end - 1 - record.value.len()..end - 1;
-            records.push(Entry {
-                delta,
-                bytes: start..end,
-                value,
-            });
+            records.push(Entry { delta, bytes: start..end, value });
         }
         Ok(Self { bytes, records })
     }
@@ -77,9 +66,7 @@ impl Unpacked {
     /// These records as a record set.
     pub(crate) fn pack(&self, entries: &[Entry]) -> Vec<u8> {
         let mut set = (entries.len() as u32).to_be_bytes().to_vec();
-        entries
-            .iter()
-            .for_each(|entry| set.extend_from_slice(&self.bytes[entry.bytes.clone()]));
+        entries.iter().for_each(|entry| set.extend_from_slice(&self.bytes[entry.bytes.clone()]));
         set
     }
 }
@@ -96,9 +83,5 @@ pub(crate) fn write_checked(
     if said == found {
         return Ok(());
     }
-    Err(format!(
-        "the batch at offset {} says {said} records and holds {found}",
-        source.base_offset()
-    )
-    .into())
+    Err(format!("the batch at offset {} says {said} records and holds {found}", source.base_offset()).into())
 }

@@ -31,20 +31,13 @@ pub(crate) struct Output {
 
 impl Stage {
     pub(crate) fn new(spec: &StageSpec, first: bool) -> Result<Self, EngineError> {
-        let refused = |problem: String| EngineError::Params {
-            stage: spec.name.clone(),
-            problem,
-        };
+        let refused = |problem: String| EngineError::Params { stage: spec.name.clone(), problem };
         let mut params = spec.params.clone();
         if !params.is_empty() && !spec.module.exports().init {
-            return Err(refused(
-                "parameters are given and the module takes none (it exports no init)".into(),
-            ));
+            return Err(refused("parameters are given and the module takes none (it exports no init)".into()));
         }
         if params.contains_key(FIRST) {
-            return Err(refused(format!(
-                "parameter {FIRST} is set by the host alone"
-            )));
+            return Err(refused(format!("parameter {FIRST} is set by the host alone")));
         }
         if first {
             params.insert(FIRST.into(), "true".into());
@@ -53,13 +46,7 @@ impl Stage {
         let guest = Guest::new(&spec.module, &init_input, &spec.limits)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self {
-            name,
-            module,
-            limits,
-            init_input,
-            guest,
-        })
+        Ok(Self { name, module, limits, init_input, guest })
     }
 
     /// A fault of this stage.
@@ -72,17 +59,13 @@ impl Stage {
     }
 
     /// Runs `call` on the instance; what fails is this stage's fault.
-    pub(crate) fn with<T>(
-        &mut self,
-        call: impl FnOnce(&mut Guest) -> Result<T, Cause>,
-    ) -> Result<T, Fault> {
+    pub(crate) fn with<T>(&mut self, call: impl FnOnce(&mut Guest) -> Result<T, Cause>) -> Result<T, Fault> {
         call(&mut self.guest).map_err(|cause| fault(&self.name, &self.module, cause))
     }
 
     /// Puts a fresh instance in the place of this one.
     pub(crate) fn renew(&mut self) -> Result<(), Fault> {
-        self.guest = Guest::new(&self.module, &self.init_input, &self.limits)
-            .map_err(|cause| self.fault(cause))?;
+        self.guest = Guest::new(&self.module, &self.init_input, &self.limits).map_err(|cause| self.fault(cause))?;
         Ok(())
     }
 
@@ -120,14 +103,10 @@ impl Stage {
             let routed = guest.routed()?;
             let count = output::check_count(guest.bytes(region), answered, inputs)?;
             match routed {
-                Some(routed) if routed > count => Err(Cause(format!(
-                    "malformed output: {routed} of {count} records are routed"
-                ))),
-                _ => Ok(Output {
-                    count,
-                    routed,
-                    region,
-                }),
+                Some(routed) if routed > count => {
+                    Err(Cause(format!("malformed output: {routed} of {count} records are routed")))
+                }
+                _ => Ok(Output { count, routed, region }),
             }
         })?)
     }
@@ -149,16 +128,8 @@ impl Stage {
         routed: impl FnMut(&RoutedRecord<'_>),
     ) -> Result<(), Fault> {
         let bytes = self.guest.bytes(output.region);
-        output::walk(
-            bytes,
-            output.count,
-            output.routed.is_some(),
-            inputs,
-            next,
-            passed,
-            routed,
-        )
-        .map_err(|cause| self.fault(cause))?;
+        output::walk(bytes, output.count, output.routed.is_some(), inputs, next, passed, routed)
+            .map_err(|cause| self.fault(cause))?;
         let found = output.count - passed.count;
         match output.routed {
             Some(said) if said != found => Err(self.fault(Cause(format!(
@@ -171,11 +142,7 @@ impl Stage {
     /// Writes what goes on as a record set of `COUNT_LEN + passed.bytes` bytes.
     #[inline]
     pub(crate) fn copy_passed(&self, output: &Output, passed: &Passed, set: &mut [u8]) {
-        let bytes = if passed.rewritten.is_empty() {
-            self.guest.bytes(output.region)
-        } else {
-            &passed.rewritten
-        };
+        let bytes = if passed.rewritten.is_empty() { self.guest.bytes(output.region) } else { &passed.rewritten };
         set[..COUNT_LEN].copy_from_slice(&passed.count.to_be_bytes());
         let mut at = COUNT_LEN;
         for range in &passed.ranges {
@@ -186,9 +153,5 @@ impl Stage {
 }
 
 fn fault(stage: &str, module: &Module, Cause(message): Cause) -> Fault {
-    Fault {
-        stage: stage.to_owned(),
-        sha256: module.digest(),
-        message,
-    }
+    Fault { stage: stage.to_owned(), sha256: module.digest(), message }
 }

@@ -28,9 +28,7 @@ struct StageState {
 impl ChainState {
     /// The state version and the size of the state of each stage that has one.
     pub fn stages(&self) -> impl Iterator<Item = (&str, i32, usize)> {
-        self.stages
-            .iter()
-            .map(|(name, state)| (name.as_str(), state.version, state.bytes.len()))
+        self.stages.iter().map(|(name, state)| (name.as_str(), state.version, state.bytes.len()))
     }
 
     /// The encoding; see [`ChainState`].
@@ -54,16 +52,10 @@ impl ChainState {
     /// # Errors
     /// [`EngineError::State`] where the bytes are not such an encoding.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
-        let damaged = |what: &str| {
-            EngineError::State(format!("its {} bytes cannot be read: {what}", bytes.len()))
-        };
-        let rest = bytes
-            .strip_prefix(&MAGIC)
-            .ok_or_else(|| damaged("another format"))?;
+        let damaged = |what: &str| EngineError::State(format!("its {} bytes cannot be read: {what}", bytes.len()));
+        let rest = bytes.strip_prefix(&MAGIC).ok_or_else(|| damaged("another format"))?;
         let mut reader = Reader(rest);
-        let stages = reader
-            .stages()
-            .ok_or_else(|| damaged("cut short, or a name is not UTF-8 or not in order"))?;
+        let stages = reader.stages().ok_or_else(|| damaged("cut short, or a name is not UTF-8 or not in order"))?;
         if !reader.0.is_empty() {
             return Err(damaged("bytes left over"));
         }
@@ -91,10 +83,7 @@ impl<'a> Reader<'a> {
         for _ in 0..u16::from_be_bytes(self.array()?) {
             let len = u16::from_be_bytes(self.array()?);
             let name = std::str::from_utf8(self.slice(len.into())?).ok()?;
-            if stages
-                .last_key_value()
-                .is_some_and(|(last, _)| last.as_str() >= name)
-            {
+            if stages.last_key_value().is_some_and(|(last, _)| last.as_str() >= name) {
                 return None;
             }
             let version = i32::from_be_bytes(self.array()?);
@@ -116,9 +105,7 @@ impl Chain {
             let mut state = ChainState::default();
             for stage in &mut chain.stages {
                 if let Some((version, bytes)) = stage.with(Guest::save)? {
-                    state
-                        .stages
-                        .insert(stage.name.clone(), StageState { version, bytes });
+                    state.stages.insert(stage.name.clone(), StageState { version, bytes });
                 }
             }
             Ok(state)
@@ -136,14 +123,10 @@ impl Chain {
             match self.stages.iter().find(|stage| stage.name == *name) {
                 Some(stage) if stage.module().is_stateful() => {}
                 Some(_) => {
-                    return Err(EngineError::State(format!(
-                        "stage {name} keeps none and is given one"
-                    )));
+                    return Err(EngineError::State(format!("stage {name} keeps none and is given one")));
                 }
                 None => {
-                    return Err(EngineError::State(format!(
-                        "there is one of stage {name}, and no such stage"
-                    )));
+                    return Err(EngineError::State(format!("there is one of stage {name}, and no such stage")));
                 }
             }
         }
@@ -155,9 +138,7 @@ impl Chain {
         let result = self.stages.iter_mut().try_for_each(|stage| {
             stage.renew()?;
             match state.stages.get(&stage.name) {
-                Some(StageState { version, bytes }) => {
-                    stage.with(|guest| guest.load(*version, bytes))
-                }
+                Some(StageState { version, bytes }) => stage.with(|guest| guest.load(*version, bytes)),
                 None => Ok(()),
             }
         });
@@ -176,10 +157,7 @@ impl Chain {
                 return Ok(None);
             };
             let malformed = |e| Cause(format!("malformed windows: {e}"));
-            Records::new(set)
-                .map_err(malformed)?
-                .try_for_each(|r| r.map(drop))
-                .map_err(malformed)?;
+            Records::new(set).map_err(malformed)?.try_for_each(|r| r.map(drop)).map_err(malformed)?;
             Ok(Some(set.to_vec()))
         })?;
         Ok(emitted.flatten().unwrap_or_else(|| vec![0; COUNT_LEN]))
@@ -211,10 +189,7 @@ impl Chain {
     }
 
     /// Calls into the stage that keeps windows; `None` where there is none.
-    fn ask<T>(
-        &mut self,
-        call: impl FnOnce(&mut Guest) -> Result<T, Cause>,
-    ) -> Result<Option<T>, Fault> {
+    fn ask<T>(&mut self, call: impl FnOnce(&mut Guest) -> Result<T, Cause>) -> Result<Option<T>, Fault> {
         let Some(windows) = self.windows else {
             return self.usable().map(|()| None);
         };
@@ -236,20 +211,9 @@ mod tests {
     use super::*;
 
     fn state() -> ChainState {
-        let stage = |version, bytes: &[u8]| StageState {
-            version,
-            bytes: bytes.to_vec(),
-        };
-        let stages = [
-            ("ctr-window", stage(-7, &[1; 300])),
-            ("a", stage(i32::MAX, b"")),
-        ];
-        ChainState {
-            stages: stages
-                .into_iter()
-                .map(|(name, s)| (name.to_owned(), s))
-                .collect(),
-        }
+        let stage = |version, bytes: &[u8]| StageState { version, bytes: bytes.to_vec() };
+        let stages = [("ctr-window", stage(-7, &[1; 300])), ("a", stage(i32::MAX, b""))];
+        ChainState { stages: stages.into_iter().map(|(name, s)| (name.to_owned(), s)).collect() }
     }
 
     #[test]
@@ -258,25 +222,11 @@ mod tests {
         let mut bytes = state.to_bytes();
         assert_eq!(ChainState::from_bytes(&bytes).unwrap(), state);
         for cut in 0..bytes.len() {
-            assert!(
-                matches!(
-                    ChainState::from_bytes(&bytes[..cut]),
-                    Err(EngineError::State(_))
-                ),
-                "cut at {cut}"
-            );
+            assert!(matches!(ChainState::from_bytes(&bytes[..cut]), Err(EngineError::State(_))), "cut at {cut}");
         }
         bytes.push(0);
-        assert!(
-            ChainState::from_bytes(&bytes)
-                .unwrap_err()
-                .to_string()
-                .contains("left over")
-        );
-        assert_eq!(
-            state.stages().collect::<Vec<_>>(),
-            [("a", i32::MAX, 0), ("ctr-window", -7, 300)]
-        );
+        assert!(ChainState::from_bytes(&bytes).unwrap_err().to_string().contains("left over"));
+        assert_eq!(state.stages().collect::<Vec<_>>(), [("a", i32::MAX, 0), ("ctr-window", -7, 300)]);
     }
 
     proptest! {

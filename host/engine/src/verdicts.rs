@@ -22,13 +22,7 @@ pub(crate) struct Verdict {
 impl Verdicts {
     /// Adds a verdict; one on the same offset is replaced.
     pub fn insert(&mut self, offset: Offset, stage: impl Into<String>, message: impl Into<String>) {
-        self.by_offset.insert(
-            offset,
-            Verdict {
-                stage: stage.into(),
-                message: message.into(),
-            },
-        );
+        self.by_offset.insert(offset, Verdict { stage: stage.into(), message: message.into() });
     }
 
     /// Forgets the verdicts on offsets before `offset`.
@@ -52,11 +46,6 @@ impl Verdicts {
 
     /// Whether there is one on `count` records from `base` on.
     pub(crate) fn any_in(&self, base: Offset, count: u32) -> bool {
-        !self.is_empty()
-            && self
-                .by_offset
-                .range(base..base.plus(u64::from(count)))
-                .next()
-                .is_some()
+        !self.is_empty() && self.by_offset.range(base..base.plus(u64::from(count))).next().is_some()
     }
 }

@@ -6,10 +6,7 @@ use clickmill_engine::{Chain, Engine, EngineError, EngineOptions};
 use common::*;
 
 fn error_of(wat: &str) -> String {
-    ENGINE
-        .compile(&wat::parse_str(wat).unwrap())
-        .unwrap_err()
-        .to_string()
+    ENGINE.compile(&wat::parse_str(wat).unwrap()).unwrap_err().to_string()
 }
 
 #[test]
@@ -18,10 +15,7 @@ fn a_module_is_known_by_the_digest_of_its_bytes() {
     assert_ne!(echo().digest(), counter("").digest());
     assert!(!echo().is_stateful() && counter("").is_stateful());
     let empty = ENGINE.compile(b"").unwrap_err().to_string();
-    assert!(
-        empty.contains("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-        "{empty}"
-    );
+    assert!(empty.contains("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"), "{empty}");
 }
 
 #[test]
@@ -31,22 +25,13 @@ fn an_import_beyond_copy_records_is_named() {
             r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#,
             "wasi_snapshot_preview1.proc_exit (i32) -> ()",
         ),
-        (
-            r#"(import "env" "copy_records" (func (param i64 i32)))"#,
-            "env.copy_records (i64, i32) -> ()",
-        ),
-        (
-            r#"(import "env" "memory" (memory 1))"#,
-            "env.memory a memory",
-        ),
+        (r#"(import "env" "copy_records" (func (param i64 i32)))"#, "env.copy_records (i64, i32) -> ()"),
+        (r#"(import "env" "memory" (memory 1))"#, "env.memory a memory"),
         (r#"(import "env" "base" (global i32))"#, "env.base a global"),
         (r#"(import "env" "t" (table 1 funcref))"#, "env.t a table"),
     ] {
         let error = error_of(&format!("(module {import})"));
-        assert!(
-            error.contains(named) && error.contains("env.copy_records (i32, i32) and nothing else"),
-            "{error}"
-        );
+        assert!(error.contains(named) && error.contains("env.copy_records (i32, i32) and nothing else"), "{error}");
     }
 }
 
@@ -60,51 +45,21 @@ fn an_export_that_is_missing_or_of_another_type_is_named() {
     for (parts, expected) in [
         ([alloc.as_str(), &map, ""], "it exports no memory"),
         (
-            [
-                &alloc,
-                &map,
-                r#"(global (export "memory") i32 (i32.const 0))"#,
-            ],
+            [&alloc, &map, r#"(global (export "memory") i32 (i32.const 0))"#],
             "its export memory is a global, not a memory",
         ),
+        ([memory, &map, ""], "it does not export alloc (i32) -> (i32)"),
+        ([memory, &map, &func("alloc", "(result i32)")], "its export alloc is () -> (i32), expected (i32) -> (i32)"),
+        ([memory, &alloc, ""], "it exports no transform: array_map, filter, map or filter_map"),
+        ([memory, &alloc, &transform("aggregate")], "it exports no transform"),
+        ([memory, &alloc, &(transform("map") + &transform("filter"))], "two transforms, filter and map"),
+        ([memory, &alloc, &func("filter", "(param i32)")], "its export filter is (i32) -> ()"),
         (
-            [memory, &map, ""],
-            "it does not export alloc (i32) -> (i32)",
-        ),
-        (
-            [memory, &map, &func("alloc", "(result i32)")],
-            "its export alloc is () -> (i32), expected (i32) -> (i32)",
-        ),
-        (
-            [memory, &alloc, ""],
-            "it exports no transform: array_map, filter, map or filter_map",
-        ),
-        (
-            [memory, &alloc, &transform("aggregate")],
-            "it exports no transform",
-        ),
-        (
-            [memory, &alloc, &(transform("map") + &transform("filter"))],
-            "two transforms, filter and map",
-        ),
-        (
-            [memory, &alloc, &func("filter", "(param i32)")],
-            "its export filter is (i32) -> ()",
-        ),
-        (
-            [
-                memory,
-                &alloc,
-                &(map.clone() + &func("clickmill_save", "(result i32)")),
-            ],
+            [memory, &alloc, &(map.clone() + &func("clickmill_save", "(result i32)"))],
             "it exports clickmill_save but not clickmill_load",
         ),
         (
-            [
-                memory,
-                &alloc,
-                &(map.clone() + &func("clickmill_advance", "(result i32)")),
-            ],
+            [memory, &alloc, &(map.clone() + &func("clickmill_advance", "(result i32)"))],
             "its export clickmill_advance is () -> (i32)",
         ),
     ] {
@@ -115,25 +70,10 @@ fn an_export_that_is_missing_or_of_another_type_is_named() {
 
 #[test]
 fn what_is_not_a_wasm_module_of_32_bits_does_not_compile() {
-    assert!(
-        ENGINE
-            .compile(b"\0asm nonsense")
-            .unwrap_err()
-            .to_string()
-            .contains("does not compile")
-    );
+    assert!(ENGINE.compile(b"\0asm nonsense").unwrap_err().to_string().contains("does not compile"));
     assert!(error_of("(module (memory i64 1))").contains("does not compile"));
     let error = ENGINE.compile(&vec![0; 33 << 20]).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            EngineError::TooLarge {
-                bytes: 34_603_008,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, EngineError::TooLarge { bytes: 34_603_008, .. }), "{error}");
 }
 
 #[test]
@@ -141,49 +81,28 @@ fn every_transform_of_one_input_can_be_a_stage() {
     for name in ["filter", "map", "filter_map", "array_map"] {
         let transform = array_map(ECHO).replace("array_map", name);
         let mut chain = chain(&[&module(&[ALLOC, &transform]), &echo()]);
-        assert_eq!(
-            process(&mut chain, &Batch::of(7)).unwrap().counted,
-            7,
-            "{name}"
-        );
+        assert_eq!(process(&mut chain, &Batch::of(7)).unwrap().counted, 7, "{name}");
     }
 }
 
 #[test]
 fn a_chain_that_makes_no_sense_is_refused_by_name() {
-    let refused = |stages: &[clickmill_engine::StageSpec]| {
-        Chain::new(&ENGINE, stages).unwrap_err().to_string()
-    };
+    let refused = |stages: &[clickmill_engine::StageSpec]| Chain::new(&ENGINE, stages).unwrap_err().to_string();
     assert!(refused(&[]).contains("at least one stage"));
-    assert!(
-        refused(&[stage("a", &echo()), stage("a", &echo())]).contains("two stages are called a")
-    );
+    assert!(refused(&[stage("a", &echo()), stage("a", &echo())]).contains("two stages are called a"));
     let two = [stage("a", &counter("")), stage("b", &counter(""))];
     assert!(refused(&two).contains("stages a and b both keep windows"));
     let mut with_params = stage("a", &echo());
     with_params.params.insert("x".into(), "1".into());
-    assert!(
-        refused(&[with_params]).contains("stage a: parameters are given and the module takes none")
-    );
+    assert!(refused(&[with_params]).contains("stage a: parameters are given and the module takes none"));
     let mut forged = stage(
         "a",
-        &module(&[
-            ALLOC,
-            &array_map(ECHO),
-            r#"(func (export "init") (param i32 i32 i32) (result i32) (i32.const 0))"#,
-        ]),
+        &module(&[ALLOC, &array_map(ECHO), r#"(func (export "init") (param i32 i32 i32) (result i32) (i32.const 0))"#]),
     );
-    forged
-        .params
-        .insert("clickmill.first".into(), "true".into());
+    forged.params.insert("clickmill.first".into(), "true".into());
     assert!(refused(&[forged]).contains("set by the host alone"));
     let other = Engine::new(&EngineOptions::default()).unwrap();
-    assert!(
-        Chain::new(&other, &[stage("a", &echo())])
-            .unwrap_err()
-            .to_string()
-            .contains("another engine")
-    );
+    assert!(Chain::new(&other, &[stage("a", &echo())]).unwrap_err().to_string().contains("another engine"));
 }
 
 #[test]
@@ -196,19 +115,11 @@ fn init_gets_the_parameters_and_the_first_stage_is_told_so() {
     let module = module(&[ALLOC, &array_map(ECHO), init]);
     let mut spec = stage("asks", &module);
     spec.params.insert("p".into(), "1".into());
-    let said = |stages: &[clickmill_engine::StageSpec]| {
-        Chain::new(&ENGINE, stages).unwrap_err().to_string()
-    };
+    let said = |stages: &[clickmill_engine::StageSpec]| Chain::new(&ENGINE, stages).unwrap_err().to_string();
     let second = said(&[stage("a", &echo()), spec.clone()]);
-    assert!(
-        second.ends_with("init refused (-2): \0\u{1}\0\u{1}p\0\u{1}1\0"),
-        "{second:?}"
-    );
+    assert!(second.ends_with("init refused (-2): \0\u{1}\0\u{1}p\0\u{1}1\0"), "{second:?}");
     let first = said(&[spec]);
-    assert!(
-        first.ends_with("\0\u{2}\0\u{f}clickmill.first\0\u{4}true\0\u{1}p\0\u{1}1\0"),
-        "{first:?}"
-    );
+    assert!(first.ends_with("\0\u{2}\0\u{f}clickmill.first\0\u{4}true\0\u{1}p\0\u{1}1\0"), "{first:?}");
 }
 
 #[test]
@@ -216,10 +127,7 @@ fn compiled_modules_are_kept_in_the_cache_directory() {
     let dir = tempfile::tempdir().unwrap();
     let cache_dir = dir.path().join("cache");
     for _ in 0..2 {
-        let engine = Engine::new(&EngineOptions {
-            cache_dir: Some(cache_dir.clone()),
-        })
-        .unwrap();
+        let engine = Engine::new(&EngineOptions { cache_dir: Some(cache_dir.clone()) }).unwrap();
         engine
             .compile(
                 &wat::parse_str(format!(

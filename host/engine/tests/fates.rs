@@ -2,9 +2,7 @@
 
 mod common;
 
-use clickmill_engine::{
-    BatchOutcome, BatchSource, Module, ProcessError, RouteOwned, Routed, Verdicts,
-};
+use clickmill_engine::{BatchOutcome, BatchSource, Module, ProcessError, RouteOwned, Routed, Verdicts};
 use clickmill_schemas::Offset;
 use clickmill_schemas::envelope::{ErrorType, Route};
 use clickmill_schemas::record::{Record, put_record};
@@ -20,15 +18,8 @@ enum Fate {
     Late,
 }
 
-const LATE: Route<'static> = Route::Late {
-    ts_ms: 5,
-    watermark_ms: 9,
-};
-const ERROR: Route<'static> = Route::Error {
-    error_type: ErrorType::Schema,
-    rule: "r",
-    message: "m",
-};
+const LATE: Route<'static> = Route::Late { ts_ms: 5, watermark_ms: 9 };
+const ERROR: Route<'static> = Route::Error { error_type: ErrorType::Schema, rule: "r", message: "m" };
 
 fn route_key(route: &Route<'_>) -> Vec<u8> {
     let mut key = Vec::new();
@@ -38,10 +29,7 @@ fn route_key(route: &Route<'_>) -> Vec<u8> {
 
 /// A record set of these records: (offset delta, fate), dropped ones left out.
 fn set(stage: usize, records: &[(i64, Fate)]) -> Vec<u8> {
-    let kept: Vec<_> = records
-        .iter()
-        .filter(|(_, fate)| *fate != Fate::Drop)
-        .collect();
+    let kept: Vec<_> = records.iter().filter(|(_, fate)| *fate != Fate::Drop).collect();
     let mut out = (kept.len() as u32).to_be_bytes().to_vec();
     for (offset_delta, fate) in kept {
         let key = match fate {
@@ -72,10 +60,7 @@ fn is_routed(fate: Fate) -> bool {
 /// A stage that does this with its inputs, whatever they are.
 fn stage_doing(stage: usize, records: &[(i64, Fate)]) -> Module {
     let mut output = set(stage, records);
-    let count = records
-        .iter()
-        .filter(|(_, fate)| *fate != Fate::Drop)
-        .count();
+    let count = records.iter().filter(|(_, fate)| *fate != Fate::Drop).count();
     let routed = records.iter().filter(|(_, fate)| is_routed(*fate)).count();
     output.push(0);
     canned(&output, count, Some(routed))
@@ -96,26 +81,14 @@ fn framed(batch: &Batch, set: &[u8]) -> Vec<u8> {
 
 /// Fates of a batch under two deciding stages, and what goes into the third: outcome and record set.
 fn expected(first: &[Fate], second: &[Fate]) -> (BatchOutcome, Vec<(i64, Fate)>) {
-    let mut out = BatchOutcome {
-        records: first.len() as u64,
-        ..Default::default()
-    };
+    let mut out = BatchOutcome { records: first.len() as u64, ..Default::default() };
     let mut inputs: Vec<i64> = (0..first.len() as i64).collect();
     for (stage, fates) in [first, second].into_iter().enumerate() {
         let fate = |delta: i64| fates[delta as usize];
         for &delta in inputs.iter().filter(|d| is_routed(fate(**d))) {
-            let route = if fate(delta) == Fate::Late {
-                LATE
-            } else {
-                ERROR
-            };
+            let route = if fate(delta) == Fate::Late { LATE } else { ERROR };
             let value = value(stage, delta).into_bytes();
-            out.routed.push(Routed {
-                offset: Offset(BASE + delta as u64),
-                stage,
-                route: route.into(),
-                value,
-            });
+            out.routed.push(Routed { offset: Offset(BASE + delta as u64), stage, route: route.into(), value });
         }
         let dropped = inputs.iter().filter(|d| fate(**d) == Fate::Drop).count() as u64;
         if dropped > 0 {
@@ -132,15 +105,8 @@ fn run(first: &[Fate], second: &[Fate]) -> (BatchOutcome, Vec<u8>) {
         deltas.iter().map(|d| (*d, fates[*d as usize])).collect()
     };
     let all: Vec<i64> = (0..first.len() as i64).collect();
-    let passed: Vec<i64> = all
-        .iter()
-        .copied()
-        .filter(|d| first[*d as usize] == Fate::Pass)
-        .collect();
-    let (a, b) = (
-        stage_doing(0, &zip(&all, first)),
-        stage_doing(1, &zip(&passed, second)),
-    );
+    let passed: Vec<i64> = all.iter().copied().filter(|d| first[*d as usize] == Fate::Pass).collect();
+    let (a, b) = (stage_doing(0, &zip(&all, first)), stage_doing(1, &zip(&passed, second)));
     let mut chain = chain(&[&a, &b, &counter("")]);
     let out = process(&mut chain, &Batch::of(first.len())).unwrap();
     (out, state_bytes(&chain.save().unwrap()))
@@ -154,10 +120,7 @@ fn each_stage_gets_what_the_one_before_handed_on() {
     let (out, state) = run(&first, &second);
     let (expected, inputs) = expected(&first, &second);
     assert_eq!(out, expected);
-    assert_eq!(
-        (out.counted, out.routed.len(), &out.dropped[..]),
-        (3, 3, &[(0, 1), (1, 1)][..])
-    );
+    assert_eq!((out.counted, out.routed.len(), &out.dropped[..]), (3, 3, &[(0, 1), (1, 1)][..]));
     assert_eq!(last_input(&state), framed(&Batch::of(8), &set(1, &inputs)));
 }
 
@@ -184,17 +147,8 @@ proptest! {
 fn a_last_stage_routes_too_and_counts_the_rest() {
     let module = stage_doing(0, &[(2, Fate::Late), (3, Fate::Reject)]);
     let out = process(&mut chain(&[&module]), &Batch::of(5)).unwrap();
-    assert_eq!(
-        (out.counted, out.routed.len(), out.dropped.len()),
-        (3, 2, 0)
-    );
-    assert_eq!(
-        out.routed[0].route,
-        RouteOwned::Late {
-            ts_ms: 5,
-            watermark_ms: 9
-        }
-    );
+    assert_eq!((out.counted, out.routed.len(), out.dropped.len()), (3, 2, 0));
+    assert_eq!(out.routed[0].route, RouteOwned::Late { ts_ms: 5, watermark_ms: 9 });
 }
 
 #[test]
@@ -202,10 +156,7 @@ fn a_stage_that_nothing_reaches_is_not_called() {
     let module = stage_doing(0, &[(0, Fate::Reject), (1, Fate::Drop)]);
     let trap = common::module(&[ALLOC, &array_map("unreachable")]);
     let out = process(&mut chain(&[&module, &trap]), &Batch::of(2)).unwrap();
-    assert_eq!(
-        (out.counted, out.routed.len(), &out.dropped[..]),
-        (0, 1, &[(0, 1)][..])
-    );
+    assert_eq!((out.counted, out.routed.len(), &out.dropped[..]), (0, 1, &[(0, 1)][..]));
     let out = process(&mut chain(&[&trap]), &Batch::of(0)).unwrap();
     assert_eq!(out, BatchOutcome::default());
 }
@@ -216,30 +167,17 @@ fn a_record_that_was_routed_before_cannot_come_back() {
     let second = stage_doing(1, &[(0, Fate::Reject)]);
     let fault = process(&mut chain(&[&first, &second]), &Batch::of(2)).unwrap_err();
     assert_eq!(fault.stage, "s1");
-    assert!(
-        fault
-            .message
-            .contains("offset delta 0 was not in its input"),
-        "{fault}"
-    );
+    assert!(fault.message.contains("offset delta 0 was not in its input"), "{fault}");
 }
 
 #[test]
 fn a_route_in_a_producers_key_is_not_obeyed_behind_a_module_that_knows_no_routes() {
     let forged = route_key(&LATE);
-    let batch = Batch::keyed([
-        (Some(forged), "forged"),
-        (Some(b"user".to_vec()), "kept"),
-        (None, "none"),
-    ]);
+    let batch = Batch::keyed([(Some(forged), "forged"), (Some(b"user".to_vec()), "kept"), (None, "none")]);
     let mut chain = chain(&[&echo(), &counter("")]);
     let out = process(&mut chain, &batch).unwrap();
     assert_eq!((out.counted, out.routed.len()), (3, 0));
-    let clean = Batch::keyed([
-        (None, "forged"),
-        (Some(b"user".to_vec()), "kept"),
-        (None, "none"),
-    ]);
+    let clean = Batch::keyed([(None, "forged"), (Some(b"user".to_vec()), "kept"), (None, "none")]);
     let state = state_bytes(&chain.save().unwrap());
     assert_eq!(last_input(&state), framed(&batch, clean.0.bytes()));
 }
@@ -264,33 +202,16 @@ fn records_with_a_verdict_are_routed_and_not_run() {
         },
         value: format!("value {delta}").into_bytes(),
     };
-    assert_eq!(
-        out.routed,
-        [routed(2, 1, "it trapped"), routed(4, 0, "it was slow")]
-    );
+    assert_eq!(out.routed, [routed(2, 1, "it trapped"), routed(4, 0, "it was slow")]);
     let mut rest = 3u32.to_be_bytes().to_vec();
     for delta in [0, 1, 3] {
         let (timestamp_delta_ms, value) = (delta * 1_000, format!("value {delta}"));
-        put_record(
-            &mut rest,
-            &Record {
-                offset_delta: delta,
-                timestamp_delta_ms,
-                key: None,
-                value: value.as_bytes(),
-            },
-        );
+        put_record(&mut rest, &Record { offset_delta: delta, timestamp_delta_ms, key: None, value: value.as_bytes() });
     }
-    assert_eq!(
-        last_input(&state_bytes(&chain.save().unwrap())),
-        framed(&batch, &rest)
-    );
+    assert_eq!(last_input(&state_bytes(&chain.save().unwrap())), framed(&batch, &rest));
     verdicts.forget_before(Offset(BASE + 5));
     assert_eq!(verdicts.len(), 1);
-    assert_eq!(
-        process_with(&mut chain, &batch, &verdicts).unwrap().counted,
-        5
-    );
+    assert_eq!(process_with(&mut chain, &batch, &verdicts).unwrap().counted, 5);
 }
 
 #[test]
@@ -299,12 +220,7 @@ fn a_record_with_a_verdict_cannot_be_brought_back_by_a_module() {
     verdicts.insert(Offset(BASE + 1), "s0", "it trapped");
     let module = stage_doing(0, &[(1, Fate::Reject)]);
     let fault = process_with(&mut chain(&[&module]), &Batch::of(3), &verdicts).unwrap_err();
-    assert!(
-        fault
-            .message
-            .contains("offset delta 1 was not in its input"),
-        "{fault}"
-    );
+    assert!(fault.message.contains("offset delta 1 was not in its input"), "{fault}");
 }
 
 #[test]
@@ -323,24 +239,16 @@ fn a_batch_that_cannot_be_read_leaves_the_chain_as_it_was() {
         fn records_len(&self) -> usize {
             self.0.records_len()
         }
-        fn write_records(
-            &self,
-            dst: &mut [u8],
-        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-            if self.1 == 0xdead {
-                Err("checksum".into())
-            } else {
-                self.0.write_records(dst)
-            }
+        fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            if self.1 == 0xdead { Err("checksum".into()) } else { self.0.write_records(dst) }
         }
     }
     let mut chain = chain(&[&echo(), &counter("")]);
     let mut verdicts = Verdicts::default();
     for _ in 0..2 {
-        for (count, expected) in [
-            (0xdead, "batch cannot be read: checksum"),
-            (4, "at offset 1000 says 4 records and holds 3"),
-        ] {
+        for (count, expected) in
+            [(0xdead, "batch cannot be read: checksum"), (4, "at offset 1000 says 4 records and holds 3")]
+        {
             let broken = Broken(Batch::of(3), count);
             match chain.process(&broken, &verdicts, &mut BatchOutcome::default()) {
                 Err(e @ ProcessError::Source(_)) => {

@@ -12,20 +12,9 @@ fn fault_of(module: &Module) -> String {
     let mut chain = chain(&[&echo(), module, &echo()]);
     let started = Instant::now();
     let fault = process(&mut chain, &Batch::of(10)).expect_err("the module is hostile");
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
-    assert_eq!(
-        (fault.stage.as_str(), fault.sha256),
-        ("s1", module.digest())
-    );
-    assert_eq!(
-        process(&mut chain, &Batch::of(1)).unwrap_err(),
-        fault,
-        "unusable until restored"
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!((fault.stage.as_str(), fault.sha256), ("s1", module.digest()));
+    assert_eq!(process(&mut chain, &Batch::of(1)).unwrap_err(), fault, "unusable until restored");
     assert_eq!(chain.save().unwrap_err(), fault);
     assert_eq!(chain.emit().unwrap_err(), fault);
     chain.restore(&Default::default()).unwrap();
@@ -43,29 +32,19 @@ fn a_trap_is_told_with_the_function_that_trapped() {
     assert_transform("unreachable", "`unreachable` instruction executed");
     assert_transform("(i32.div_u (i32.const 1) (i32.const 0))", "divide by zero");
     assert_transform("(i32.load (i32.const -8))", "out of bounds memory access");
-    let message = fault_of(&module(&[
-        ALLOC,
-        "(func $deep_inside unreachable)",
-        &array_map("(call $deep_inside) (i32.const 0)"),
-    ]));
+    let message =
+        fault_of(&module(&[ALLOC, "(func $deep_inside unreachable)", &array_map("(call $deep_inside) (i32.const 0)")]));
     assert!(message.contains("in deep_inside < "), "{message}");
 }
 
 #[test]
 fn an_endless_loop_runs_out_of_time() {
-    assert_transform(
-        "(loop $again (br $again)) (i32.const 0)",
-        "array_map ran past its time limit",
-    );
+    assert_transform("(loop $again (br $again)) (i32.const 0)", "array_map ran past its time limit");
 }
 
 #[test]
 fn endless_recursion_runs_out_of_stack() {
-    let message = fault_of(&module(&[
-        ALLOC,
-        "(func $f (call $f))",
-        &array_map("(call $f) (i32.const 0)"),
-    ]));
+    let message = fault_of(&module(&[ALLOC, "(func $f (call $f))", &array_map("(call $f) (i32.const 0)")]));
     assert!(message.contains("call stack exhausted"), "{message}");
 }
 
@@ -73,10 +52,7 @@ fn endless_recursion_runs_out_of_stack() {
 fn memory_without_end_is_refused_at_the_limit() {
     let grow = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 7)) (i32.const -1)))) unreachable";
     assert_transform(grow, "bytes of memory, over its limit of 4194304");
-    assert_transform(
-        "(loop $storm (drop (memory.grow (i32.const 65535))) (br $storm)) (i32.const 0)",
-        "time limit",
-    );
+    assert_transform("(loop $storm (drop (memory.grow (i32.const 65535))) (br $storm)) (i32.const 0)", "time limit");
 }
 
 #[test]
@@ -89,19 +65,13 @@ fn wild_addresses_and_lengths_are_outside_memory() {
         "(i32.const 1048576) (i32.const 1)",
         "(i32.const 1048570) (i32.const 7)",
     ] {
-        assert_transform(
-            &format!("(call $copy {args}) (i32.const 0)"),
-            "copy_records outside memory",
-        );
+        assert_transform(&format!("(call $copy {args}) (i32.const 0)"), "copy_records outside memory");
     }
 }
 
 #[test]
 fn an_output_over_its_limit_is_not_taken() {
-    assert_transform(
-        "(call $copy (i32.const 0) (i32.const 300000)) (i32.const 0)",
-        "output of 300000 bytes",
-    );
+    assert_transform("(call $copy (i32.const 0) (i32.const 300000)) (i32.const 0)", "output of 300000 bytes");
 }
 
 #[test]
@@ -116,17 +86,11 @@ fn an_output_that_is_missing_or_cut_short_is_malformed() {
 #[test]
 fn lies_about_counts_are_found_out() {
     let echo_but = |answer: i32| {
-        ECHO.replace(
-            "(call $be (i32.add (local.get $p) (i32.const 12)))",
-            &format!("(i32.const {answer})"),
-        )
+        ECHO.replace("(call $be (i32.add (local.get $p) (i32.const 12)))", &format!("(i32.const {answer})"))
     };
     assert_transform(&echo_but(9), "holds 10 records by its head and 9");
     assert_transform(&echo_but(i32::MAX), "malformed output");
-    assert_transform(
-        &echo_but(-22),
-        "array_map answered -22: it cannot decode the records",
-    );
+    assert_transform(&echo_but(-22), "array_map answered -22: it cannot decode the records");
     assert_transform(&echo_but(i32::MIN), "a status of its own");
     for (output, answer, routed) in [
         (&[0, 0, 0, 11, 0][..], 11, None),
@@ -146,10 +110,7 @@ fn lies_about_counts_are_found_out() {
 fn routes_that_are_not_there_are_missed() {
     let routed = r#"(func (export "clickmill_routed") (result i32) (i32.const 3))"#;
     let message = fault_of(&module(&[ALLOC, &array_map(ECHO), routed]));
-    assert!(
-        message.contains("0 records are routed and clickmill_routed says 3"),
-        "{message}"
-    );
+    assert!(message.contains("0 records are routed and clickmill_routed says 3"), "{message}");
 }
 
 #[test]
@@ -157,10 +118,7 @@ fn alloc_is_bounded_and_checked_like_any_call() {
     for (body, expected) in [
         ("(i32.const -1)", "gave a region outside memory"),
         ("(i32.const 1048575)", "gave a region outside memory"),
-        (
-            "(loop $again (br $again)) (i32.const 0)",
-            "alloc ran past its time limit",
-        ),
+        ("(loop $again (br $again)) (i32.const 0)", "alloc ran past its time limit"),
         ("unreachable", "alloc failed"),
     ] {
         let alloc = format!(r#"(func (export "alloc") (param i32) (result i32) {body})"#);
@@ -187,9 +145,7 @@ fn every_hook_is_bounded_like_any_call() {
         let mut parts = vec![ALLOC.to_owned(), array_map(ECHO)];
         for (name, of, result) in HOOKS {
             let body = if name == hostile { LOOP } else { copies };
-            parts.push(format!(
-                r#"(func (export "{name}") {of} {body} ({result}.const 0))"#
-            ));
+            parts.push(format!(r#"(func (export "{name}") {of} {body} ({result}.const 0))"#));
         }
         let module = module(&parts.iter().map(String::as_str).collect::<Vec<_>>());
         let mut chain = chain(&[&module]);
@@ -206,52 +162,25 @@ fn every_hook_is_bounded_like_any_call() {
                 chain.pending_bytes();
                 chain.watermark();
                 chain.closed_before();
-                chain
-                    .save()
-                    .expect_err("the fault is kept for the next call")
+                chain.save().expect_err("the fault is kept for the next call")
             }
         };
-        assert!(
-            fault
-                .message
-                .starts_with(&format!("{hostile} ran past its time limit")),
-            "{fault}"
-        );
+        assert!(fault.message.starts_with(&format!("{hostile} ran past its time limit")), "{fault}");
     }
 }
 
 #[test]
 fn a_start_function_and_init_are_bounded_and_init_may_refuse() {
     let init = |body: &str| {
-        format!(
-            r#"(func (export "init") (param i32 i32 i32) (result i32) {body}) (data (i32.const 8) "\00\02no")"#
-        )
+        format!(r#"(func (export "init") (param i32 i32 i32) (result i32) {body}) (data (i32.const 8) "\00\02no")"#)
     };
     for (part, expected) in [
-        (
-            "(func $s (loop $again (br $again))) (start $s)".to_owned(),
-            "instantiation ran past its time limit",
-        ),
-        (
-            "(func $s unreachable) (start $s)".to_owned(),
-            "instantiation failed: wasm trap",
-        ),
-        (
-            init("(loop $again (br $again)) (i32.const 0)"),
-            "init ran past its time limit",
-        ),
-        (
-            init("(call $copy (i32.const 8) (i32.const 4)) (i32.const -2)"),
-            "init refused (-2): no",
-        ),
-        (
-            init("(call $copy (i32.const -8) (i32.const 4)) (i32.const -2)"),
-            "init refused (-2): error in init",
-        ),
-        (
-            "(table 1000000 funcref)".to_owned(),
-            "1000000 table elements",
-        ),
+        ("(func $s (loop $again (br $again))) (start $s)".to_owned(), "instantiation ran past its time limit"),
+        ("(func $s unreachable) (start $s)".to_owned(), "instantiation failed: wasm trap"),
+        (init("(loop $again (br $again)) (i32.const 0)"), "init ran past its time limit"),
+        (init("(call $copy (i32.const 8) (i32.const 4)) (i32.const -2)"), "init refused (-2): no"),
+        (init("(call $copy (i32.const -8) (i32.const 4)) (i32.const -2)"), "init refused (-2): error in init"),
+        ("(table 1000000 funcref)".to_owned(), "1000000 table elements"),
     ] {
         let error = try_chain(&[&module(&[ALLOC, &array_map(ECHO), &part])]).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
@@ -261,15 +190,9 @@ fn a_start_function_and_init_are_bounded_and_init_may_refuse() {
 #[test]
 fn a_memory_that_starts_over_the_limit_is_refused() {
     let mut spec = stage("big", &echo());
-    spec.limits = Limits {
-        memory_bytes: 1 << 19,
-        ..LIMITS
-    };
+    spec.limits = Limits { memory_bytes: 1 << 19, ..LIMITS };
     let error = Chain::new(&ENGINE, &[spec]).unwrap_err().to_string();
-    assert!(
-        error.contains("1048576 bytes of memory, over its limit of 524288"),
-        "{error}"
-    );
+    assert!(error.contains("1048576 bytes of memory, over its limit of 524288"), "{error}");
 }
 
 #[test]
@@ -285,37 +208,17 @@ fn emitted_windows_are_a_record_set_or_a_fault() {
         (func (export "clickmill_advance") (param i64) (result i32) (i32.const -9))"#;
     let module = module(&[ALLOC, &array_map(ECHO), hooks]);
     let fresh = || chain(&[&module]);
-    assert!(
-        fresh()
-            .emit()
-            .unwrap_err()
-            .message
-            .contains("malformed windows")
-    );
-    assert!(
-        fresh()
-            .advance(1)
-            .unwrap_err()
-            .message
-            .contains("answered -9")
-    );
+    assert!(fresh().emit().unwrap_err().message.contains("malformed windows"));
+    assert!(fresh().advance(1).unwrap_err().message.contains("answered -9"));
     let mut chain = fresh();
     assert_eq!(chain.pending_bytes(), 0);
-    assert!(
-        chain
-            .save()
-            .unwrap_err()
-            .message
-            .contains("clickmill_pending answered -1")
-    );
+    assert!(chain.save().unwrap_err().message.contains("clickmill_pending answered -1"));
 }
 
 #[test]
 fn a_stateless_module_that_never_frees_is_renewed_before_its_limit() {
     // Touches 256 KiB more in each call, of 4 MiB.
-    let leaky = format!(
-        "(if (i32.eq (memory.grow (i32.const 4)) (i32.const -1)) (then unreachable)) {ECHO}"
-    );
+    let leaky = format!("(if (i32.eq (memory.grow (i32.const 4)) (i32.const -1)) (then unreachable)) {ECHO}");
     let mut chain = chain(&[&module(&[ALLOC, &array_map(&leaky)])]);
     for _ in 0..100 {
         assert_eq!(process(&mut chain, &Batch::of(10)).unwrap().counted, 10);
@@ -338,18 +241,10 @@ fn a_batch_that_no_module_could_hold_is_a_fault_and_not_a_panic() {
         fn records_len(&self) -> usize {
             usize::MAX
         }
-        fn write_records(
-            &self,
-            _: &mut [u8],
-        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        fn write_records(&self, _: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             unreachable!("there is no room for it")
         }
     }
-    let error = chain(&[&echo()])
-        .process(&Huge, &Default::default(), &mut Default::default())
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("more than a module can take"),
-        "{error}"
-    );
+    let error = chain(&[&echo()]).process(&Huge, &Default::default(), &mut Default::default()).unwrap_err();
+    assert!(error.to_string().contains("more than a module can take"), "{error}");
 }

@@ -9,11 +9,7 @@ use common::*;
 /// `records` values, those at `poisoned` with poison in them.
 fn batch(records: usize, poisoned: &[usize]) -> Batch {
     Batch::new((0..records).map(|i| {
-        if poisoned.contains(&i) {
-            b"some \xee\xee thing".to_vec()
-        } else {
-            format!("value {i}").into_bytes()
-        }
+        if poisoned.contains(&i) { b"some \xee\xee thing".to_vec() } else { format!("value {i}").into_bytes() }
     }))
 }
 
@@ -29,24 +25,13 @@ fn a_restored_chain_goes_on_where_it_was_saved() {
     for mut chain in [first, chain(&[&echo(), &module])] {
         chain.restore(&saved).unwrap();
         process(&mut chain, &Batch::of(5)).unwrap();
-        assert_eq!(
-            (
-                chain.watermark(),
-                chain.closed_before(),
-                chain.pending_bytes()
-            ),
-            (Some(35), Some(30), 12)
-        );
+        assert_eq!((chain.watermark(), chain.closed_before(), chain.pending_bytes()), (Some(35), Some(30), 12));
         chain.advance(100).unwrap();
         chain.advance(7).unwrap();
         assert_eq!(chain.watermark(), Some(100));
         assert_eq!(chain.emit().unwrap(), [0, 0, 0, 0]);
         chain.restore(&ChainState::default()).unwrap();
-        assert_eq!(
-            chain.watermark(),
-            None,
-            "without a state a stage starts empty"
-        );
+        assert_eq!(chain.watermark(), None, "without a state a stage starts empty");
     }
 }
 
@@ -54,10 +39,7 @@ fn a_restored_chain_goes_on_where_it_was_saved() {
 fn a_state_finds_its_stage_by_name_and_is_never_lost_silently() {
     let module = counter("");
     let chain_of = |stages: &[(&str, &Module)]| {
-        let specs: Vec<_> = stages
-            .iter()
-            .map(|(name, module)| stage(name, module))
-            .collect();
+        let specs: Vec<_> = stages.iter().map(|(name, module)| stage(name, module)).collect();
         clickmill_engine::Chain::new(&ENGINE, &specs).unwrap()
     };
     let mut old = chain_of(&[("window", &module)]);
@@ -67,26 +49,13 @@ fn a_state_finds_its_stage_by_name_and_is_never_lost_silently() {
     longer.restore(&saved).unwrap();
     assert_eq!(longer.watermark(), Some(9));
     for (stages, expected) in [
-        (
-            &[("window2", &module)][..],
-            "there is one of stage window, and no such stage",
-        ),
-        (
-            &[("window", &echo())],
-            "stage window keeps none and is given one",
-        ),
+        (&[("window2", &module)][..], "there is one of stage window, and no such stage"),
+        (&[("window", &echo())], "stage window keeps none and is given one"),
     ] {
         let mut chain = chain_of(stages);
         let error = chain.restore(&saved).unwrap_err();
-        assert!(
-            matches!(error, EngineError::State(_)) && error.to_string().contains(expected),
-            "{error}"
-        );
-        assert_eq!(
-            process(&mut chain, &Batch::of(2)).unwrap().counted,
-            2,
-            "nothing has changed"
-        );
+        assert!(matches!(error, EngineError::State(_)) && error.to_string().contains(expected), "{error}");
+        assert_eq!(process(&mut chain, &Batch::of(2)).unwrap().counted, 2, "nothing has changed");
     }
 }
 
@@ -96,18 +65,9 @@ fn a_state_that_a_module_refuses_is_told_in_its_words() {
     let mut bytes = chain.save().unwrap().to_bytes();
     bytes.truncate(bytes.len() - 8 - 4);
     bytes.extend_from_slice(&[0, 0, 0, 3, 1, 2, 3]);
-    let error = chain
-        .restore(&ChainState::from_bytes(&bytes).unwrap())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("stage s0") && error.contains("state of version 1: too short"),
-        "{error}"
-    );
-    assert!(
-        chain.save().is_err(),
-        "a chain that was not restored is unusable"
-    );
+    let error = chain.restore(&ChainState::from_bytes(&bytes).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("stage s0") && error.contains("state of version 1: too short"), "{error}");
+    assert!(chain.save().is_err(), "a chain that was not restored is unusable");
     chain.restore(&ChainState::default()).unwrap();
     assert!(chain.save().is_ok());
 }
@@ -115,25 +75,15 @@ fn a_state_that_a_module_refuses_is_told_in_its_words() {
 #[test]
 fn a_poison_record_among_a_thousand_is_found() {
     let module = counter(&at_poison("unreachable"));
-    for (poisoned, expected) in [
-        (vec![617], 617),
-        (vec![0], 0),
-        (vec![999], 999),
-        (vec![998, 3, 500], 3),
-    ] {
+    for (poisoned, expected) in [(vec![617], 617), (vec![0], 0), (vec![999], 999), (vec![998, 3, 500], 3)] {
         let mut chain = chain(&[&echo(), &module]);
         process(&mut chain, &Batch::of(10)).unwrap();
         let before = chain.save().unwrap();
         let batch = batch(1_000, &poisoned);
         let fault = process(&mut chain, &batch).unwrap_err();
-        let culprit = isolate(&mut chain, &before, &batch, &Verdicts::default())
-            .unwrap()
-            .unwrap();
+        let culprit = isolate(&mut chain, &before, &batch, &Verdicts::default()).unwrap().unwrap();
         assert_eq!(culprit.offset, Offset(BASE + expected));
-        assert_eq!(
-            (&culprit.stage, culprit.sha256),
-            (&fault.stage, module.digest())
-        );
+        assert_eq!((&culprit.stage, culprit.sha256), (&fault.stage, module.digest()));
         assert!(culprit.message.contains("unreachable"), "{culprit:?}");
     }
 }
@@ -172,26 +122,19 @@ fn a_record_that_fails_only_in_the_state_before_it_is_found_in_that_state() {
     }
     let before = chain.save().unwrap();
     process(&mut chain, &poisoned).unwrap_err();
-    let culprit = isolate(&mut chain, &before, &poisoned, &Verdicts::default())
-        .unwrap()
-        .unwrap();
+    let culprit = isolate(&mut chain, &before, &poisoned, &Verdicts::default()).unwrap().unwrap();
     assert_eq!(culprit.offset, Offset(BASE + 60));
-    assert_eq!(
-        isolate(&mut chain, &empty, &poisoned, &Verdicts::default()).unwrap(),
-        None
-    );
+    assert_eq!(isolate(&mut chain, &empty, &poisoned, &Verdicts::default()).unwrap(), None);
 }
 
 #[test]
 fn a_batch_that_is_only_too_much_at_once_has_no_culprit() {
-    let too_many = "(if (i32.gt_u (call $be (i32.add (local.get $p) (i32.const 12))) (i32.const 100)) (then unreachable))";
+    let too_many =
+        "(if (i32.gt_u (call $be (i32.add (local.get $p) (i32.const 12))) (i32.const 100)) (then unreachable))";
     let mut chain = chain(&[&counter(too_many)]);
     let before = chain.save().unwrap();
     process(&mut chain, &Batch::of(101)).unwrap_err();
-    assert_eq!(
-        isolate(&mut chain, &before, &Batch::of(101), &Verdicts::default()).unwrap(),
-        None
-    );
+    assert_eq!(isolate(&mut chain, &before, &Batch::of(101), &Verdicts::default()).unwrap(), None);
 }
 
 #[test]
@@ -200,9 +143,7 @@ fn an_endless_loop_on_one_record_is_that_records_fault() {
     let mut chain = chain(&[&module]);
     let before = chain.save().unwrap();
     let batch = batch(1_000, &[333]);
-    let culprit = isolate(&mut chain, &before, &batch, &Verdicts::default())
-        .unwrap()
-        .unwrap();
+    let culprit = isolate(&mut chain, &before, &batch, &Verdicts::default()).unwrap().unwrap();
     assert_eq!(culprit.offset, Offset(BASE + 333));
     assert!(culprit.message.contains("time limit"), "{culprit:?}");
 }

@@ -11,27 +11,19 @@ use common::*;
 
 fn tickers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names =
-        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| name.trim() == "wasm-epoch").count()
 }
 
 #[test]
 fn the_ticker_ends_with_the_last_engine_module_and_chain() {
     let engine = Engine::new(&EngineOptions::default()).unwrap();
-    let wat = format!(
-        r#"(module (memory (export "memory") 16) {ALLOC} {})"#,
-        array_map("(loop $l (br $l)) (i32.const 0)")
-    );
+    let wat =
+        format!(r#"(module (memory (export "memory") 16) {ALLOC} {})"#, array_map("(loop $l (br $l)) (i32.const 0)"));
     let module = engine.compile(&wat::parse_str(wat).unwrap()).unwrap();
     let mut chain = Chain::new(&engine, &[stage("s", &module)]).unwrap();
     drop((engine.clone(), engine, module));
-    assert!(
-        process(&mut chain, &Batch::of(1))
-            .unwrap_err()
-            .message
-            .contains("time limit")
-    );
+    assert!(process(&mut chain, &Batch::of(1)).unwrap_err().message.contains("time limit"));
     assert_eq!(tickers(), 1);
     drop(chain);
     let patience = Instant::now() + Duration::from_secs(5);

@@ -48,23 +48,13 @@ pub enum DeploymentError {
     #[error("topic {DEPLOYMENTS}: {0}")]
     Records(#[from] Malformed),
     #[error("topic {DEPLOYMENTS}, offset {offset}: not a deployment: {source}")]
-    Unreadable {
-        offset: Offset,
-        source: serde_json::Error,
-    },
+    Unreadable { offset: Offset, source: serde_json::Error },
     #[error("deployment {0} is not in the topic {DEPLOYMENTS}")]
     Unknown(DeploymentId),
     #[error("module {expected} is not in {}: restore that folder from a backup, or deploy again", folder.display())]
-    NoModule {
-        expected: ModuleDigest,
-        folder: PathBuf,
-    },
+    NoModule { expected: ModuleDigest, folder: PathBuf },
     #[error("module {expected} in {} has the digest {found}: the file was changed; restore it from a backup", folder.display())]
-    Tampered {
-        expected: ModuleDigest,
-        found: ModuleDigest,
-        folder: PathBuf,
-    },
+    Tampered { expected: ModuleDigest, found: ModuleDigest, folder: PathBuf },
 }
 
 fn place() -> TopicPartition {
@@ -99,17 +89,10 @@ pub fn read_all(broker: &dyn Broker) -> Result<Vec<(DeploymentId, Deployment)>, 
 ///
 /// # Errors
 /// [`DeploymentError`] where the append fails.
-pub fn append(
-    broker: &dyn Broker,
-    deployment: &Deployment,
-) -> Result<DeploymentId, DeploymentError> {
+pub fn append(broker: &dyn Broker, deployment: &Deployment) -> Result<DeploymentId, DeploymentError> {
     let mut set = RecordSetBuilder::default();
     // Plain structs: serialization has no failing case.
-    set.push(
-        None,
-        &serde_json::to_vec(deployment).unwrap_or_default(),
-        deployment.created_at_ms,
-    );
+    set.push(None, &serde_json::to_vec(deployment).unwrap_or_default(), deployment.created_at_ms);
     Ok(DeploymentId(broker.append(&place(), &set)?.wait()?.0))
 }
 
@@ -124,10 +107,7 @@ impl ModuleStore {
     /// # Errors
     /// [`StoreError`] where the folder cannot be made.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self {
-            folder: folder.to_owned(),
-            store: DirectoryStore::open(folder)?,
-        })
+        Ok(Self { folder: folder.to_owned(), store: DirectoryStore::open(folder)? })
     }
 
     /// Keeps a module; one that is there already stays as it is.
@@ -144,17 +124,10 @@ impl ModuleStore {
     /// [`DeploymentError::NoModule`], [`DeploymentError::Tampered`].
     pub fn get(&self, expected: ModuleDigest) -> Result<Vec<u8>, DeploymentError> {
         let bytes = self.store.read(&file(expected))?;
-        let bytes = bytes.ok_or_else(|| DeploymentError::NoModule {
-            expected,
-            folder: self.folder.clone(),
-        })?;
+        let bytes = bytes.ok_or_else(|| DeploymentError::NoModule { expected, folder: self.folder.clone() })?;
         let found = digest(&bytes);
         if found != expected {
-            return Err(DeploymentError::Tampered {
-                expected,
-                found,
-                folder: self.folder.clone(),
-            });
+            return Err(DeploymentError::Tampered { expected, found, folder: self.folder.clone() });
         }
         Ok(bytes)
     }
@@ -182,13 +155,7 @@ mod tests {
         assert_eq!(store.put(b"\0asm").unwrap(), digest);
         assert_eq!(store.get(digest).unwrap(), b"\0asm");
         std::fs::write(folder.path().join(file(digest)), b"other").unwrap();
-        assert!(matches!(
-            store.get(digest),
-            Err(DeploymentError::Tampered { .. })
-        ));
-        assert!(matches!(
-            store.get(ModuleDigest([0; 32])),
-            Err(DeploymentError::NoModule { .. })
-        ));
+        assert!(matches!(store.get(digest), Err(DeploymentError::Tampered { .. })));
+        assert!(matches!(store.get(ModuleDigest([0; 32])), Err(DeploymentError::NoModule { .. })));
     }
 }

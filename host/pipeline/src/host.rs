@@ -11,14 +11,14 @@ use clickmill_engine::{Engine, Limits};
 use clickmill_schemas::{DeploymentId, Offset, PartitionId, RunId};
 
 use crate::chains::{ChainError, Chains};
-use crate::checkpoint::StoreError;
+use crate::checkpoint::{DirectoryStore, StoreError};
 use crate::clock::Clock;
 use crate::deployment::{self, Deployment, DeploymentError, ModuleStore, Stage};
 use crate::metrics::Metrics;
 use crate::peers::{Peer, Peers, WorkerState};
 use crate::supervise::Supervisor;
 use crate::topics::{self, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS, TopicsOptions};
-use crate::worker::{Shared, Worker, WorkerError, WorkerOptions};
+use crate::worker::{Shared, Worker, WorkerError, WorkerOptions, checkpoints};
 
 /// A module to put into the chain, by its bytes.
 #[derive(Clone, Debug)]
@@ -53,15 +53,15 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Deployment(#[from] DeploymentError),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
+    #[error(
+        "the modules or parameters in the configuration are refused, and nothing was changed: {0}; mend them, put them \
+         back as they were, or begin with a new data directory"
+    )]
+    Refused(#[source] ChainError),
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
     #[error("{topic}/{partition}: {source}", topic = AD_EVENTS_RAW)]
-    Worker {
-        partition: PartitionId,
-        source: WorkerError,
-    },
+    Worker { partition: PartitionId, source: WorkerError },
     #[error("cannot start a worker's thread: {0}")]
     Thread(std::io::Error),
 }
@@ -76,10 +76,7 @@ pub struct Pipeline {
 /// Folder of a partition's checkpoints.
 #[must_use]
 pub fn checkpoint_folder(data_dir: &Path, topic: &str, partition: PartitionId) -> PathBuf {
-    data_dir
-        .join("checkpoints")
-        .join(topic)
-        .join(partition.to_string())
+    data_dir.join("checkpoints").join(topic).join(partition.to_string())
 }
 
 impl Pipeline {
@@ -99,8 +96,7 @@ impl Pipeline {
             broker.keep_from(&TopicPartition::new(output, PartitionId(0)), Offset(0));
         }
         let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
-        let (deployments, target) =
-            deploy(&*broker, &modules, &parts.stages, parts.clock.now_ms())?;
+        let (deployments, stages) = wanted(&*broker, &modules, &parts.stages)?;
         let shared = Arc::new(Shared {
             chains: Chains::new(parts.engine, parts.limits, modules, deployments),
             broker,
@@ -110,6 +106,7 @@ impl Pipeline {
             options: parts.options,
             metrics: Metrics::register(&parts.registry)?,
         });
+        let target = deploy(&shared, &parts.data_dir, partitions, stages)?;
         let supervisor = |p| Supervisor {
             shared: shared.clone(),
             data_dir: parts.data_dir.clone(),
@@ -118,16 +115,10 @@ impl Pipeline {
             partition: PartitionId(p),
         };
         let workers = open_all((0..partitions).map(supervisor).collect())?;
-        let mut pipeline = Self {
-            shared,
-            run: raw.id,
-            threads: Vec::new(),
-        };
+        let mut pipeline = Self { shared, run: raw.id, threads: Vec::new() };
         for (supervisor, worker) in workers {
             let name = format!("worker-{}", supervisor.partition);
-            let thread = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || supervisor.supervise(worker));
+            let thread = std::thread::Builder::new().name(name).spawn(move || supervisor.supervise(worker));
             pipeline.threads.push(thread.map_err(StartError::Thread)?);
         }
         Ok(pipeline)
@@ -157,16 +148,9 @@ impl Pipeline {
     pub fn caught_up(&self) -> Result<bool, CatchUpError> {
         for peer in self.workers() {
             if let WorkerState::Failed(message) = peer.state {
-                return Err(CatchUpError::Failed {
-                    partition: peer.partition,
-                    message,
-                });
+                return Err(CatchUpError::Failed { partition: peer.partition, message });
             }
-            let end = self
-                .shared
-                .broker
-                .ends(&TopicPartition::new(AD_EVENTS_RAW, peer.partition))?
-                .end;
+            let end = self.shared.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, peer.partition))?.end;
             if peer.committed < end {
                 return Ok(false);
             }
@@ -186,10 +170,7 @@ impl Pipeline {
         }
         for peer in self.workers() {
             if let WorkerState::Failed(message) = peer.state {
-                return Err(CatchUpError::Failed {
-                    partition: peer.partition,
-                    message,
-                });
+                return Err(CatchUpError::Failed { partition: peer.partition, message });
             }
         }
         Ok(())
@@ -206,21 +187,17 @@ impl Drop for Pipeline {
 #[derive(Debug, thiserror::Error)]
 pub enum CatchUpError {
     #[error("{topic}/{partition} has stopped: {message}", topic = AD_EVENTS_RAW)]
-    Failed {
-        partition: PartitionId,
-        message: String,
-    },
+    Failed { partition: PartitionId, message: String },
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
 
-/// Stores the modules and records the chain as a deployment, unless it is the newest one already.
-fn deploy(
+/// Stores the modules, and says what is deployed and which chain is wanted.
+fn wanted(
     broker: &dyn Broker,
     modules: &ModuleStore,
     stages: &[StageModule],
-    now_ms: i64,
-) -> Result<(BTreeMap<DeploymentId, Deployment>, DeploymentId), StartError> {
+) -> Result<(BTreeMap<DeploymentId, Deployment>, Vec<Stage>), StartError> {
     let mut wanted = Vec::new();
     for module in stages {
         wanted.push(Stage {
@@ -231,26 +208,33 @@ fn deploy(
             params: module.params.clone(),
         });
     }
-    let mut all: BTreeMap<_, _> = deployment::read_all(broker)?.into_iter().collect();
-    if let Some((id, newest)) = all.last_key_value()
-        && newest.stages == wanted
+    Ok((deployment::read_all(broker)?.into_iter().collect(), wanted))
+}
+
+/// The deployment that is wanted: the newest one where it is the same, else a new record. What cannot run, or cannot
+/// take over the state of a partition, is refused before anything is recorded.
+fn deploy(shared: &Shared, data_dir: &Path, partitions: u32, stages: Vec<Stage>) -> Result<DeploymentId, StartError> {
+    let newest = shared.chains.newest();
+    if let Some((id, newest)) = &newest
+        && newest.stages == stages
     {
-        let id = *id;
-        return Ok((all, id));
+        return Ok(*id);
     }
-    let message = if all.is_empty() {
-        "first start"
-    } else {
-        "modules or parameters changed at start"
+    let message = match newest {
+        None => "first start",
+        Some(_) => "modules or parameters changed at start",
     };
-    let deployment = Deployment {
-        stages: wanted,
-        message: message.to_owned(),
-        created_at_ms: now_ms,
-    };
-    let id = deployment::append(broker, &deployment)?;
-    all.insert(id, deployment);
-    Ok((all, id))
+    let created_at_ms = shared.clock.now_ms();
+    let deployment = Deployment { stages, message: message.to_owned(), created_at_ms };
+    for partition in (0..partitions).map(PartitionId) {
+        let store = DirectoryStore::open(&checkpoint_folder(data_dir, AD_EVENTS_RAW, partition))?;
+        let kept = checkpoints(&store).map_err(|source| StartError::Worker { partition, source })?;
+        let newest = kept.into_iter().find_map(|(_, read)| read.ok());
+        shared.chains.try_out(&deployment, newest.as_ref().map(|c| c.state.as_slice())).map_err(StartError::Refused)?;
+    }
+    let id = deployment::append(&*shared.broker, &deployment)?;
+    shared.chains.add(id, deployment);
+    Ok(id)
 }
 
 /// Recovers all partitions at once.
@@ -264,14 +248,9 @@ fn open_all(supervisors: Vec<Supervisor>) -> Result<Vec<(Supervisor, Worker)>, S
         .collect();
     let mut workers = Vec::new();
     for (supervisor, thread) in threads {
-        let opened = thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let opened = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let partition = supervisor.partition;
-        workers.push((
-            supervisor,
-            opened.map_err(|source| StartError::Worker { partition, source })?,
-        ));
+        workers.push((supervisor, opened.map_err(|source| StartError::Worker { partition, source })?));
     }
     Ok(workers)
 }

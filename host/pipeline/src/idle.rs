@@ -17,12 +17,7 @@ pub struct Neighbour {
 /// Only while another partition still moves: when the whole stream stands, its producer may come back to where it
 /// stood, and nothing is gained by closing windows before it does.
 #[must_use]
-pub fn advance_to(
-    own_ms: Option<i64>,
-    quiet_for: Duration,
-    idle_after: Duration,
-    others: &[Neighbour],
-) -> Option<i64> {
+pub fn advance_to(own_ms: Option<i64>, quiet_for: Duration, idle_after: Duration, others: &[Neighbour]) -> Option<i64> {
     if quiet_for < idle_after || !others.iter().any(|o| o.quiet_for < idle_after) {
         return None;
     }
@@ -39,10 +34,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(5);
 
     fn other(watermark_ms: Option<i64>, quiet_for: Duration) -> Neighbour {
-        Neighbour {
-            watermark_ms,
-            quiet_for,
-        }
+        Neighbour { watermark_ms, quiet_for }
     }
 
     #[test]
@@ -57,23 +49,12 @@ mod tests {
         let others = [other(Some(50), SHORT)];
         assert_eq!(advance_to(Some(10), SHORT, IDLE, &others), None);
         assert_eq!(advance_to(Some(50), LONG, IDLE, &others), None);
-        assert_eq!(
-            advance_to(
-                Some(10),
-                LONG,
-                IDLE,
-                &[other(None, SHORT), other(Some(9), SHORT)]
-            ),
-            None
-        );
+        assert_eq!(advance_to(Some(10), LONG, IDLE, &[other(None, SHORT), other(Some(9), SHORT)]), None);
         assert_eq!(advance_to(Some(10), LONG, IDLE, &[]), None);
     }
 
     #[test]
     fn when_the_whole_stream_stands_nothing_is_decided() {
-        assert_eq!(
-            advance_to(Some(10), LONG, IDLE, &[other(Some(50), LONG)]),
-            None
-        );
+        assert_eq!(advance_to(Some(10), LONG, IDLE, &[other(Some(50), LONG)]), None);
     }
 }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use clickmill_schemas::PartitionId;
-use prometheus::{
-    CounterVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{CounterVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Metrics of the workers.
 #[derive(Clone)]
@@ -26,10 +24,7 @@ impl Metrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(format!("clickmill_{name}"), help);
         let buckets = vec![0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
-        let duration = HistogramOpts::from(opts(
-            "commit_duration_seconds",
-            "Time of a commit, checkpoint included.",
-        ));
+        let duration = HistogramOpts::from(opts("commit_duration_seconds", "Time of a commit, checkpoint included."));
         let metrics = Self {
             events: IntCounterVec::new(
                 opts(
@@ -39,17 +34,11 @@ impl Metrics {
                 &["partition"],
             )?,
             rejected: IntCounterVec::new(
-                opts(
-                    "events_rejected_total",
-                    "Records rejected in this process, by rule, replays included.",
-                ),
+                opts("events_rejected_total", "Records rejected in this process, by rule, replays included."),
                 &["partition", "rule"],
             )?,
             faults: IntCounterVec::new(
-                opts(
-                    "smartmodule_faults_total",
-                    "Calls in which a module failed.",
-                ),
+                opts("smartmodule_faults_total", "Calls in which a module failed."),
                 &["partition", "stage"],
             )?,
             commits: HistogramVec::new(duration.buckets(buckets), &["partition"])?,
@@ -72,32 +61,22 @@ impl Metrics {
     }
 
     pub(crate) fn processed(&self, partition: PartitionId, records: u64) {
-        self.events
-            .with_label_values(&[&partition.to_string()])
-            .inc_by(records);
+        self.events.with_label_values(&[&partition.to_string()]).inc_by(records);
     }
 
     pub(crate) fn rejected(&self, partition: PartitionId, rule: &str) {
-        self.rejected
-            .with_label_values(&[partition.to_string().as_str(), rule])
-            .inc();
+        self.rejected.with_label_values(&[partition.to_string().as_str(), rule]).inc();
     }
 
     pub(crate) fn faulted(&self, partition: PartitionId, stage: &str) {
-        self.faults
-            .with_label_values(&[partition.to_string().as_str(), stage])
-            .inc();
+        self.faults.with_label_values(&[partition.to_string().as_str(), stage]).inc();
     }
 
     pub(crate) fn committed(&self, partition: PartitionId, took: Duration, bytes: usize) {
         let label = partition.to_string();
         let labels = [label.as_str()];
-        self.commits
-            .with_label_values(&labels)
-            .observe(took.as_secs_f64());
-        self.checkpoint_bytes
-            .with_label_values(&labels)
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.commits.with_label_values(&labels).observe(took.as_secs_f64());
+        self.checkpoint_bytes.with_label_values(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.checkpoints.with_label_values(&labels).inc();
     }
 }

@@ -64,10 +64,7 @@ impl Peers {
     /// All workers as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Peer> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn update(&self, partition: PartitionId, change: impl FnOnce(&mut Peer)) {
@@ -82,44 +79,26 @@ impl Peers {
         let quiet = |peer: &Peer| -> Duration { peer.last_record.elapsed() };
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = peers.iter().filter(|p| p.partition != partition);
-        others
-            .map(|p| Neighbour {
-                watermark_ms: p.watermark_ms,
-                quiet_for: quiet(p),
-            })
-            .collect()
+        others.map(|p| Neighbour { watermark_ms: p.watermark_ms, quiet_for: quiet(p) }).collect()
     }
 
     /// Tells the broker what recovery may still need: the oldest kept checkpoint of each partition, and the least of
     /// the output ends that they store.
-    pub(crate) fn keep_from(
-        &self,
-        broker: &dyn Broker,
-        partition: PartitionId,
-        offset: Offset,
-        outputs: OutputEnds,
-    ) {
+    pub(crate) fn keep_from(&self, broker: &dyn Broker, partition: PartitionId, offset: Offset, outputs: OutputEnds) {
         broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, partition), offset);
         let least = {
             let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(peer) = peers.get_mut(partition.0 as usize) {
                 peer.floor = Some((offset, outputs));
             }
-            let floors = || {
-                peers
-                    .iter()
-                    .map(|p| p.floor.map_or(OutputEnds::default(), |(_, ends)| ends))
-            };
+            let floors = || peers.iter().map(|p| p.floor.map_or(OutputEnds::default(), |(_, ends)| ends));
             let windows = floors().map(|e| e.windows).min();
             let errors = floors().map(|e| e.errors).min();
             windows.zip(errors)
         };
         if let Some((windows, errors)) = least {
             broker.keep_from(&TopicPartition::new(CTR_WINDOWS, PartitionId(0)), windows);
-            broker.keep_from(
-                &TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)),
-                errors,
-            );
+            broker.keep_from(&TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)), errors);
         }
     }
 }

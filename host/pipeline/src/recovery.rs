@@ -58,19 +58,8 @@ impl Recovery {
     pub fn new(run: RunId, partition: PartitionId, checkpoint: Option<&Checkpoint>) -> Self {
         let epoch = checkpoint.map_or(Epoch(0), |c| c.epoch);
         let offset = checkpoint.map_or(Offset(0), |c| c.offset);
-        let out = Recovered {
-            resume_at: offset,
-            errors_through: offset,
-            late_through: offset,
-            ..Recovered::default()
-        };
-        Self {
-            run,
-            partition,
-            windows_epoch: epoch,
-            errors_epoch: epoch,
-            out,
-        }
+        let out = Recovered { resume_at: offset, errors_through: offset, late_through: offset, ..Recovered::default() };
+        Self { run, partition, windows_epoch: epoch, errors_epoch: epoch, out }
     }
 
     /// Takes in a record of `ctr_windows`.
@@ -96,19 +85,10 @@ impl Recovery {
 
     /// Takes in a record of `ad_events_error`.
     pub fn dead_letter(&mut self, letter: &DeadLetter) {
-        let (
-            Some(judged),
-            Origin::Record {
-                partition, offset, ..
-            },
-        ) = (&letter.judged, &letter.origin)
-        else {
+        let (Some(judged), Origin::Record { partition, offset, .. }) = (&letter.judged, &letter.origin) else {
             return;
         };
-        if judged.run != self.run
-            || *partition != self.partition
-            || judged.epoch < self.errors_epoch
-        {
+        if judged.run != self.run || *partition != self.partition || judged.epoch < self.errors_epoch {
             return;
         }
         self.errors_epoch = judged.epoch;
@@ -139,10 +119,7 @@ impl Recovery {
                 decisions.activations.insert(offset, *deployment);
             }
             Decision::Verdict { stage, message, .. } => {
-                let verdict = WrittenVerdict {
-                    stage: stage.clone(),
-                    message: message.clone(),
-                };
+                let verdict = WrittenVerdict { stage: stage.clone(), message: message.clone() };
                 decisions.verdicts.insert(offset, verdict);
                 // The verdict is about the record at `offset`: up to it nothing may be decided anew.
                 return self.names(offset.plus(1));
@@ -170,11 +147,7 @@ mod tests {
     const RUN: RunId = RunId([1; 16]);
 
     fn record(partition: u32, epoch: u64, body: Body) -> WindowRecord {
-        let stamp = Stamp {
-            run: RUN,
-            partition: PartitionId(partition),
-            epoch: Epoch(epoch),
-        };
+        let stamp = Stamp { run: RUN, partition: PartitionId(partition), epoch: Epoch(epoch) };
         WindowRecord::Output(Output { stamp, body })
     }
 
@@ -202,44 +175,22 @@ mod tests {
 
     #[test]
     fn other_partitions_and_fenced_terms_say_nothing() {
-        let got = fold(&[
-            record(1, 1, commit(900)),
-            record(0, 3, Body::Epoch),
-            record(0, 2, commit(700)),
-        ]);
+        let got = fold(&[record(1, 1, commit(900)), record(0, 3, Body::Epoch), record(0, 2, commit(700))]);
         assert_eq!(got, Recovered::default());
     }
 
     #[test]
     fn late_events_found_are_not_repeated() {
-        let late = Body::Late {
-            offset: Offset(41),
-            ts_ms: 0,
-            watermark_ms: 0,
-        };
+        let late = Body::Late { offset: Offset(41), ts_ms: 0, watermark_ms: 0 };
         let got = fold(&[record(0, 1, late)]);
         assert_eq!((got.late_through, got.resume_at), (Offset(42), Offset(42)));
     }
 
     #[test]
     fn decisions_are_kept_by_the_offset_from_which_they_bind() {
-        let decide = |offset, decision| {
-            record(
-                0,
-                1,
-                Body::Decision {
-                    offset: Offset(offset),
-                    decision,
-                },
-            )
-        };
+        let decide = |offset, decision| record(0, 1, Body::Decision { offset: Offset(offset), decision });
         let got = fold(&[
-            decide(
-                0,
-                Decision::Activation {
-                    deployment: DeploymentId(3),
-                },
-            ),
+            decide(0, Decision::Activation { deployment: DeploymentId(3) }),
             decide(10, Decision::WatermarkAdvance { watermark_ms: 5 }),
             decide(10, Decision::WatermarkAdvance { watermark_ms: 4 }),
             decide(20, Decision::Gap { end: Offset(30) }),
@@ -253,15 +204,8 @@ mod tests {
     #[test]
     fn dead_letters_of_an_older_term_after_a_newer_one_began_do_not_count() {
         let mut recovery = Recovery::new(RUN, PartitionId(0), None);
-        let stamp = Stamp {
-            run: RUN,
-            partition: PartitionId(0),
-            epoch: Epoch(2),
-        };
-        recovery.errors_term(&Output {
-            stamp,
-            body: Body::Epoch,
-        });
+        let stamp = Stamp { run: RUN, partition: PartitionId(0), epoch: Epoch(2) };
+        recovery.errors_term(&Output { stamp, body: Body::Epoch });
         let letter = |epoch, offset| DeadLetter {
             raw_payload: String::new(),
             raw_encoding: clickmill_schemas::dead_letter::RawEncoding::Utf8,
@@ -270,11 +214,7 @@ mod tests {
             message: String::new(),
             retry_count: 0,
             error_timestamp_ms: 0,
-            origin: Origin::Record {
-                topic: "t".into(),
-                partition: PartitionId(0),
-                offset: Offset(offset),
-            },
+            origin: Origin::Record { topic: "t".into(), partition: PartitionId(0), offset: Offset(offset) },
             judged: Some(clickmill_schemas::dead_letter::Judged {
                 run: RUN,
                 epoch: Epoch(epoch),

@@ -32,21 +32,9 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn open(&self) -> Result<Worker, WorkerError> {
-        let store = DirectoryStore::open(&checkpoint_folder(
-            &self.data_dir,
-            AD_EVENTS_RAW,
-            self.partition,
-        ))?;
+        let store = DirectoryStore::open(&checkpoint_folder(&self.data_dir, AD_EVENTS_RAW, self.partition))?;
         let input = TopicPartition::new(AD_EVENTS_RAW, self.partition);
-        Worker::open(
-            self.shared.clone(),
-            Assignment {
-                input,
-                run: self.run,
-                store,
-                target: self.target,
-            },
-        )
+        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store, target: self.target })
     }
 
     /// Runs until the pipeline stops, or the worker fails for good.
@@ -82,9 +70,7 @@ impl Supervisor {
     }
 
     fn publish(&self, state: WorkerState) {
-        self.shared
-            .peers
-            .update(self.partition, |peer| peer.state = state);
+        self.shared.peers.update(self.partition, |peer| peer.state = state);
     }
 
     /// `false`: the pipeline was told to stop meanwhile.
@@ -103,14 +89,9 @@ impl Supervisor {
 /// Whether the same work may go through later without a change to the program or its data.
 fn may_pass(error: &WorkerError) -> bool {
     match error {
-        WorkerError::Broker(error) => {
-            error.is_retryable() || matches!(error, BrokerError::Busy { .. })
-        }
+        WorkerError::Broker(error) => error.is_retryable() || matches!(error, BrokerError::Busy { .. }),
         WorkerError::Store(error) => {
-            matches!(
-                error.source.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            )
+            matches!(error.source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
         }
         _ => false,
     }

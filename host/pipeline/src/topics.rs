@@ -26,13 +26,7 @@ pub struct TopicsOptions {
 
 impl Default for TopicsOptions {
     fn default() -> Self {
-        Self {
-            partitions: 3,
-            raw_max_age: None,
-            raw_max_bytes: None,
-            error_max_age: None,
-            error_max_bytes: None,
-        }
+        Self { partitions: 3, raw_max_age: None, raw_max_bytes: None, error_max_age: None, error_max_bytes: None }
     }
 }
 
@@ -46,20 +40,8 @@ pub fn specs(options: &TopicsOptions) -> Vec<TopicSpec> {
         compact,
     };
     vec![
-        spec(
-            AD_EVENTS_RAW,
-            options.partitions,
-            options.raw_max_age,
-            options.raw_max_bytes,
-            false,
-        ),
-        spec(
-            AD_EVENTS_ERROR,
-            1,
-            options.error_max_age,
-            options.error_max_bytes,
-            false,
-        ),
+        spec(AD_EVENTS_RAW, options.partitions, options.raw_max_age, options.raw_max_bytes, false),
+        spec(AD_EVENTS_ERROR, 1, options.error_max_age, options.error_max_bytes, false),
         spec(CTR_WINDOWS, 1, None, None, true),
         spec(DEPLOYMENTS, 1, None, None, false),
     ]
@@ -76,7 +58,5 @@ pub fn create_all(broker: &dyn Broker, options: &TopicsOptions) -> Result<TopicI
         raw.get_or_insert(info);
     }
     // `specs` is never empty, and its first is ad_events_raw.
-    raw.ok_or(BrokerError::UnknownTopic {
-        topic: AD_EVENTS_RAW.to_owned(),
-    })
+    raw.ok_or(BrokerError::UnknownTopic { topic: AD_EVENTS_RAW.to_owned() })
 }

@@ -34,19 +34,11 @@ pub(crate) async fn records(
     let named = topic.clone();
     let info = app.blocking(move |app| app.topic(&named)).await?;
     if topic != AD_EVENTS_RAW {
-        return Err(ApiError::ReadOnlyTopic {
-            topic,
-            allowed: AD_EVENTS_RAW,
-        });
+        return Err(ApiError::ReadOnlyTopic { topic, allowed: AD_EVENTS_RAW });
     }
     let body = app.bodies.read(request).await?;
     app.blocking(move |app| {
-        let (batches, blank_lines) = split(
-            &body.bytes,
-            info.spec.partitions,
-            app.options.max_record_bytes,
-            now_ms(),
-        )?;
+        let (batches, blank_lines) = split(&body.bytes, info.spec.partitions, app.options.max_record_bytes, now_ms())?;
         let outcome = append(app, &topic, batches);
         Ok(outcome.response(blank_lines))
     })
@@ -93,10 +85,7 @@ fn split(
     }
     // What follows the last line end is not a line.
     blank_lines -= u64::from(body.is_empty() || body.ends_with(b"\n"));
-    let rest = open
-        .into_iter()
-        .zip(0..)
-        .filter(|(batch, _)| !batch.set.is_empty());
+    let rest = open.into_iter().zip(0..).filter(|(batch, _)| !batch.set.is_empty());
     closed.extend(rest.map(|(batch, p)| (PartitionId(p), batch)));
     Ok((closed, blank_lines))
 }
@@ -109,9 +98,7 @@ fn hashed(line: &[u8]) -> Cow<'_, [u8]> {
         id: Cow<'a, str>,
     }
     match serde_json::from_slice::<Id<'_>>(line) {
-        Ok(Id {
-            id: Cow::Borrowed(id),
-        }) => Cow::Borrowed(id.as_bytes()),
+        Ok(Id { id: Cow::Borrowed(id) }) => Cow::Borrowed(id.as_bytes()),
         Ok(Id { id: Cow::Owned(id) }) => Cow::Owned(id.into_bytes()),
         Err(_) => Cow::Borrowed(line),
     }
@@ -153,11 +140,7 @@ fn append(app: &App, topic: &str, batches: Vec<(PartitionId, Batch)>) -> Outcome
     }
     for (partition, batch, appended) in on_their_way {
         match appended.wait() {
-            Ok(base_offset) => outcome.stored.push(Stored {
-                partition,
-                base_offset,
-                records: batch.set.count(),
-            }),
+            Ok(base_offset) => outcome.stored.push(Stored { partition, base_offset, records: batch.set.count() }),
             Err(error) => {
                 outcome.refused.extend(batch.lines);
                 outcome.error.get_or_insert(error);
@@ -171,8 +154,7 @@ fn append(app: &App, topic: &str, batches: Vec<(PartitionId, Batch)>) -> Outcome
 impl Outcome {
     fn response(self, blank_lines: u64) -> Response {
         let accepted: u64 = self.stored.iter().map(|s| u64::from(s.records)).sum();
-        let mut body =
-            json!({"accepted": accepted, "blank_lines": blank_lines, "offsets": self.stored});
+        let mut body = json!({"accepted": accepted, "blank_lines": blank_lines, "offsets": self.stored});
         let Some(error) = self.error else {
             return Json(body).into_response();
         };
@@ -181,11 +163,7 @@ impl Outcome {
             BrokerError::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let code = if status == StatusCode::TOO_MANY_REQUESTS {
-            "backpressure"
-        } else {
-            "append_failed"
-        };
+        let code = if status == StatusCode::TOO_MANY_REQUESTS { "backpressure" } else { "append_failed" };
         let message = format!(
             "{error}; {accepted} lines are stored, {} are not: send again only the lines in not_stored_lines",
             self.refused.len()
@@ -198,9 +176,7 @@ impl Outcome {
 
 /// Sorted line numbers as `[[first, last], …]`.
 fn ranges(lines: &[u64]) -> Value {
-    let runs = lines
-        .chunk_by(|a, b| a + 1 == *b)
-        .filter_map(|run| Some(json!([run.first()?, run.last()?])));
+    let runs = lines.chunk_by(|a, b| a + 1 == *b).filter_map(|run| Some(json!([run.first()?, run.last()?])));
     Value::Array(runs.collect())
 }
 
@@ -216,16 +192,8 @@ mod tests {
         let mut sent: Vec<u64> = batches.iter().flat_map(|(_, b)| b.lines.clone()).collect();
         sent.sort_unstable();
         assert_eq!(sent, [1, 4, 5, 6]);
-        for (line, key) in [
-            (1, &b"a"[..]),
-            (4, b"bc"),
-            (5, b"not json"),
-            (6, b"\xff\xfe"),
-        ] {
-            let (partition, _) = batches
-                .iter()
-                .find(|(_, b)| b.lines.contains(&line))
-                .unwrap();
+        for (line, key) in [(1, &b"a"[..]), (4, b"bc"), (5, b"not json"), (6, b"\xff\xfe")] {
+            let (partition, _) = batches.iter().find(|(_, b)| b.lines.contains(&line)).unwrap();
             assert_eq!(*partition, partition_for(key, 3), "line {line}");
         }
     }
@@ -241,18 +209,12 @@ mod tests {
     #[test]
     fn an_over_long_line_is_named_and_nothing_is_sent() {
         let refusal = split(b"short\nlonger than ten\n", 1, 10, 0).unwrap_err();
-        assert!(
-            refusal.to_string().starts_with("line 2 has 15 bytes"),
-            "{refusal}"
-        );
+        assert!(refusal.to_string().starts_with("line 2 has 15 bytes"), "{refusal}");
     }
 
     #[test]
     fn refused_lines_are_given_as_ranges() {
-        assert_eq!(
-            ranges(&[1, 2, 3, 7, 9, 10]),
-            json!([[1, 3], [7, 7], [9, 10]])
-        );
+        assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), json!([[1, 3], [7, 7], [9, 10]]));
         assert_eq!(ranges(&[]), json!([]));
     }
 }

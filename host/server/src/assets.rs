@@ -4,35 +4,19 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 fn asset(content_type: &'static str, body: &'static str) -> Response {
-    (
-        [
-            (header::CONTENT_TYPE, content_type),
-            (header::CACHE_CONTROL, "no-cache"),
-        ],
-        body,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-cache")], body).into_response()
 }
 
 pub(crate) async fn page() -> Response {
-    asset(
-        "text/html; charset=utf-8",
-        include_str!("../assets/index.html"),
-    )
+    asset("text/html; charset=utf-8", include_str!("../assets/index.html"))
 }
 
 pub(crate) async fn script() -> Response {
-    asset(
-        "text/javascript; charset=utf-8",
-        include_str!("../assets/live.js"),
-    )
+    asset("text/javascript; charset=utf-8", include_str!("../assets/live.js"))
 }
 
 pub(crate) async fn style() -> Response {
-    asset(
-        "text/css; charset=utf-8",
-        include_str!("../assets/style.css"),
-    )
+    asset("text/css; charset=utf-8", include_str!("../assets/style.css"))
 }
 
 #[cfg(test)]
@@ -40,22 +24,13 @@ mod tests {
     #[test]
     fn the_page_is_small_and_needs_nothing_that_its_policy_forbids() {
         let page = include_str!("../assets/index.html");
-        let (script, style) = (
-            include_str!("../assets/live.js"),
-            include_str!("../assets/style.css"),
-        );
+        let (script, style) = (include_str!("../assets/live.js"), include_str!("../assets/style.css"));
         assert!(page.len() + script.len() + style.len() < 30_000);
         for text in [page, script, style] {
-            assert!(
-                !text.contains("http://") && !text.contains("https://"),
-                "loads from elsewhere"
-            );
+            assert!(!text.contains("http://") && !text.contains("https://"), "loads from elsewhere");
         }
         assert!(!page.contains("style=") && !page.contains("<style") && !page.contains("onclick"));
         assert_eq!(page.matches("<script").count(), 1);
-        assert!(
-            !script.contains("innerHTML"),
-            "keys come from producers and must stay text"
-        );
+        assert!(!script.contains("innerHTML"), "keys come from producers and must stay text");
     }
 }

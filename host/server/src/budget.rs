@@ -29,35 +29,23 @@ pub(crate) struct HeldBody {
 
 impl BodyBudget {
     pub(crate) fn new(max_body_bytes: usize, max_in_flight_bytes: usize) -> Self {
-        let units = max_in_flight_bytes
-            .max(max_body_bytes)
-            .div_ceil(UNIT_BYTES)
-            .min(Semaphore::MAX_PERMITS);
-        Self {
-            units: Arc::new(Semaphore::new(units)),
-            max_body_bytes,
-        }
+        let units = max_in_flight_bytes.max(max_body_bytes).div_ceil(UNIT_BYTES).min(Semaphore::MAX_PERMITS);
+        Self { units: Arc::new(Semaphore::new(units)), max_body_bytes }
     }
 
     /// Reads the body whole.
     pub(crate) async fn read(&self, request: Request<Body>) -> Result<HeldBody, ApiError> {
         let limit_bytes = self.max_body_bytes;
-        let announced = request
-            .headers()
-            .get(header::CONTENT_LENGTH)
-            .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        let announced =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|n| n > limit_bytes) {
             return Err(ApiError::TooLarge { limit_bytes });
         }
         // A body of unknown length may become as long as the limit.
         let units = announced.unwrap_or(limit_bytes).div_ceil(UNIT_BYTES);
-        let share = u32::try_from(units)
-            .ok()
-            .and_then(|n| Arc::clone(&self.units).try_acquire_many_owned(n).ok());
+        let share = u32::try_from(units).ok().and_then(|n| Arc::clone(&self.units).try_acquire_many_owned(n).ok());
         let Some(share) = share else {
-            return Err(ApiError::Backpressure(
-                "too many bytes of requests are in memory".to_owned(),
-            ));
+            return Err(ApiError::Backpressure("too many bytes of requests are in memory".to_owned()));
         };
         let mut body = Limited::new(request.into_body(), limit_bytes);
         let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0));
@@ -73,9 +61,6 @@ impl BodyBudget {
                 bytes.extend_from_slice(data);
             }
         }
-        Ok(HeldBody {
-            bytes: bytes.freeze(),
-            _share: share,
-        })
+        Ok(HeldBody { bytes: bytes.freeze(), _share: share })
     }
 }

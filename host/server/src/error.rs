@@ -12,19 +12,14 @@ use serde_json::json;
 pub(crate) enum ApiError {
     #[error("{0}")]
     BadRequest(String),
-    #[error(
-        "this server needs a token: send the header `Authorization: Bearer <token>` with the token of its config"
-    )]
+    #[error("this server needs a token: send the header `Authorization: Bearer <token>` with the token of its config")]
     Unauthorized,
     #[error("requests from other sites' pages are refused (origin {0:?})")]
     ForeignOrigin(String),
     #[error("this server answers to 127.0.0.1, [::1] and localhost, not to {0:?}")]
     ForeignHost(String),
     #[error("topic {topic:?} is written by clickmill itself; events go to {allowed:?}")]
-    ReadOnlyTopic {
-        topic: String,
-        allowed: &'static str,
-    },
+    ReadOnlyTopic { topic: String, allowed: &'static str },
     #[error("{0}")]
     NotFound(String),
     #[error("the body is longer than {limit_bytes} bytes; send it in parts")]
@@ -105,12 +100,8 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         let text = error.to_string();
         match error {
-            BrokerError::UnknownTopic { .. } | BrokerError::UnknownPartition { .. } => {
-                Self::NotFound(text)
-            }
-            BrokerError::OffsetOutOfRange { .. } | BrokerError::BadBatch { .. } => {
-                Self::BadRequest(text)
-            }
+            BrokerError::UnknownTopic { .. } | BrokerError::UnknownPartition { .. } => Self::NotFound(text),
+            BrokerError::OffsetOutOfRange { .. } | BrokerError::BadBatch { .. } => Self::BadRequest(text),
             BrokerError::Busy { .. } => Self::Backpressure(text),
             BrokerError::DiskFull { .. } => Self::NoRoom(text),
             _ => Self::Internal(text),

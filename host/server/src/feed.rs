@@ -93,10 +93,7 @@ impl Feed {
     fn commit(&mut self, partition: PartitionId, commit: &Commit) {
         let samples = self.rates.entry(partition).or_default();
         samples.push_back((commit.committed_at_ms, commit.as_of_offset.0));
-        while samples
-            .front()
-            .is_some_and(|(at, _)| *at < commit.committed_at_ms - RATE_SPAN_MS)
-        {
+        while samples.front().is_some_and(|(at, _)| *at < commit.committed_at_ms - RATE_SPAN_MS) {
             samples.pop_front();
         }
         if commit.watermark_ms > self.newest_watermark_ms {
@@ -107,8 +104,7 @@ impl Feed {
 
     fn keeps(&self, window: &WindowKey) -> bool {
         let near = |watermark: i64| {
-            window.end_ms() > watermark.saturating_sub(SPAN_MS)
-                && window.start_ms < watermark.saturating_add(AHEAD_MS)
+            window.end_ms() > watermark.saturating_sub(SPAN_MS) && window.start_ms < watermark.saturating_add(AHEAD_MS)
         };
         window.size_ms == MINUTE_MS
             && (window.dimension == TOTAL || window.dimension == CATEGORY)
@@ -122,8 +118,7 @@ impl Feed {
     }
 
     fn forget_oldest(&mut self) {
-        let starts: std::collections::BTreeSet<i64> =
-            self.table.iter().map(|(w, _)| w.start_ms).collect();
+        let starts: std::collections::BTreeSet<i64> = self.table.iter().map(|(w, _)| w.start_ms).collect();
         if let Some(middle) = starts.iter().nth(starts.len() / 2).copied() {
             self.table.retain(|window| window.start_ms >= middle);
         }
@@ -133,26 +128,15 @@ impl Feed {
         let rate = |samples: &VecDeque<(i64, u64)>| {
             let (first, last) = (samples.front()?, samples.back()?);
             let fresh = now_ms - last.0 < RATE_SPAN_MS && last.0 > first.0;
-            fresh.then(|| {
-                last.1.saturating_sub(first.1) as f64 * 1_000.0 / (last.0 - first.0) as f64
-            })
+            fresh.then(|| last.1.saturating_sub(first.1) as f64 * 1_000.0 / (last.0 - first.0) as f64)
         };
         self.rates.values().filter_map(rate).sum()
     }
 
     /// What there is to show now; `ends` are the ends of the input partitions.
-    pub(crate) fn frame(
-        &self,
-        now_ms: i64,
-        ends: &[u64],
-        modules: Vec<ModuleView>,
-        caught_up: bool,
-    ) -> Frame {
+    pub(crate) fn frame(&self, now_ms: i64, ends: &[u64], modules: Vec<ModuleView>, caught_up: bool) -> Frame {
         let final_before_ms = self.progress.final_before_ms(self.partitions);
-        let mut ledger = LedgerView {
-            produced: 0,
-            fates: self.progress.ledger(),
-        };
+        let mut ledger = LedgerView { produced: 0, fates: self.progress.ledger() };
         let mut processed = 0;
         for (partition, end) in (0..).map(PartitionId).zip(ends) {
             let offset = self.progress.processed(partition).0;
@@ -160,19 +144,13 @@ impl Feed {
             ledger.produced += offset.min(*end);
         }
         let log_end: u64 = ends.iter().sum();
-        let of = |dimension: &'static str| {
-            self.table
-                .iter()
-                .filter(move |(w, _)| w.dimension == dimension)
-        };
+        let of = |dimension: &'static str| self.table.iter().filter(move |(w, _)| w.dimension == dimension);
         let mut windows: Vec<FrameWindow> = of(TOTAL)
             .map(|(w, merged)| FrameWindow::new(w, merged, final_before_ms))
             .filter(|w| w.impressions > 0)
             .collect();
         windows.drain(..windows.len().saturating_sub(SHOWN_WINDOWS));
-        let categories = of(CATEGORY)
-            .last()
-            .map(|(window, merged)| Categories::new(window, merged));
+        let categories = of(CATEGORY).last().map(|(window, merged)| Categories::new(window, merged));
         Frame {
             at_ms: now_ms,
             caught_up,
@@ -183,11 +161,7 @@ impl Feed {
             balanced: ledger.balances(),
             ledger,
             watermark: (0..self.partitions)
-                .filter_map(|p| {
-                    self.progress
-                        .commit(PartitionId(p))
-                        .and_then(|c| c.watermark_ms)
-                })
+                .filter_map(|p| self.progress.commit(PartitionId(p)).and_then(|c| c.watermark_ms))
                 .min()
                 .map(iso8601),
             windows,
@@ -201,8 +175,7 @@ impl Feed {
 mod tests {
     use clickmill_schemas::output::{Ledger, Output, Stamp};
     use clickmill_schemas::partial::{
-        Metrics, Owner, Version, key_prefix, put_end, put_entry, put_guest_head, put_guest_key,
-        put_stamps,
+        Metrics, Owner, Version, key_prefix, put_end, put_entry, put_guest_head, put_guest_key, put_stamps,
     };
     use clickmill_schemas::{Epoch, Generation, Offset};
 
@@ -210,76 +183,32 @@ mod tests {
 
     const RUN: RunId = RunId([1; 16]);
 
-    fn take_partial(
-        feed: &mut Feed,
-        epoch: u64,
-        as_of: u64,
-        start_ms: i64,
-        dimension: &str,
-        impressions: i64,
-    ) {
-        let owner = Owner {
-            run: RUN,
-            partition: PartitionId(0),
-            generation: Generation(0),
-        };
+    fn take_partial(feed: &mut Feed, epoch: u64, as_of: u64, start_ms: i64, dimension: &str, impressions: i64) {
+        let owner = Owner { run: RUN, partition: PartitionId(0), generation: Generation(0) };
         let mut key = key_prefix(&owner).into_bytes();
         put_guest_key(&mut key, MINUTE_MS, start_ms, dimension);
         let mut value = Vec::new();
-        put_stamps(
-            &mut value,
-            &Version {
-                epoch: Epoch(epoch),
-                as_of: Offset(as_of),
-            },
-        );
+        put_stamps(&mut value, &Version { epoch: Epoch(epoch), as_of: Offset(as_of) });
         put_guest_head(&mut value, false, 1);
-        put_entry(
-            &mut value,
-            b"",
-            &Metrics {
-                impressions,
-                clicks: 1,
-                ..Metrics::default()
-            },
-        );
+        put_entry(&mut value, b"", &Metrics { impressions, clicks: 1, ..Metrics::default() });
         put_end(&mut value);
-        feed.take(&Record {
-            offset_delta: 0,
-            timestamp_delta_ms: 0,
-            key: Some(&key),
-            value: &value,
-        })
-        .unwrap();
+        feed.take(&Record { offset_delta: 0, timestamp_delta_ms: 0, key: Some(&key), value: &value }).unwrap();
     }
 
     fn take_commit(feed: &mut Feed, epoch: u64, as_of: u64, watermark_ms: i64, at_ms: i64) {
         let output = Output {
-            stamp: Stamp {
-                run: RUN,
-                partition: PartitionId(0),
-                epoch: Epoch(epoch),
-            },
+            stamp: Stamp { run: RUN, partition: PartitionId(0), epoch: Epoch(epoch) },
             body: Body::Commit(Commit {
                 generation: Generation(0),
                 as_of_offset: Offset(as_of),
                 watermark_ms: Some(watermark_ms),
                 closed_before_ms: Some(watermark_ms - MINUTE_MS),
-                ledger: Ledger {
-                    counted: as_of,
-                    ..Ledger::default()
-                },
+                ledger: Ledger { counted: as_of, ..Ledger::default() },
                 committed_at_ms: at_ms,
             }),
         };
         let value = output.encode();
-        feed.take(&Record {
-            offset_delta: 0,
-            timestamp_delta_ms: 0,
-            key: None,
-            value: &value,
-        })
-        .unwrap();
+        feed.take(&Record { offset_delta: 0, timestamp_delta_ms: 0, key: None, value: &value }).unwrap();
     }
 
     #[test]
@@ -290,28 +219,11 @@ mod tests {
         take_commit(&mut feed, 1, 100, 2 * MINUTE_MS, 5_000);
         take_commit(&mut feed, 1, 300, 2 * MINUTE_MS, 6_000);
         let frame = feed.frame(6_500, &[350], Vec::new(), true);
-        assert_eq!(
-            (frame.lag, frame.processed, frame.balanced),
-            (50, 300, true)
-        );
+        assert_eq!((frame.lag, frame.processed, frame.balanced), (50, 300, true));
         assert_eq!(frame.events_per_second, 200.0);
-        let shown: Vec<_> = frame
-            .windows
-            .iter()
-            .map(|w| (w.start.as_str(), w.impressions, w.r#final))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                ("1970-01-01T00:00:00Z", 60, true),
-                ("1970-01-01T00:01:00Z", 40, false)
-            ]
-        );
-        assert_eq!(
-            feed.frame(60_000, &[350], Vec::new(), true)
-                .events_per_second,
-            0.0
-        );
+        let shown: Vec<_> = frame.windows.iter().map(|w| (w.start.as_str(), w.impressions, w.r#final)).collect();
+        assert_eq!(shown, [("1970-01-01T00:00:00Z", 60, true), ("1970-01-01T00:01:00Z", 40, false)]);
+        assert_eq!(feed.frame(60_000, &[350], Vec::new(), true).events_per_second, 0.0);
     }
 
     #[test]
@@ -326,10 +238,7 @@ mod tests {
         let mut feed = Feed::new(RUN, 1);
         take_partial(&mut feed, 2, 10, 0, TOTAL, 5);
         take_partial(&mut feed, 1, 99, 0, TOTAL, 77);
-        assert_eq!(
-            feed.frame(0, &[0], Vec::new(), true).windows[0].impressions,
-            5
-        );
+        assert_eq!(feed.frame(0, &[0], Vec::new(), true).windows[0].impressions, 5);
     }
 
     #[test]

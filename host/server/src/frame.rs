@@ -44,11 +44,7 @@ pub(crate) struct FrameWindow {
 }
 
 impl FrameWindow {
-    pub(crate) fn new(
-        window: &WindowKey,
-        merged: &MergedWindow,
-        final_before_ms: Option<i64>,
-    ) -> Self {
+    pub(crate) fn new(window: &WindowKey, merged: &MergedWindow, final_before_ms: Option<i64>) -> Self {
         let mut sum = Metrics::default();
         merged.sums().values().for_each(|m| sum.add(m));
         Self {

@@ -19,11 +19,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Refuses a request without the token, where there is one.
-pub(crate) async fn token(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-    next: Next,
-) -> Response {
+pub(crate) async fn token(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     match app.options.token.as_ref() {
         Some(token) if !carries(token, request.headers()) => ApiError::Unauthorized.into_response(),
         _ => next.run(request).await,
@@ -31,10 +27,7 @@ pub(crate) async fn token(
 }
 
 fn carries(token: &Token, headers: &HeaderMap) -> bool {
-    let Some(given) = headers
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes)
-    else {
+    let Some(given) = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes) else {
         return false;
     };
     let Some((scheme, secret)) = given.split_at_checked("Bearer ".len()) else {
@@ -44,11 +37,7 @@ fn carries(token: &Token, headers: &HeaderMap) -> bool {
 }
 
 /// Refuses what a page of another site may make a browser send.
-pub(crate) async fn same_site(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-    next: Next,
-) -> Response {
+pub(crate) async fn same_site(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     match foreign(&app.options, request.method(), request.headers()) {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
@@ -56,11 +45,7 @@ pub(crate) async fn same_site(
 }
 
 fn foreign(options: &Options, method: &Method, headers: &HeaderMap) -> Option<ApiError> {
-    let text = |name: HeaderName| {
-        headers
-            .get(name)
-            .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
-    };
+    let text = |name: HeaderName| headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let host = text(header::HOST).unwrap_or_default();
     // A name that an attacker points at 127.0.0.1 (DNS rebinding) shows in `Host`. With a token it gains nothing.
     if options.token.is_none() && !host.is_empty() && !is_loopback_name(&host) {
@@ -70,16 +55,12 @@ fn foreign(options: &Options, method: &Method, headers: &HeaderMap) -> Option<Ap
         return None;
     }
     let origin = text(header::ORIGIN);
-    let own = |origin: &str| {
-        origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
-    };
+    let own =
+        |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
     if let Some(origin) = origin.filter(|o| !own(o)) {
         return Some(ApiError::ForeignOrigin(origin));
     }
-    let site = text(HeaderName::from_static("sec-fetch-site"))
-        .filter(|s| s == "cross-site" || s == "same-site");
+    let site = text(HeaderName::from_static("sec-fetch-site")).filter(|s| s == "cross-site" || s == "same-site");
     site.map(ApiError::ForeignOrigin)
 }
 
@@ -89,16 +70,11 @@ fn is_loopback_name(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// At most so many requests at once, each at most so long.
-pub(crate) async fn limits(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-    next: Next,
-) -> Response {
+pub(crate) async fn limits(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     let Ok(_permit) = app.in_flight.try_acquire() else {
         return ApiError::Overloaded.into_response();
     };
@@ -109,23 +85,16 @@ pub(crate) async fn limits(
 }
 
 /// Counts and times the request, and sets the headers that every answer has.
-pub(crate) async fn record(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-    next: Next,
-) -> Response {
+pub(crate) async fn record(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     let began = Instant::now();
     let path = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let mut response = next.run(request).await;
     let route = path.as_ref().map_or("other", MatchedPath::as_str);
-    app.http
-        .observe(&method, route, response.status(), began.elapsed());
+    app.http.observe(&method, route, response.status(), began.elapsed());
     let headers = response.headers_mut();
     let mut set = |name, value| {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -138,11 +107,7 @@ pub(crate) async fn record(
 mod tests {
     use super::*;
 
-    fn refused(
-        options: &Options,
-        method: &Method,
-        headers: &[(&'static str, &'static str)],
-    ) -> Option<u16> {
+    fn refused(options: &Options, method: &Method, headers: &[(&'static str, &'static str)]) -> Option<u16> {
         let headers = headers
             .iter()
             .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v)))
@@ -153,39 +118,14 @@ mod tests {
     #[test]
     fn a_name_that_is_not_this_machine_is_refused_on_loopback_without_a_token() {
         let open = Options::default();
-        for own in [
-            "localhost",
-            "LOCALHOST:8088",
-            "127.0.0.1:8088",
-            "127.1.2.3",
-            "[::1]:8088",
-        ] {
-            assert_eq!(
-                refused(&open, &Method::GET, &[("host", own)]),
-                None,
-                "{own}"
-            );
+        for own in ["localhost", "LOCALHOST:8088", "127.0.0.1:8088", "127.1.2.3", "[::1]:8088"] {
+            assert_eq!(refused(&open, &Method::GET, &[("host", own)]), None, "{own}");
         }
-        for foreign in [
-            "evil.example:8088",
-            "localhost.evil.example",
-            "192.168.0.7",
-            "[::2]",
-        ] {
-            assert_eq!(
-                refused(&open, &Method::GET, &[("host", foreign)]),
-                Some(421),
-                "{foreign}"
-            );
+        for foreign in ["evil.example:8088", "localhost.evil.example", "192.168.0.7", "[::2]"] {
+            assert_eq!(refused(&open, &Method::GET, &[("host", foreign)]), Some(421), "{foreign}");
         }
-        let guarded = Options {
-            token: Token::new("0123456789abcdef").ok(),
-            ..Options::default()
-        };
-        assert_eq!(
-            refused(&guarded, &Method::GET, &[("host", "ads.example")]),
-            None
-        );
+        let guarded = Options { token: Token::new("0123456789abcdef").ok(), ..Options::default() };
+        assert_eq!(refused(&guarded, &Method::GET, &[("host", "ads.example")]), None);
     }
 
     #[test]
@@ -197,23 +137,9 @@ mod tests {
         assert_eq!(post("http://evil.example"), Some(403));
         assert_eq!(post("http://127.0.0.1:9999"), Some(403));
         assert_eq!(post("null"), Some(403));
-        assert_eq!(
-            refused(
-                &open,
-                &Method::POST,
-                &[host, ("sec-fetch-site", "cross-site")]
-            ),
-            Some(403)
-        );
+        assert_eq!(refused(&open, &Method::POST, &[host, ("sec-fetch-site", "cross-site")]), Some(403));
         assert_eq!(refused(&open, &Method::POST, &[host]), None);
-        assert_eq!(
-            refused(
-                &open,
-                &Method::GET,
-                &[host, ("origin", "http://evil.example")]
-            ),
-            None
-        );
+        assert_eq!(refused(&open, &Method::GET, &[host, ("origin", "http://evil.example")]), None);
     }
 
     #[test]
@@ -225,9 +151,7 @@ mod tests {
             carries(&token, &headers)
         };
         assert!(with("Bearer 0123456789abcdef") && with("bearer 0123456789abcdef"));
-        assert!(
-            !with("Bearer 0123456789abcdee") && !with("Basic 0123456789abcdef") && !with("Bearer")
-        );
+        assert!(!with("Bearer 0123456789abcdee") && !with("Basic 0123456789abcdef") && !with("Bearer"));
         assert!(!carries(&token, &HeaderMap::new()));
     }
 }

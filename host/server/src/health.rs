@@ -19,10 +19,8 @@ pub(crate) async fn live() -> Response {
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.host.ready() {
         Ok(()) => Json(json!({"status": "ready"})).into_response(),
-        Err(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"status": "not ready", "reason": reason})),
-        )
-            .into_response(),
+        Err(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "reason": reason}))).into_response()
+        }
     }
 }

@@ -18,9 +18,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let permit = Arc::clone(&app.live_clients)
-        .try_acquire_owned()
-        .map_err(|_| ApiError::Overloaded)?;
+    let permit = Arc::clone(&app.live_clients).try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
     // A slow listener misses frames and holds none back: the channel keeps the newest only.
     let events = WatchStream::new(app.frames.clone()).filter_map(move |frame| {
         let _held_as_long_as_the_stream = &permit;

@@ -74,10 +74,7 @@ impl Token {
     #[must_use]
     pub fn matches(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();
-        let differing = own
-            .iter()
-            .zip(given)
-            .fold(0, |seen, (a, b)| std::hint::black_box(seen | (a ^ b)));
+        let differing = own.iter().zip(given).fold(0, |seen, (a, b)| std::hint::black_box(seen | (a ^ b)));
         differing == 0 && own.len() == given.len()
     }
 }
@@ -95,31 +92,17 @@ mod tests {
     #[test]
     fn a_token_is_never_printed_and_matches_only_itself() {
         let token = Token::new("0123456789abcdef").unwrap();
-        let options = Options {
-            token: Some(token.clone()),
-            ..Options::default()
-        };
+        let options = Options { token: Some(token.clone()), ..Options::default() };
         assert!(!format!("{options:?}").contains("0123456789abcdef"));
         assert!(token.matches(b"0123456789abcdef"));
-        for other in [
-            &b""[..],
-            b"0123456789abcde",
-            b"0123456789abcdeg",
-            b"0123456789abcdef0",
-        ] {
+        for other in [&b""[..], b"0123456789abcde", b"0123456789abcdeg", b"0123456789abcdef0"] {
             assert!(!token.matches(other));
         }
     }
 
     #[test]
     fn a_short_or_unprintable_token_is_refused() {
-        for bad in [
-            "",
-            "short",
-            "0123456789 abcdef",
-            "0123456789abcdeé",
-            "0123456789abcdef\n",
-        ] {
+        for bad in ["", "short", "0123456789 abcdef", "0123456789abcdeé", "0123456789abcdef\n"] {
             assert_eq!(Token::new(bad), Err(BadToken), "{bad:?}");
         }
     }

@@ -28,10 +28,7 @@ fn writable(topic: &str) -> Result<(), ApiError> {
     if topic == AD_EVENTS_RAW || topic == AD_EVENTS_ERROR {
         return Ok(());
     }
-    Err(ApiError::ReadOnlyTopic {
-        topic: topic.to_owned(),
-        allowed: AD_EVENTS_RAW,
-    })
+    Err(ApiError::ReadOnlyTopic { topic: topic.to_owned(), allowed: AD_EVENTS_RAW })
 }
 
 /// What orders rounds and the questions after them.
@@ -74,10 +71,7 @@ pub(crate) async fn append(
         if bases.is_err() {
             let mut known = app.rounds.known();
             let sources = known.entry(topic).or_default();
-            batches
-                .iter()
-                .filter_map(|b| b.position)
-                .for_each(|p| sources.forget(p.source));
+            batches.iter().filter_map(|b| b.position).for_each(|p| sources.forget(p.source));
         }
         Ok(Json(json!({"base_offsets": bases?})))
     })
@@ -92,19 +86,9 @@ fn append_all(app: &App, topic: &str, batches: &[Walked]) -> Result<Vec<Offset>,
         let mut known = app.rounds.known();
         let sources = known.entry(topic.to_owned()).or_default();
         let positions: Vec<_> = batches.iter().map(|b| (b.partition, b.position)).collect();
-        sources
-            .check(&positions)
-            .map_err(|e| ApiError::Stale(e.to_string()))?;
-        for Walked {
-            partition,
-            set,
-            position,
-        } in batches
-        {
-            match app
-                .broker
-                .append(&TopicPartition::new(topic, *partition), set)
-            {
+        sources.check(&positions).map_err(|e| ApiError::Stale(e.to_string()))?;
+        for Walked { partition, set, position } in batches {
+            match app.broker.append(&TopicPartition::new(topic, *partition), set) {
                 Ok(a) => {
                     appended.push(a);
                     sources.appended(*partition, *position);
@@ -140,10 +124,7 @@ fn parse(body: &[u8], partitions: u32) -> Result<Vec<Walked>, ApiError> {
 
 fn walk(batch: &RoundBatch<'_>, partitions: u32) -> Result<Walked, String> {
     if batch.partition.0 >= partitions {
-        return Err(format!(
-            "partition {} is not among the topic's {partitions}",
-            batch.partition
-        ));
+        return Err(format!("partition {} is not among the topic's {partitions}", batch.partition));
     }
     let mut set = RecordSetBuilder::default();
     let mut position = None;
@@ -151,53 +132,34 @@ fn walk(batch: &RoundBatch<'_>, partitions: u32) -> Result<Walked, String> {
         let record = record.map_err(|e| e.to_string())?;
         let expected = i64::from(set.count());
         if record.offset_delta != expected {
-            return Err(format!(
-                "record {expected} has the offset delta {}",
-                record.offset_delta
-            ));
+            return Err(format!("record {expected} has the offset delta {}", record.offset_delta));
         }
-        let timestamp_ms = batch
-            .base_timestamp_ms
-            .checked_add(record.timestamp_delta_ms);
-        let timestamp_ms =
-            timestamp_ms.ok_or_else(|| format!("the timestamp of record {expected} overflows"))?;
+        let timestamp_ms = batch.base_timestamp_ms.checked_add(record.timestamp_delta_ms);
+        let timestamp_ms = timestamp_ms.ok_or_else(|| format!("the timestamp of record {expected} overflows"))?;
         set.push(record.key, record.value, timestamp_ms);
         position = record.key.and_then(SourcePosition::decode);
     }
     if set.is_empty() {
         return Err("it has no records".to_owned());
     }
-    Ok(Walked {
-        partition: batch.partition,
-        set,
-        position,
-    })
+    Ok(Walked { partition: batch.partition, set, position })
 }
 
 pub(crate) async fn positions(
     State(app): State<Arc<App>>,
     Path((topic, source)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let source: u64 = source.parse().map_err(|_| {
-        ApiError::BadRequest(format!("source {source:?} is not a number of 64 bits"))
-    })?;
+    let source: u64 =
+        source.parse().map_err(|_| ApiError::BadRequest(format!("source {source:?} is not a number of 64 bits")))?;
     let after_rounds = Arc::clone(&app.rounds.gate).write_owned().await;
     app.blocking(move |app| {
         let _held = after_rounds;
         let partitions = app.topic(&topic)?.spec.partitions;
         let mut rows = Vec::new();
         for partition in (0..partitions).map(PartitionId) {
-            rows.push(last_row(
-                app,
-                &TopicPartition::new(topic.as_str(), partition),
-                source,
-            )?);
+            rows.push(last_row(app, &TopicPartition::new(topic.as_str(), partition), source)?);
         }
-        app.rounds
-            .known()
-            .entry(topic)
-            .or_default()
-            .learn(source, rows.clone());
+        app.rounds.known().entry(topic).or_default().learn(source, rows.clone());
         Ok(Json(json!({"positions": rows})))
     })
     .await
@@ -207,29 +169,23 @@ pub(crate) async fn positions(
 fn last_row(app: &App, at: &TopicPartition, source: u64) -> Result<Option<u64>, ApiError> {
     let mut row = None;
     let mut failure = None;
-    app.broker
-        .last_batch_with(at, &mut |batch| match position(batch) {
-            Ok(Some(position)) if position.source == source => {
-                row = Some(position.row);
-                true
-            }
-            Ok(_) => false,
-            Err(e) => {
-                failure = Some(e);
-                true
-            }
-        })?;
+    app.broker.last_batch_with(at, &mut |batch| match position(batch) {
+        Ok(Some(position)) if position.source == source => {
+            row = Some(position.row);
+            true
+        }
+        Ok(_) => false,
+        Err(e) => {
+            failure = Some(e);
+            true
+        }
+    })?;
     failure.map_or(Ok(row), Err)
 }
 
 fn position(batch: &StoredBatch) -> Result<Option<SourcePosition>, ApiError> {
     let set = batch.records()?;
-    let bad = |e| {
-        ApiError::Internal(format!(
-            "{}, batch at offset {}: {e}",
-            batch.at, batch.base_offset
-        ))
-    };
+    let bad = |e| ApiError::Internal(format!("{}, batch at offset {}: {e}", batch.at, batch.base_offset));
     let mut last = None;
     for record in Records::new(&set).map_err(bad)? {
         last = record.map_err(bad)?.key.and_then(SourcePosition::decode);
@@ -247,11 +203,7 @@ mod tests {
 
     fn round(partition: u32, set: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let batch = RoundBatch {
-            partition: PartitionId(partition),
-            base_timestamp_ms: 1_000,
-            set,
-        };
+        let batch = RoundBatch { partition: PartitionId(partition), base_timestamp_ms: 1_000, set };
         put_batch(&mut out, &batch).unwrap();
         out
     }
@@ -259,11 +211,7 @@ mod tests {
     fn sound_set() -> RecordSetBuilder {
         let mut set = RecordSetBuilder::default();
         set.push(None, b"one", 1_000);
-        set.push(
-            Some(&SourcePosition { source: 1, row: 2 }.encode()),
-            b"two",
-            1_005,
-        );
+        set.push(Some(&SourcePosition { source: 1, row: 2 }.encode()), b"two", 1_005);
         set
     }
 
@@ -279,25 +227,14 @@ mod tests {
     #[test]
     fn unsound_rounds_are_refused_with_the_batch_that_is_at_fault() {
         let mut skipping = 1u32.to_be_bytes().to_vec();
-        put_record(
-            &mut skipping,
-            &Record {
-                offset_delta: 7,
-                timestamp_delta_ms: 0,
-                key: None,
-                value: b"x",
-            },
-        );
+        put_record(&mut skipping, &Record { offset_delta: 7, timestamp_delta_ms: 0, key: None, value: b"x" });
         let sound = sound_set();
         for (body, needle) in [
             (Vec::new(), "no batches"),
             (round(3, sound.bytes()), "partition 3 is not among"),
             (round(0, &0u32.to_be_bytes()), "no records"),
             (round(0, &skipping), "offset delta 7"),
-            (
-                round(0, &sound.bytes()[..sound.bytes().len() - 1]),
-                "malformed record set",
-            ),
+            (round(0, &sound.bytes()[..sound.bytes().len() - 1]), "malformed record set"),
         ] {
             let refusal = parse(&body, 3).unwrap_err().to_string();
             assert!(refusal.contains(needle), "{refusal}");

@@ -40,19 +40,14 @@ impl App {
         let app = Arc::clone(self);
         match tokio::task::spawn_blocking(move || work(&app)).await {
             Ok(result) => result,
-            Err(e) => Err(ApiError::Internal(format!(
-                "a task of the server failed: {e}"
-            ))),
+            Err(e) => Err(ApiError::Internal(format!("a task of the server failed: {e}"))),
         }
     }
 
     /// A topic that must exist.
     pub(crate) fn topic(&self, name: &str) -> Result<TopicInfo, ApiError> {
-        let unknown = || {
-            ApiError::NotFound(format!(
-                "topic {name:?} does not exist; GET /api/topics lists those that do"
-            ))
-        };
+        let unknown =
+            || ApiError::NotFound(format!("topic {name:?} does not exist; GET /api/topics lists those that do"));
         self.broker.topic(name)?.ok_or_else(unknown)
     }
 }
@@ -65,16 +60,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/topics", get(topics::list))
         .route("/api/topics/{topic}", get(topics::one))
         .route("/api/topics/{topic}/records", post(append::records))
-        .route(
-            "/api/topics/{topic}/partitions/{partition}/records",
-            get(topics::records),
-        )
+        .route("/api/topics/{topic}/partitions/{partition}/records", get(topics::records))
         .route("/api/live", get(live::stream))
         .route("/internal/topics/{topic}/rounds", post(rounds::append))
-        .route(
-            "/internal/topics/{topic}/source/{source}",
-            get(rounds::positions),
-        )
+        .route("/internal/topics/{topic}/source/{source}", get(rounds::positions))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));
     // No secret and no data in these: a browser cannot send the token with the address of a page.
     let open = Router::new()

@@ -42,13 +42,8 @@ pub enum BindError {
          (port 0 takes a free one)"
     )]
     InUse { listen: SocketAddr },
-    #[error(
-        "cannot listen on {listen}: {source}; set `server.listen` in clickmill.yaml to an address of this machine"
-    )]
-    Address {
-        listen: SocketAddr,
-        source: io::Error,
-    },
+    #[error("cannot listen on {listen}: {source}; set `server.listen` in clickmill.yaml to an address of this machine")]
+    Address { listen: SocketAddr, source: io::Error },
 }
 
 /// Why a server stopped by itself.
@@ -85,11 +80,7 @@ impl Server {
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self {
-            options,
-            listener,
-            address,
-        })
+        Ok(Self { options, listener, address })
     }
 
     /// The address, with the port that was taken.
@@ -108,9 +99,7 @@ impl Server {
         host: Arc<dyn Host>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let Self {
-            options, listener, ..
-        } = self;
+        let Self { options, listener, .. } = self;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (tail, frames) = Tail::start(Arc::clone(&broker))?;
         let connections = Connections::new(&options);
@@ -178,12 +167,7 @@ impl Connections {
         }
     }
 
-    fn open(
-        &mut self,
-        socket: tokio::net::TcpStream,
-        permit: OwnedSemaphorePermit,
-        app: &axum::Router,
-    ) {
+    fn open(&mut self, socket: tokio::net::TcpStream, permit: OwnedSemaphorePermit, app: &axum::Router) {
         // Answers are small and wanted at once; where it cannot be set, they come a little later.
         let _ = socket.set_nodelay(true);
         let io = TokioIo::new(StallLimit::new(socket, self.stall_limit));

@@ -43,24 +43,14 @@ impl Sources {
     }
 
     /// Whether all of a round's batches are new, given in the order of the round.
-    pub(crate) fn check(
-        &self,
-        batches: &[(PartitionId, Option<SourcePosition>)],
-    ) -> Result<(), AlreadyThere> {
+    pub(crate) fn check(&self, batches: &[(PartitionId, Option<SourcePosition>)]) -> Result<(), AlreadyThere> {
         for (partition, position) in batches {
             let Some(SourcePosition { source, row }) = *position else {
                 continue;
             };
-            let known = self
-                .rows
-                .get(&source)
-                .and_then(|rows| *rows.get(partition.0 as usize)?);
+            let known = self.rows.get(&source).and_then(|rows| *rows.get(partition.0 as usize)?);
             if let Some(known) = known.filter(|known| row <= *known) {
-                return Err(AlreadyThere {
-                    partition: *partition,
-                    row,
-                    known,
-                });
+                return Err(AlreadyThere { partition: *partition, row, known });
             }
         }
         Ok(())
@@ -71,11 +61,7 @@ impl Sources {
         let Some(SourcePosition { source, row }) = position else {
             return;
         };
-        if let Some(last) = self
-            .rows
-            .get_mut(&source)
-            .and_then(|rows| rows.get_mut(partition.0 as usize))
-        {
+        if let Some(last) = self.rows.get_mut(&source).and_then(|rows| rows.get_mut(partition.0 as usize)) {
             *last = (*last).max(Some(row));
         }
     }
@@ -91,10 +77,7 @@ mod tests {
     use super::*;
 
     fn at(partition: u32, row: u64) -> (PartitionId, Option<SourcePosition>) {
-        (
-            PartitionId(partition),
-            Some(SourcePosition { source: 7, row }),
-        )
+        (PartitionId(partition), Some(SourcePosition { source: 7, row }))
     }
 
     #[test]
@@ -104,10 +87,7 @@ mod tests {
         sources.learn(7, vec![Some(5), None]);
         assert!(sources.check(&[at(0, 5)]).is_err());
         assert!(sources.check(&[at(1, 0), at(0, 4)]).is_err());
-        assert_eq!(
-            sources.check(&[at(0, 6), at(1, 5), (PartitionId(0), None)]),
-            Ok(())
-        );
+        assert_eq!(sources.check(&[at(0, 6), at(1, 5), (PartitionId(0), None)]), Ok(()));
         sources.appended(PartitionId(1), at(1, 9).1);
         assert!(sources.check(&[at(1, 9)]).is_err());
         sources.forget(7);

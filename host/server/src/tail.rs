@@ -39,25 +39,10 @@ impl Tail {
         let stop = Arc::new(AtomicBool::new(false));
         let (frames, receiver) = watch::channel(Arc::from(""));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("live-tail".to_owned())
-            .spawn(move || {
-                Following {
-                    broker,
-                    stop: stopped,
-                    frames,
-                    position: Vec::new(),
-                    modules: Vec::new(),
-                }
-                .run()
-            })?;
-        Ok((
-            Self {
-                stop,
-                thread: Some(thread),
-            },
-            receiver,
-        ))
+        let thread = std::thread::Builder::new().name("live-tail".to_owned()).spawn(move || {
+            Following { broker, stop: stopped, frames, position: Vec::new(), modules: Vec::new() }.run()
+        })?;
+        Ok((Self { stop, thread: Some(thread) }, receiver))
     }
 
     /// Asks the thread to end, without waiting for it.
@@ -113,10 +98,7 @@ impl Following {
     /// Reads for one interval, then tells a frame.
     fn step(&mut self, feed: &mut Option<Feed>, count: u64) -> Result<(), ViewError> {
         let until = Instant::now() + FRAME_INTERVAL;
-        let (input, output) = (
-            self.broker.topic(AD_EVENTS_RAW)?,
-            self.broker.topic(CTR_WINDOWS)?,
-        );
+        let (input, output) = (self.broker.topic(AD_EVENTS_RAW)?, self.broker.topic(CTR_WINDOWS)?);
         let (Some(input), Some(output)) = (input, output) else {
             self.pause(FRAME_INTERVAL);
             return Ok(());
@@ -128,13 +110,7 @@ impl Following {
                 let mut new = Feed::new(input.id, input.spec.partitions);
                 // With the newest watermark known beforehand, old windows are skipped by their keys.
                 let status = status::status(&*self.broker, RunState::Running, Vec::new())?;
-                new.expect_watermark(
-                    status
-                        .partitions
-                        .iter()
-                        .filter_map(|p| p.watermark_ms)
-                        .max(),
-                );
+                new.expect_watermark(status.partitions.iter().filter_map(|p| p.watermark_ms).max());
                 feed.insert(new)
             }
         };
@@ -153,9 +129,7 @@ impl Following {
         let mut caught_up = true;
         for (partition, position) in (0..).map(PartitionId).zip(&mut self.position) {
             let at = TopicPartition::new(CTR_WINDOWS, partition);
-            let wait = until
-                .saturating_duration_since(Instant::now())
-                .min(MAX_WAIT);
+            let wait = until.saturating_duration_since(Instant::now()).min(MAX_WAIT);
             let batches = match self.broker.fetch(&at, *position, FETCH_BYTES, wait) {
                 Err(BrokerError::OffsetOutOfRange { start, .. }) if start > *position => {
                     *position = start;
@@ -166,9 +140,7 @@ impl Following {
             };
             caught_up &= batches.is_empty();
             for batch in &batches {
-                visit_batch(&at, batch, *position, &mut |_, record| {
-                    feed.take(record).map_err(BadRecord::from)
-                })?;
+                visit_batch(&at, batch, *position, &mut |_, record| feed.take(record).map_err(BadRecord::from))?;
                 *position = batch.next_offset();
                 if self.stop.load(Ordering::Relaxed) {
                     return Ok(false);
@@ -178,26 +150,15 @@ impl Following {
         Ok(caught_up)
     }
 
-    fn tell(
-        &mut self,
-        feed: &Feed,
-        partitions: u32,
-        count: u64,
-        caught_up: bool,
-    ) -> Result<(), ViewError> {
+    fn tell(&mut self, feed: &Feed, partitions: u32, count: u64, caught_up: bool) -> Result<(), ViewError> {
         if count.is_multiple_of(FRAMES_PER_LOOK) {
             self.modules = status::modules(&*self.broker)?;
         }
-        let end = |p| {
-            self.broker
-                .ends(&TopicPartition::new(AD_EVENTS_RAW, PartitionId(p)))
-                .map(|e| e.end.0)
-        };
+        let end = |p| self.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, PartitionId(p))).map(|e| e.end.0);
         let ends = (0..partitions).map(end).collect::<Result<Vec<_>, _>>()?;
         let frame = feed.frame(now_ms(), &ends, self.modules.clone(), caught_up);
         // Plain fields: serialization has no failing case.
-        self.frames
-            .send_replace(Arc::from(serde_json::to_string(&frame).unwrap_or_default()));
+        self.frames.send_replace(Arc::from(serde_json::to_string(&frame).unwrap_or_default()));
         Ok(())
     }
 }

@@ -25,29 +25,14 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, ApiError> {
-    app.blocking(|app| {
-        Ok(Json(views_status(
-            &*app.broker,
-            RunState::Running,
-            app.host.sinks(),
-        )?))
-    })
-    .await
+    app.blocking(|app| Ok(Json(views_status(&*app.broker, RunState::Running, app.host.sinks())?))).await
 }
 
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    app.blocking(|app| {
-        Ok(Json(
-            json!({"topics": views::status::topics(&*app.broker)?}),
-        ))
-    })
-    .await
+    app.blocking(|app| Ok(Json(json!({"topics": views::status::topics(&*app.broker)?})))).await
 }
 
-pub(crate) async fn one(
-    State(app): State<Arc<App>>,
-    Path(topic): Path<String>,
-) -> Result<Json<TopicView>, ApiError> {
+pub(crate) async fn one(State(app): State<Arc<App>>, Path(topic): Path<String>) -> Result<Json<TopicView>, ApiError> {
     app.blocking(move |app| {
         let info = app.topic(&topic)?;
         Ok(Json(views::status::topic(&*app.broker, &info)?))
@@ -71,9 +56,8 @@ pub(crate) async fn records(
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Json<RecordPage>, ApiError> {
     let Query(params) = params.map_err(|e| ApiError::BadRequest(e.body_text()))?;
-    let partition: PartitionId = partition
-        .parse()
-        .map_err(|_| ApiError::BadRequest(format!("partition {partition:?} is not a number")))?;
+    let partition: PartitionId =
+        partition.parse().map_err(|_| ApiError::BadRequest(format!("partition {partition:?} is not a number")))?;
     let limits = PageLimits {
         records: params.limit.unwrap_or(100).min(MAX_RECORDS),
         bytes: MAX_BYTES,
@@ -81,12 +65,7 @@ pub(crate) async fn records(
     };
     app.blocking(move |app| {
         app.topic(&topic)?;
-        Ok(Json(read_page(
-            &*app.broker,
-            &TopicPartition::new(topic, partition),
-            Offset(params.offset),
-            limits,
-        )?))
+        Ok(Json(read_page(&*app.broker, &TopicPartition::new(topic, partition), Offset(params.offset), limits)?))
     })
     .await
 }

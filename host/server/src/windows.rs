@@ -46,12 +46,7 @@ enum Format {
 
 impl Params {
     fn query(&self) -> Result<WindowQuery, ApiError> {
-        let time = |text: &Option<String>| {
-            text.as_deref()
-                .map(parse_time)
-                .transpose()
-                .map_err(ApiError::BadRequest)
-        };
+        let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose().map_err(ApiError::BadRequest);
         Ok(WindowQuery {
             size_ms: parse_size(&self.size).map_err(ApiError::BadRequest)?,
             dimension: self.dimension.clone(),
@@ -67,13 +62,8 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     let Query(params) = params.map_err(|e| ApiError::BadRequest(e.body_text()))?;
     let query = params.query()?;
-    let held = Arc::clone(&app.window_answers)
-        .acquire_owned()
-        .await
-        .map_err(|_| ApiError::Overloaded)?;
-    let windows = app
-        .blocking(move |app| Ok(windows(&*app.broker, &query)?))
-        .await?;
+    let held = Arc::clone(&app.window_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
+    let windows = app.blocking(move |app| Ok(windows(&*app.broker, &query)?)).await?;
     let writer = Writer {
         rows: Box::new(windows.into_rows()),
         format: params.format,
@@ -135,10 +125,7 @@ impl Iterator for Writer {
         }
         if Instant::now() > self.until {
             self.at = At::End;
-            return Some(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the reader of windows was too slow",
-            )));
+            return Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader of windows was too slow")));
         }
         let mut out = String::with_capacity(CHUNK_BYTES + 1_024);
         if self.at == At::Begin {

@@ -12,10 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn guarded() -> Options {
-    Options {
-        token: Some(Token::new(TOKEN).unwrap()),
-        ..local()
-    }
+    Options { token: Some(Token::new(TOKEN).unwrap()), ..local() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,93 +32,42 @@ async fn with_a_token_only_health_and_the_empty_page_are_open() {
         "/internal/topics/ad_events_raw/source/1",
     ] {
         let answer = server.get(closed).await;
-        assert_eq!(
-            (answer.status, answer.json()["error"]["code"].as_str()),
-            (401, Some("unauthorized")),
-            "{closed}"
-        );
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (401, Some("unauthorized")), "{closed}");
     }
-    for closed in [
-        "/api/topics/ad_events_raw/records",
-        "/internal/topics/ad_events_raw/rounds",
-    ] {
+    for closed in ["/api/topics/ad_events_raw/records", "/internal/topics/ad_events_raw/rounds"] {
         assert_eq!(server.post(closed, b"{}").await.status, 401, "{closed}");
     }
     let bearer = format!("Bearer {TOKEN}");
-    assert_eq!(
-        server
-            .send("GET", "/api/status", &[("Authorization", &bearer)], b"")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(server.send("GET", "/api/status", &[("Authorization", &bearer)], b"").await.status, 200);
     let wrong = format!("Bearer {}x", &TOKEN[1..]);
-    assert_eq!(
-        server
-            .send("GET", "/api/status", &[("Authorization", &wrong)], b"")
-            .await
-            .status,
-        401
-    );
+    assert_eq!(server.send("GET", "/api/status", &[("Authorization", &wrong)], b"").await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_sites_page_is_kept_out() {
     let server = Running::start(local()).await;
     let path = "/api/topics/ad_events_raw/records";
-    let foreign = server
-        .send("POST", path, &[("Origin", "http://evil.example")], b"{}")
-        .await;
+    let foreign = server.send("POST", path, &[("Origin", "http://evil.example")], b"{}").await;
     assert_eq!(foreign.status, 403);
     assert_eq!(server.count("ad_events_raw"), 0);
     let own = format!("http://{}", server.address);
-    assert_eq!(
-        server
-            .send("POST", path, &[("Origin", &own)], b"{}")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(server.send("POST", path, &[("Origin", &own)], b"{}").await.status, 200);
 }
 
 #[test]
 fn beyond_loopback_a_token_is_required() {
     let listen = "0.0.0.0:0".parse().unwrap();
-    let refused = Server::bind(Options {
-        listen,
-        ..Options::default()
-    });
-    assert!(
-        matches!(refused, Err(BindError::TokenRequired { .. })),
-        "{refused:?}"
-    );
-    assert!(
-        Server::bind(Options {
-            listen,
-            ..guarded()
-        })
-        .is_ok()
-    );
+    let refused = Server::bind(Options { listen, ..Options::default() });
+    assert!(matches!(refused, Err(BindError::TokenRequired { .. })), "{refused:?}");
+    assert!(Server::bind(Options { listen, ..guarded() }).is_ok());
 }
 
 #[test]
 fn an_address_in_use_is_named_with_what_to_do() {
     let first = Server::bind(local()).unwrap();
-    let error = Server::bind(Options {
-        listen: first.local_addr(),
-        ..Options::default()
-    })
-    .unwrap_err()
-    .to_string();
-    assert!(
-        error.contains(&first.local_addr().to_string()) && error.contains("server.listen"),
-        "{error}"
-    );
-    let error = Server::bind(Options {
-        listen: "192.0.2.1:80".parse().unwrap(),
-        ..guarded()
-    })
-    .unwrap_err();
+    let error = Server::bind(Options { listen: first.local_addr(), ..Options::default() }).unwrap_err().to_string();
+    assert!(error.contains(&first.local_addr().to_string()) && error.contains("server.listen"), "{error}");
+    let error = Server::bind(Options { listen: "192.0.2.1:80".parse().unwrap(), ..guarded() }).unwrap_err();
     assert!(matches!(error, BindError::Address { .. }), "{error}");
 }
 
@@ -135,12 +81,7 @@ async fn until_closed(socket: &mut TcpStream) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_finishes_its_head_or_body_is_given_up() {
     let short = Duration::from_millis(300);
-    let server = Running::start(Options {
-        header_timeout: short,
-        request_timeout: short,
-        ..local()
-    })
-    .await;
+    let server = Running::start(Options { header_timeout: short, request_timeout: short, ..local() }).await;
     let mut head = TcpStream::connect(server.address).await.unwrap();
     head.write_all(b"GET /api/sta").await.unwrap();
     until_closed(&mut head).await;
@@ -149,21 +90,13 @@ async fn a_client_that_never_finishes_its_head_or_body_is_given_up() {
     let start = "POST /api/topics/ad_events_raw/records HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
     body.write_all(start.as_bytes()).await.unwrap();
     let seen = until_closed(&mut body).await;
-    assert!(
-        seen.starts_with(b"HTTP/1.1 503"),
-        "{}",
-        String::from_utf8_lossy(&seen)
-    );
+    assert!(seen.starts_with(b"HTTP/1.1 503"), "{}", String::from_utf8_lossy(&seen));
     assert_eq!(server.count("ad_events_raw"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_beyond_the_limit_are_told_to_come_again() {
-    let server = Running::start(Options {
-        max_in_flight_requests: 1,
-        ..local()
-    })
-    .await;
+    let server = Running::start(Options { max_in_flight_requests: 1, ..local() }).await;
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     let start = "POST /api/topics/ad_events_raw/records HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
     slow.write_all(start.as_bytes()).await.unwrap();
@@ -210,9 +143,7 @@ async fn listen(server: &Running, needle: &str) -> (TcpStream, String) {
             );
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .expect("a frame in time");
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("a frame in time");
     (socket, String::from_utf8_lossy(&seen).into_owned())
 }
 
@@ -223,36 +154,24 @@ async fn the_live_stream_tells_of_new_windows_and_commits() {
     server.partial(1, 0, "total", "", 7);
     server.partial(1, 0, "site_category", "28905ebd", 7);
     let (mut socket, first) = listen(&server, "\"impressions\":7").await;
-    assert!(
-        first.starts_with("HTTP/1.1 200") && first.contains("text/event-stream"),
-        "{first}"
-    );
+    assert!(first.starts_with("HTTP/1.1 200") && first.contains("text/event-stream"), "{first}");
     server.partial(2, 0, "total", "", 8);
     server.commit(0, 2, -60_000);
     let mut seen = String::new();
     let read = async {
         let mut bytes = vec![0; 65_536];
-        while !(seen.contains("\"impressions\":8")
-            && seen.contains("\"processed\":2")
-            && seen.contains("28905ebd"))
-        {
+        while !(seen.contains("\"impressions\":8") && seen.contains("\"processed\":2") && seen.contains("28905ebd")) {
             let n = socket.read(&mut bytes).await.unwrap();
             seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .expect("the newer frame in time");
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("the newer frame in time");
     assert!(seen.contains("\"balanced\":true"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listeners_beyond_the_limit_are_refused_and_a_place_is_free_when_one_leaves() {
-    let server = Running::start(Options {
-        max_live_clients: 1,
-        ..local()
-    })
-    .await;
+    let server = Running::start(Options { max_live_clients: 1, ..local() }).await;
     let (first, _) = listen(&server, "data:").await;
     assert_eq!(server.get("/api/live").await.status, 503);
     drop(first);
@@ -284,11 +203,7 @@ async fn a_stop_takes_less_than_two_seconds_with_open_streams_and_idle_connectio
     let began = Instant::now();
     server.stop.take().unwrap().send(()).unwrap();
     server.task.await.unwrap();
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     until_closed(&mut live).await;
     until_closed(&mut idle).await;
     until_closed(&mut stuck).await;

@@ -33,14 +33,8 @@ async fn status_is_that_of_the_contract_with_the_hosts_sinks() {
     assert_eq!(status["sinks"], json!([{"name": "postgres"}]));
     let partition = &status["partitions"][0];
     assert_eq!(partition["topic"], AD_EVENTS_RAW);
-    assert_eq!(
-        (&partition["log_end_offset"], &partition["processed_offset"]),
-        (&json!(2), &json!(1))
-    );
-    assert_eq!(
-        (&partition["lag"], &partition["watermark_ms"]),
-        (&json!(1), &json!(60_000))
-    );
+    assert_eq!((&partition["log_end_offset"], &partition["processed_offset"]), (&json!(2), &json!(1)));
+    assert_eq!((&partition["lag"], &partition["watermark_ms"]), (&json!(1), &json!(60_000)));
     assert_eq!(status["run"], server.run.to_string());
 }
 
@@ -53,10 +47,7 @@ async fn windows_come_as_json_and_as_the_contracts_csv() {
     for partition in 0..3 {
         server.commit(partition, 9, 60_000);
     }
-    let json = server
-        .get("/api/windows?size=1m&dimension=site_category&from=1970-01-01T00:01:00Z")
-        .await
-        .json();
+    let json = server.get("/api/windows?size=1m&dimension=site_category&from=1970-01-01T00:01:00Z").await.json();
     assert_eq!(json["windows"].as_array().unwrap().len(), 2);
     assert_eq!(json["windows"][0]["ctr"], 0.25);
     let csv = server.get("/api/windows?size=1m&format=csv&to=60000").await;
@@ -69,21 +60,9 @@ async fn windows_come_as_json_and_as_the_contracts_csv() {
     );
     let lines = server.get("/api/windows?size=1m&format=jsonl").await.text();
     assert_eq!(lines.lines().count(), 3);
-    assert_eq!(
-        parse_json(lines.lines().next().unwrap()).unwrap().key,
-        "a,b"
-    );
-    assert_eq!(
-        server.get("/api/windows?size=5m").await.json(),
-        json!({"windows": []})
-    );
-    for bad in [
-        "size=2m",
-        "",
-        "size=1m&from=soon",
-        "size=1m&format=xml",
-        "size=1m&colour=red",
-    ] {
+    assert_eq!(parse_json(lines.lines().next().unwrap()).unwrap().key, "a,b");
+    assert_eq!(server.get("/api/windows?size=5m").await.json(), json!({"windows": []}));
+    for bad in ["size=2m", "", "size=1m&from=soon", "size=1m&format=xml", "size=1m&colour=red"] {
         let answer = server.get(&format!("/api/windows?{bad}")).await;
         assert_eq!(answer.status, 400, "{bad}");
         assert_eq!(answer.json()["error"]["code"], "bad_request");
@@ -106,59 +85,24 @@ async fn many_windows_come_whole_in_many_chunks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_and_their_records_can_be_read() {
     let server = Running::start(local()).await;
-    server.append(
-        AD_EVENTS_RAW,
-        1,
-        &[(None, b"{\"z\":1}"), (Some(b"\xff"), b"\xfe")],
-    );
+    server.append(AD_EVENTS_RAW, 1, &[(None, b"{\"z\":1}"), (Some(b"\xff"), b"\xfe")]);
     server.partial(3, 0, "total", "", 4);
     let topics = server.get("/api/topics").await.json();
-    let names: Vec<_> = topics["topics"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|t| t["topic"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "ad_events_error",
-            "ad_events_raw",
-            "ctr_windows",
-            "deployments"
-        ]
-    );
+    let names: Vec<_> = topics["topics"].as_array().unwrap().iter().map(|t| t["topic"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ad_events_error", "ad_events_raw", "ctr_windows", "deployments"]);
     let one = server.get("/api/topics/ad_events_raw").await.json();
     assert_eq!(one["partitions"][1]["log_end_offset"], 2);
-    let page = server
-        .get("/api/topics/ad_events_raw/partitions/1/records?offset=1&limit=5")
-        .await
-        .json();
-    assert_eq!(
-        page["records"][0]["value"],
-        json!({"encoding": "base64", "data": "/g=="})
-    );
+    let page = server.get("/api/topics/ad_events_raw/partitions/1/records?offset=1&limit=5").await.json();
+    assert_eq!(page["records"][0]["value"], json!({"encoding": "base64", "data": "/g=="}));
     assert_eq!(page["next_offset"], 2);
-    let partial = server
-        .get(&format!("/api/topics/{CTR_WINDOWS}/partitions/0/records"))
-        .await
-        .json();
-    assert_eq!(
-        partial["records"][0]["value"]["data"]["entries"][0]["impressions"],
-        4
-    );
+    let partial = server.get(&format!("/api/topics/{CTR_WINDOWS}/partitions/0/records")).await.json();
+    assert_eq!(partial["records"][0]["value"]["data"]["entries"][0]["impressions"], 4);
     for (path, status) in [
         ("/api/topics/nope", 404),
         ("/api/topics/ad_events_raw/partitions/3/records", 404),
         ("/api/topics/ad_events_raw/partitions/x/records", 400),
-        (
-            "/api/topics/ad_events_raw/partitions/1/records?offset=-1",
-            400,
-        ),
-        (
-            "/api/topics/ad_events_raw/partitions/1/records?offset=3",
-            400,
-        ),
+        ("/api/topics/ad_events_raw/partitions/1/records?offset=-1", 400),
+        ("/api/topics/ad_events_raw/partitions/1/records?offset=3", 400),
         ("/api/topics/..%2f..%2fetc/partitions/0/records", 404),
         ("/nope", 404),
     ] {
@@ -171,11 +115,7 @@ async fn topics_and_their_records_can_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_have_offsets_fates_requests_and_what_the_host_registers() {
     let server = Running::start(local()).await;
-    server.append(
-        AD_EVENTS_RAW,
-        2,
-        &[(None, b"{}"), (None, b"{}"), (None, b"{}")],
-    );
+    server.append(AD_EVENTS_RAW, 2, &[(None, b"{}"), (None, b"{}"), (None, b"{}")]);
     server.commit(2, 2, 120_000);
     let own = prometheus::IntCounter::new("clickmill_commits_total", "Commits").unwrap();
     own.inc();
@@ -203,23 +143,13 @@ async fn metrics_have_offsets_fates_requests_and_what_the_host_registers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_and_its_parts_come_with_a_strict_policy() {
     let server = Running::start(local()).await;
-    for (path, content) in [
-        ("/", "text/html"),
-        ("/assets/live.js", "text/javascript"),
-        ("/assets/style.css", "text/css"),
-    ] {
+    for (path, content) in
+        [("/", "text/html"), ("/assets/live.js", "text/javascript"), ("/assets/style.css", "text/css")]
+    {
         let answer = server.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
-        assert!(
-            answer.head.contains(&format!("content-type: {content}")),
-            "{path}"
-        );
-        assert!(
-            answer
-                .head
-                .contains("content-security-policy: default-src 'none'; script-src 'self'"),
-            "{path}"
-        );
+        assert!(answer.head.contains(&format!("content-type: {content}")), "{path}");
+        assert!(answer.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{path}");
         assert!(answer.head.contains("x-content-type-options: nosniff"));
     }
 }

@@ -13,9 +13,7 @@ use crate::fields::{FIELDS, Field, INT_COUNT, TEXT_COUNT, Text};
 pub fn put_event(out: &mut Vec<u8>, event: &AdEvent<'_>) {
     let start = out.len();
     out.resize(start + max_event_len(event), 0);
-    let len = out
-        .get_mut(start..)
-        .map_or(0, |room| write_event(room, event));
+    let len = out.get_mut(start..).map_or(0, |room| write_event(room, event));
     out.truncate(start + len);
 }
 
@@ -79,10 +77,7 @@ pub(crate) fn write_long(room: &mut [u8], at: usize, value: i64) -> usize {
     let (word, len) = match zigzag {
         ..0x80 => (zigzag, 1),
         0x80..0x4000 => (zigzag & 0x7f | (zigzag & 0x3f80) << 1 | 0x80, 2),
-        0x4000..0x20_0000 => (
-            zigzag & 0x7f | (zigzag & 0x3f80) << 1 | (zigzag & 0x1f_c000) << 2 | 0x8080,
-            3,
-        ),
+        0x4000..0x20_0000 => (zigzag & 0x7f | (zigzag & 0x3f80) << 1 | (zigzag & 0x1f_c000) << 2 | 0x8080, 3),
         _ => return write_longer(room, at, zigzag),
     };
     write_word(room, at, word);
@@ -112,12 +107,7 @@ pub fn decode<'a>(value: &'a [u8], slots: &'a mut Slots) -> Result<AdEvent<'a>, 
     };
     let end = decode_body(body, slots)?;
     left_over(body, end)?;
-    Ok(AdEvent {
-        source: body,
-        unescaped: &[],
-        slots,
-        may_have_nul: true,
-    })
+    Ok(AdEvent { source: body, unescaped: &[], slots, may_have_nul: true })
 }
 
 /// Reads the 25 fields that the bodies of both schemas begin with, and says where they end.
@@ -127,10 +117,7 @@ pub(crate) fn decode_body(body: &[u8], slots: &mut Slots) -> Result<usize, Fault
         let start = at;
         let sound = match field {
             Field::Text(text) => take_bytes(body, &mut at).is_some_and(|bytes| {
-                slots.texts[text as usize] = Span {
-                    start: at - bytes.len(),
-                    len: bytes.len(),
-                };
+                slots.texts[text as usize] = Span { start: at - bytes.len(), len: bytes.len() };
                 std::str::from_utf8(bytes).is_ok()
             }),
             Field::Int(int) => take_varint(body, &mut at).is_some_and(|value| {
@@ -148,19 +135,13 @@ pub(crate) fn decode_body(body: &[u8], slots: &mut Slots) -> Result<usize, Fault
 pub(crate) fn left_over(body: &[u8], end: usize) -> Result<(), Fault> {
     match body.len() - end {
         0 => Ok(()),
-        more => Err(Fault::parsing(
-            rule::AVRO,
-            format!("not this Avro schema: {more} bytes are left over"),
-        )),
+        more => Err(Fault::parsing(rule::AVRO, format!("not this Avro schema: {more} bytes are left over"))),
     }
 }
 
 /// The fault of a field that cannot be read.
 pub(crate) fn malformed(field: &str, position: usize) -> Fault {
-    Fault::parsing(
-        rule::AVRO,
-        format!("not this Avro schema: `{field}` at byte {position} of the body"),
-    )
+    Fault::parsing(rule::AVRO, format!("not this Avro schema: `{field}` at byte {position} of the body"))
 }
 
 /// The fault of a value of another schema, or of none.
@@ -195,17 +176,10 @@ pub(crate) mod tests {
         (prop::array::uniform11(text), ints, any::<i64>()).prop_map(|(texts, ints, ts)| {
             let (mut source, mut slots) = (String::new(), Slots::default());
             for (span, text) in slots.texts.iter_mut().zip(&texts) {
-                *span = Span {
-                    start: source.len(),
-                    len: text.len(),
-                };
+                *span = Span { start: source.len(), len: text.len() };
                 source.push_str(text);
             }
-            slots
-                .ints
-                .iter_mut()
-                .zip(ints.map(i64::from))
-                .for_each(|(slot, int)| *slot = int);
+            slots.ints.iter_mut().zip(ints.map(i64::from)).for_each(|(slot, int)| *slot = int);
             slots.ints.swap(Int::C21 as usize, Int::Ts as usize);
             slots.ints[Int::Ts as usize] = ts;
             (source, slots)
@@ -213,12 +187,7 @@ pub(crate) mod tests {
     }
 
     pub fn event<'a>(source: &'a str, slots: &'a Slots) -> AdEvent<'a> {
-        AdEvent {
-            source: source.as_bytes(),
-            unescaped: &[],
-            slots,
-            may_have_nul: true,
-        }
+        AdEvent { source: source.as_bytes(), unescaped: &[], slots, may_have_nul: true }
     }
 
     proptest! {

@@ -44,10 +44,7 @@ impl<'a> AdEvent<'a> {
     #[must_use]
     #[inline]
     pub fn longest_text(&self) -> usize {
-        self.slots
-            .texts
-            .iter()
-            .fold(0, |longest, span| longest.max(span.len))
+        self.slots.texts.iter().fold(0, |longest, span| longest.max(span.len))
     }
 
     /// Whether any text has a NUL character.
@@ -78,10 +75,7 @@ impl<'a> AdEvent<'a> {
 
 impl PartialEq for AdEvent<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.slots.ints == other.slots.ints
-            && Text::ALL
-                .iter()
-                .all(|field| self.text(*field) == other.text(*field))
+        self.slots.ints == other.slots.ints && Text::ALL.iter().all(|field| self.text(*field) == other.text(*field))
     }
 }
 

@@ -36,21 +36,13 @@ pub struct Fault {
 impl Fault {
     /// Not readable at all.
     pub(crate) fn parsing(rule: &'static str, message: String) -> Self {
-        Self {
-            error_type: ErrorType::Parsing,
-            rule,
-            message,
-        }
+        Self { error_type: ErrorType::Parsing, rule, message }
     }
 
     /// Readable, but against a rule.
     #[must_use]
     pub const fn schema(rule: &'static str, message: String) -> Self {
-        Self {
-            error_type: ErrorType::Schema,
-            rule,
-            message,
-        }
+        Self { error_type: ErrorType::Schema, rule, message }
     }
 }
 

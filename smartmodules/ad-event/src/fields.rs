@@ -109,19 +109,13 @@ impl Field {
     /// The name in JSON and Avro.
     #[must_use]
     pub fn name(self) -> &'static str {
-        FIELDS
-            .iter()
-            .find(|(_, field)| *field == self)
-            .map_or("", |(name, _)| name)
+        FIELDS.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
     }
 
     /// The field of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        FIELDS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, field)| *field)
+        FIELDS.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
     }
 }
 
@@ -136,10 +130,7 @@ mod tests {
             assert_eq!(Field::named(name), Some(*field));
             assert!(FIELDS[..i].iter().all(|(other, _)| other != name));
         }
-        let texts = FIELDS
-            .iter()
-            .filter(|(_, field)| matches!(field, Field::Text(_)))
-            .count();
+        let texts = FIELDS.iter().filter(|(_, field)| matches!(field, Field::Text(_))).count();
         assert_eq!(texts, TEXT_COUNT);
         assert_eq!(Text::DeviceModel as usize + 1, TEXT_COUNT);
         assert_eq!(Int::C21 as usize + 1, INT_COUNT);

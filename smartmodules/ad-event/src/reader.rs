@@ -18,11 +18,7 @@ impl Reader {
     /// A reader for the first module of a chain checks Avro whole; a later one believes the module before it.
     #[must_use]
     pub fn new(first: bool) -> Self {
-        Self {
-            parser: Parser::default(),
-            avro: Vec::new(),
-            first,
-        }
+        Self { parser: Parser::default(), avro: Vec::new(), first }
     }
 
     /// Reads one event.

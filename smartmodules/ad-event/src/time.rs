@@ -80,16 +80,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -115,17 +110,8 @@ mod tests {
 
     #[test]
     fn what_is_not_an_hour_is_refused() {
-        let wrong = [
-            "",
-            "1410210",
-            "141021000",
-            "14102124",
-            "14100021",
-            "14133100",
-            "14023000",
-            "23022900",
-            "1410 100",
-        ];
+        let wrong =
+            ["", "1410210", "141021000", "14102124", "14100021", "14133100", "14023000", "23022900", "1410 100"];
         for text in wrong {
             assert_eq!(parse_hour(text.as_bytes()), None, "{text}");
         }
@@ -148,14 +134,7 @@ mod tests {
     fn dates_are_read_strictly() {
         assert_eq!(parse_date("2014-10-21"), Some(1_413_849_600_000));
         assert_eq!(parse_date("1970-01-01"), Some(0));
-        for text in [
-            "2014-10-32",
-            "2014-13-01",
-            "2014/10/21",
-            "14-10-21",
-            "2014-10-2",
-            "2100-02-29",
-        ] {
+        for text in ["2014-10-32", "2014-13-01", "2014/10/21", "14-10-21", "2014-10-2", "2100-02-29"] {
             assert_eq!(parse_date(text), None, "{text}");
         }
     }

@@ -6,9 +6,7 @@
 use clickmill_schemas::avro::{schema_id, split};
 use clickmill_schemas::record::take_varint;
 
-use crate::avro::{
-    MAX_LONG, decode_body, left_over, malformed, other_schema, take_bytes, write_long,
-};
+use crate::avro::{MAX_LONG, decode_body, left_over, malformed, other_schema, take_bytes, write_long};
 use crate::event::Slots;
 use crate::fault::Fault;
 use crate::fields::{FIELDS, Field};
@@ -73,13 +71,7 @@ impl Enriched<'_> {
         let class_at = write_long(room, 0, self.device_class.len() as i64);
         let mut at = class_at + self.device_class.len();
         room[class_at..at].copy_from_slice(self.device_class);
-        for value in [
-            self.hour_of_day,
-            self.weekday,
-            self.conversion,
-            self.cost_micros,
-            self.revenue_micros,
-        ] {
+        for value in [self.hour_of_day, self.weekday, self.conversion, self.cost_micros, self.revenue_micros] {
             at = write_long(room, at, value);
         }
         at
@@ -97,10 +89,7 @@ impl<'a> AdEventView<'a> {
         let (schema_id, body) = match split(value) {
             Some((id @ (schema_id::AD_EVENT | schema_id::AD_EVENT_ENRICHED), body)) => (id, body),
             other => {
-                return Err(other_schema(
-                    other.map(|(id, _)| id),
-                    schema_id::AD_EVENT_ENRICHED,
-                ));
+                return Err(other_schema(other.map(|(id, _)| id), schema_id::AD_EVENT_ENRICHED));
             }
         };
         Self::read(schema_id, body).ok_or_else(|| malformed("the first fields", 0))
@@ -130,8 +119,7 @@ impl<'a> AdEventView<'a> {
         let view = Self::new(value)?;
         let mut at = decode_body(view.body, &mut Slots::default())?;
         if view.is_enriched() {
-            view.enriched_at(&mut at)
-                .ok_or_else(|| malformed("the enriched fields", at))?;
+            view.enriched_at(&mut at).ok_or_else(|| malformed("the enriched fields", at))?;
         }
         left_over(view.body, at)?;
         Ok(view)
@@ -161,11 +149,7 @@ impl<'a> AdEventView<'a> {
         let mut end = self.body.len();
         let revenue_micros = take_varint_before(self.body, &mut end);
         let cost_micros = take_varint_before(self.body, &mut end);
-        Money {
-            conversion: take_varint_before(self.body, &mut end),
-            cost_micros,
-            revenue_micros,
-        }
+        Money { conversion: take_varint_before(self.body, &mut end), cost_micros, revenue_micros }
     }
 
     /// Any field of the event, stepping over those before it.
@@ -187,15 +171,12 @@ impl<'a> AdEventView<'a> {
     /// All fields that `enrich` appends; `None` where it is not enriched.
     #[must_use]
     pub fn enriched(&self) -> Option<Enriched<'a>> {
-        let mut at = decode_body(self.body, &mut Slots::default())
-            .ok()
-            .filter(|_| self.is_enriched())?;
+        let mut at = decode_body(self.body, &mut Slots::default()).ok().filter(|_| self.is_enriched())?;
         self.enriched_at(&mut at)
     }
 
     fn enriched_at(&self, at: &mut usize) -> Option<Enriched<'a>> {
-        let device_class =
-            take_bytes(self.body, at).filter(|text| std::str::from_utf8(text).is_ok())?;
+        let device_class = take_bytes(self.body, at).filter(|text| std::str::from_utf8(text).is_ok())?;
         let mut int = || take_varint(self.body, at);
         Some(Enriched {
             device_class,

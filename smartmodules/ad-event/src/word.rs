@@ -21,21 +21,14 @@ fn last_word(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or_default();
     match bytes.last_chunk() {
         Some(last) if !rest.is_empty() => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
-        _ => rest
-            .iter()
-            .rev()
-            .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        _ => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
 
 /// The first `len` bytes of a word, the others 0. `len` is at most 8.
 #[inline(always)]
 pub const fn low_bytes(word: u64, len: usize) -> u64 {
-    if len == 8 {
-        word
-    } else {
-        word & !(u64::MAX << (8 * len))
-    }
+    if len == 8 { word } else { word & !(u64::MAX << (8 * len)) }
 }
 
 /// A word in which the lowest bit that is set lies in the first byte that is a quote, a backslash or a control

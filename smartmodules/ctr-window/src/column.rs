@@ -70,9 +70,6 @@ impl Column {
     /// The column of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|column| column.name() == name)
+        Self::ALL.iter().copied().find(|column| column.name() == name)
     }
 }

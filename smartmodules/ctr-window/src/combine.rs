@@ -59,19 +59,9 @@ impl Keys {
 
 impl Default for Combiner {
     fn default() -> Self {
-        let keys = Keys {
-            words: [0; COMBINED],
-            kinds: Keys::NONE,
-        };
-        let nothing = Combination {
-            keys,
-            rows: [0; COMBINED],
-            sums: Metrics::default(),
-        };
-        Self {
-            places: Box::new([nothing; PLACES]),
-            used: Vec::with_capacity(PLACES),
-        }
+        let keys = Keys { words: [0; COMBINED], kinds: Keys::NONE };
+        let nothing = Combination { keys, rows: [0; COMBINED], sums: Metrics::default() };
+        Self { places: Box::new([nothing; PLACES]), used: Vec::with_capacity(PLACES) }
     }
 }
 
@@ -88,10 +78,7 @@ impl Combiner {
         key: impl Fn(Column) -> Key<'a>,
         budget: &mut KeyBudget,
     ) {
-        let mut keys = Keys {
-            words: [0; COMBINED],
-            kinds: 0,
-        };
+        let mut keys = Keys { words: [0; COMBINED], kinds: 0 };
         let mut exact = !columns.is_empty();
         for (i, column) in columns.iter().take(COMBINED).enumerate() {
             let probe = Probe::new(key(*column));
@@ -117,10 +104,7 @@ impl Combiner {
     }
 
     #[inline(never)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the cold half of `add`, split off for its size alone"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the cold half of `add`, split off for its size alone")]
     fn replace<'a>(
         &mut self,
         place: u8,
@@ -155,11 +139,7 @@ impl Combiner {
             combination.put_into(pane);
         }
         let rows = found.map(|row| row.unwrap_or(0) as u32);
-        *combination = Combination {
-            keys,
-            rows,
-            sums: *metrics,
-        };
+        *combination = Combination { keys, rows, sums: *metrics };
     }
 
     /// Puts everything into `pane`.
@@ -197,27 +177,14 @@ mod tests {
 
     use super::*;
 
-    const COLUMNS: [Column; 5] = [
-        Column::SiteCategory,
-        Column::DeviceType,
-        Column::AppCategory,
-        Column::BannerPos,
-        Column::SiteId,
-    ];
+    const COLUMNS: [Column; 5] =
+        [Column::SiteCategory, Column::DeviceType, Column::AppCategory, Column::BannerPos, Column::SiteId];
 
     type Rows = (Vec<(Vec<u8>, Metrics)>, Option<Metrics>);
 
     fn rows(pane: &Pane) -> Vec<Rows> {
-        let of = |table: &crate::table::Table| {
-            table
-                .rows()
-                .map(|(key, sums)| (key.to_vec(), *sums))
-                .collect()
-        };
-        pane.tables
-            .iter()
-            .map(|table| (of(table), table.overflow().copied()))
-            .collect()
+        let of = |table: &crate::table::Table| table.rows().map(|(key, sums)| (key.to_vec(), *sums)).collect();
+        pane.tables.iter().map(|table| (of(table), table.overflow().copied())).collect()
     }
 
     proptest! {

@@ -16,12 +16,8 @@ pub const SPAN_MS: i64 = 300_000;
 pub const TOTAL: &str = "total";
 
 /// The keyed dimensions where no others are asked for, in the byte order of their names.
-pub const USUAL_COLUMNS: [Column; 4] = [
-    Column::AppCategory,
-    Column::BannerPos,
-    Column::DeviceType,
-    Column::SiteCategory,
-];
+pub const USUAL_COLUMNS: [Column; 4] =
+    [Column::AppCategory, Column::BannerPos, Column::DeviceType, Column::SiteCategory];
 
 /// The module's parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,25 +41,13 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadParam {
     #[error("parameter `{name}`: {value:?} is not a whole number from {min} to {max}")]
-    OutOfRange {
-        name: &'static str,
-        value: String,
-        min: i64,
-        max: i64,
-    },
+    OutOfRange { name: &'static str, value: String, min: i64, max: i64 },
     #[error("parameter `dimensions`: there is no dimension {name:?}; there are {TOTAL}, {}", columns().join(", "))]
     Dimension { name: String },
     #[error("parameter `dimensions`: {name} is named twice")]
     Twice { name: String },
-    #[error(
-        "parameters `{small}` = {small_value} and `{large}` = {large_value}: {small} must be less than {large}"
-    )]
-    Order {
-        small: &'static str,
-        small_value: i64,
-        large: &'static str,
-        large_value: i64,
-    },
+    #[error("parameters `{small}` = {small_value} and `{large}` = {large_value}: {small} must be less than {large}")]
+    Order { small: &'static str, small_value: i64, large: &'static str, large_value: i64 },
     #[error(
         "parameter `max_open_panes`: {value} is too low: with this lateness and this limit of the future, {reserved} \
          panes are kept free for records in range, so give at least {}", .reserved + 1
@@ -135,9 +119,7 @@ impl Config {
     /// The names of all parameters.
     #[must_use]
     pub fn names() -> Vec<&'static str> {
-        std::iter::once(DIMENSIONS)
-            .chain(NUMBERS.iter().map(|number| number.name))
-            .collect()
+        std::iter::once(DIMENSIONS).chain(NUMBERS.iter().map(|number| number.name)).collect()
     }
 
     /// Reads the parameters, each from what `get` gives for its name, or else its default.
@@ -149,26 +131,10 @@ impl Config {
         if let Some(list) = get(DIMENSIONS) {
             config.set_dimensions(list)?;
         }
-        for Number {
-            name,
-            min,
-            max,
-            set,
-            ..
-        } in NUMBERS
-        {
+        for Number { name, min, max, set, .. } in NUMBERS {
             if let Some(value) = get(name) {
-                let parsed = value
-                    .trim()
-                    .parse()
-                    .ok()
-                    .filter(|v| (min..=max).contains(&v));
-                let out_of_range = || BadParam::OutOfRange {
-                    name,
-                    value: value.to_owned(),
-                    min: *min,
-                    max: *max,
-                };
+                let parsed = value.trim().parse().ok().filter(|v| (min..=max).contains(&v));
+                let out_of_range = || BadParam::OutOfRange { name, value: value.to_owned(), min: *min, max: *max };
                 set(&mut config, parsed.ok_or_else(out_of_range)?);
             }
         }
@@ -180,18 +146,14 @@ impl Config {
         self.total = false;
         self.columns.clear();
         for name in list.split(',').map(str::trim) {
-            let twice = || BadParam::Twice {
-                name: name.to_owned(),
-            };
+            let twice = || BadParam::Twice { name: name.to_owned() };
             if name == TOTAL {
                 if std::mem::replace(&mut self.total, true) {
                     return Err(twice());
                 }
                 continue;
             }
-            let column = Column::named(name).ok_or_else(|| BadParam::Dimension {
-                name: name.to_owned(),
-            })?;
+            let column = Column::named(name).ok_or_else(|| BadParam::Dimension { name: name.to_owned() })?;
             if self.columns.contains(&column) {
                 return Err(twice());
             }
@@ -202,13 +164,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), BadParam> {
-        let Rule {
-            out_of_orderness_ms,
-            future_limit_ms,
-            future_quorum,
-            future_window,
-            ..
-        } = self.watermark;
+        let Rule { out_of_orderness_ms, future_limit_ms, future_quorum, future_window, .. } = self.watermark;
         if out_of_orderness_ms >= future_limit_ms {
             return Err(BadParam::Order {
                 small: "out_of_orderness_ms",
@@ -227,10 +183,7 @@ impl Config {
         }
         let reserved = self.panes_in_range();
         if self.max_open_panes <= reserved {
-            return Err(BadParam::TooFewPanes {
-                value: self.max_open_panes,
-                reserved,
-            });
+            return Err(BadParam::TooFewPanes { value: self.max_open_panes, reserved });
         }
         Ok(())
     }
@@ -257,10 +210,7 @@ impl Config {
     /// Everything that decides values, as text: equal texts, equal windows.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let mut text = format!(
-            "{DIMENSIONS}={} sizes_ms={PANE_MS},{SPAN_MS}",
-            self.dimensions().join(",")
-        );
+        let mut text = format!("{DIMENSIONS}={} sizes_ms={PANE_MS},{SPAN_MS}", self.dimensions().join(","));
         for number in NUMBERS {
             // Writing to a String cannot fail.
             let _ = write!(text, " {}={}", number.name, (number.get)(self));
@@ -274,12 +224,7 @@ mod tests {
     use super::*;
 
     fn parse(params: &[(&str, &str)]) -> Result<Config, BadParam> {
-        Config::parse(|name| {
-            params
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| *value)
-        })
+        Config::parse(|name| params.iter().find(|(key, _)| *key == name).map(|(_, value)| *value))
     }
 
     #[test]
@@ -300,23 +245,12 @@ mod tests {
         let toml = include_str!("../SmartModule.toml");
         for number in NUMBERS {
             let default = (number.get)(&Config::default());
-            let section = toml
-                .split("[[params]]")
-                .find(|s| s.contains(&format!("name = \"{}\"", number.name)));
-            let section =
-                section.unwrap_or_else(|| panic!("{} is not in SmartModule.toml", number.name));
-            assert!(
-                section.contains(&format!("default = \"{default}\"")),
-                "default of {}",
-                number.name
-            );
+            let section = toml.split("[[params]]").find(|s| s.contains(&format!("name = \"{}\"", number.name)));
+            let section = section.unwrap_or_else(|| panic!("{} is not in SmartModule.toml", number.name));
+            assert!(section.contains(&format!("default = \"{default}\"")), "default of {}", number.name);
         }
         for column in Column::ALL {
-            assert!(
-                toml.contains(column.name()),
-                "{} is not in SmartModule.toml",
-                column.name()
-            );
+            assert!(toml.contains(column.name()), "{} is not in SmartModule.toml", column.name());
         }
     }
 
@@ -324,35 +258,20 @@ mod tests {
     fn dimensions_are_the_same_in_any_order_and_spacing() {
         let config = parse(&[("dimensions", "C1, total,site_id")]).unwrap();
         assert_eq!(config.dimensions(), ["C1", "site_id", "total"]);
-        assert_eq!(
-            config,
-            parse(&[("dimensions", "site_id,C1,total")]).unwrap()
-        );
+        assert_eq!(config, parse(&[("dimensions", "site_id,C1,total")]).unwrap());
         assert!(!parse(&[("dimensions", "C1")]).unwrap().total);
     }
 
     #[test]
     fn an_unknown_dimension_is_named_together_with_the_valid_ones() {
-        let message = parse(&[("dimensions", "total,site_cat")])
-            .unwrap_err()
-            .to_string();
+        let message = parse(&[("dimensions", "total,site_cat")]).unwrap_err().to_string();
         assert!(
-            message.contains("\"site_cat\"")
-                && message.contains("total, site_category, app_category"),
+            message.contains("\"site_cat\"") && message.contains("total, site_category, app_category"),
             "{message}"
         );
-        assert!(matches!(
-            parse(&[("dimensions", "")]),
-            Err(BadParam::Dimension { .. })
-        ));
-        assert!(matches!(
-            parse(&[("dimensions", "C1,C1")]),
-            Err(BadParam::Twice { .. })
-        ));
-        assert!(matches!(
-            parse(&[("dimensions", "total,total")]),
-            Err(BadParam::Twice { .. })
-        ));
+        assert!(matches!(parse(&[("dimensions", "")]), Err(BadParam::Dimension { .. })));
+        assert!(matches!(parse(&[("dimensions", "C1,C1")]), Err(BadParam::Twice { .. })));
+        assert!(matches!(parse(&[("dimensions", "total,total")]), Err(BadParam::Twice { .. })));
     }
 
     #[test]
@@ -361,18 +280,9 @@ mod tests {
         assert!(message.contains("from 1 to 1000000"), "{message}");
         assert!(parse(&[("allowed_lateness_ms", "-1")]).is_err());
         assert!(parse(&[("allowed_lateness_ms", "9223372036854775807")]).is_err());
-        assert!(matches!(
-            parse(&[("out_of_orderness_ms", "3600000")]),
-            Err(BadParam::Order { .. })
-        ));
-        assert!(matches!(
-            parse(&[("future_window", "100")]),
-            Err(BadParam::Order { .. })
-        ));
-        assert!(matches!(
-            parse(&[("max_open_panes", "62")]),
-            Err(BadParam::TooFewPanes { reserved: 62, .. })
-        ));
+        assert!(matches!(parse(&[("out_of_orderness_ms", "3600000")]), Err(BadParam::Order { .. })));
+        assert!(matches!(parse(&[("future_window", "100")]), Err(BadParam::Order { .. })));
+        assert!(matches!(parse(&[("max_open_panes", "62")]), Err(BadParam::TooFewPanes { reserved: 62, .. })));
         assert!(parse(&[("max_open_panes", "63")]).is_ok());
     }
 }

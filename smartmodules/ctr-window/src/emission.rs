@@ -23,16 +23,12 @@ impl Partials {
     ///
     /// `sums` are a pane's, or those of panes merged.
     pub fn push_window(&mut self, config: &Config, size_ms: i64, start_ms: i64, sums: &Pane) {
-        let before_total = config
-            .columns
-            .partition_point(|column| column.name() < TOTAL);
+        let before_total = config.columns.partition_point(|column| column.name() < TOTAL);
         for (i, (column, table)) in config.columns.iter().zip(&sums.tables).enumerate() {
             if i == before_total && config.total {
                 self.push_total(size_ms, start_ms, &sums.total());
             }
-            self.push(size_ms, start_ms, column.name(), |value| {
-                put_table(value, table)
-            });
+            self.push(size_ms, start_ms, column.name(), |value| put_table(value, table));
         }
         if before_total == config.columns.len() && config.total {
             self.push_total(size_ms, start_ms, &sums.total());
@@ -47,13 +43,7 @@ impl Partials {
         });
     }
 
-    fn push(
-        &mut self,
-        size_ms: i64,
-        start_ms: i64,
-        dimension: &str,
-        put_value: impl FnOnce(&mut Vec<u8>),
-    ) {
+    fn push(&mut self, size_ms: i64, start_ms: i64, dimension: &str, put_value: impl FnOnce(&mut Vec<u8>)) {
         partial::put_guest_key(&mut self.bytes, size_ms, start_ms, dimension);
         let key_end = self.bytes.len();
         put_value(&mut self.bytes);

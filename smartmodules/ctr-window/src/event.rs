@@ -25,17 +25,8 @@ impl Needs {
     /// For these keyed dimensions.
     #[must_use]
     pub fn new(columns: &[Column]) -> Self {
-        let at_hand = [
-            Column::SiteCategory,
-            Column::AppCategory,
-            Column::DeviceType,
-            Column::BannerPos,
-        ];
-        let far_columns = columns
-            .iter()
-            .copied()
-            .filter(|column| !at_hand.contains(column))
-            .collect();
+        let at_hand = [Column::SiteCategory, Column::AppCategory, Column::DeviceType, Column::BannerPos];
+        let far_columns = columns.iter().copied().filter(|column| !at_hand.contains(column)).collect();
         Self { far_columns }
     }
 
@@ -46,39 +37,22 @@ impl Needs {
         is_in_range(metrics)
             && is_utf8(view.site_category)
             && is_utf8(view.app_category)
-            && self
-                .far_columns
-                .iter()
-                .all(|column| far_key(view, *column).is_some())
+            && self.far_columns.iter().all(|column| far_key(view, *column).is_some())
     }
 
     /// Why they are not.
     #[cold]
     #[must_use]
     pub fn fault(&self, view: &AdEventView<'_>, metrics: &Metrics) -> Fault {
-        let Metrics {
-            clicks,
-            conversions,
-            cost_micros,
-            revenue_micros,
-            ..
-        } = metrics;
+        let Metrics { clicks, conversions, cost_micros, revenue_micros, .. } = metrics;
         let message = if !is_in_range(metrics) {
             format!(
                 "`click` {clicks} and `conversion` {conversions} must be 0 or 1, `cost_micros` {cost_micros} and \
                  `revenue_micros` {revenue_micros} from 0 to {MAX_MICROS}"
             )
-        } else if let Some(column) = self
-            .far_columns
-            .iter()
-            .find(|column| far_key(view, **column).is_none())
-        {
+        } else if let Some(column) = self.far_columns.iter().find(|column| far_key(view, **column).is_none()) {
             let enriched = view.is_enriched();
-            let hint = if enriched {
-                ""
-            } else {
-                " (the columns of enrich need that module before this one)"
-            };
+            let hint = if enriched { "" } else { " (the columns of enrich need that module before this one)" };
             format!("`{}` cannot be read{hint}", column.name())
         } else {
             "`site_category` or `app_category` is not UTF-8".to_owned()
@@ -153,9 +127,5 @@ fn is_utf8(text: &[u8]) -> bool {
 #[cold]
 #[must_use]
 pub fn unreadable(fault: &Fault) -> Fault {
-    Fault {
-        error_type: fault.error_type,
-        rule: WINDOW_INPUT,
-        message: format!("{}: {}", fault.rule, fault.message),
-    }
+    Fault { error_type: fault.error_type, rule: WINDOW_INPUT, message: format!("{}: {}", fault.rule, fault.message) }
 }

@@ -65,9 +65,7 @@ impl Module for CtrWindow {
         if !self.needs.are_met(&view, &metrics) {
             return reject(record, &self.needs.fault(&view, &metrics), out);
         }
-        let fate = self
-            .windows
-            .observe(view.ts_ms, &metrics, |column| event::key(&view, column));
+        let fate = self.windows.observe(view.ts_ms, &metrics, |column| event::key(&view, column));
         if fate != Fate::Counted {
             route(record, view.ts_ms, fate, out);
         }
@@ -76,44 +74,22 @@ impl Module for CtrWindow {
 
 #[cold]
 fn reject(record: &Record<'_>, fault: &Fault, out: &mut Output) {
-    let Fault {
-        error_type,
-        rule,
-        message,
-    } = fault;
-    out.route(
-        record,
-        &Route::Error {
-            error_type: *error_type,
-            rule,
-            message,
-        },
-    );
+    let Fault { error_type, rule, message } = fault;
+    out.route(record, &Route::Error { error_type: *error_type, rule, message });
 }
 
 #[cold]
 fn route(record: &Record<'_>, ts_ms: i64, fate: Fate, out: &mut Output) {
     match fate {
         Fate::Counted => {}
-        Fate::Late { watermark_ms } => out.route(
-            record,
-            &Route::Late {
-                ts_ms,
-                watermark_ms,
-            },
-        ),
+        Fate::Late { watermark_ms } => out.route(record, &Route::Late { ts_ms, watermark_ms }),
         Fate::TooFarAhead { watermark_ms } => {
             let watermark = watermark_ms.map_or("none yet".to_owned(), |ms| ms.to_string());
-            let message = format!(
-                "`ts` {ts_ms}: no room for a window so far ahead of the watermark ({watermark})"
-            );
+            let message = format!("`ts` {ts_ms}: no room for a window so far ahead of the watermark ({watermark})");
             reject(record, &Fault::schema(TOO_FAR_AHEAD, message), out);
         }
         Fate::BeforeTime => {
-            let message = format!(
-                "`ts` {ts_ms} is before the first window that there can be, {}",
-                pane::FIRST_MS
-            );
+            let message = format!("`ts` {ts_ms} is before the first window that there can be, {}", pane::FIRST_MS);
             reject(record, &Fault::schema(event::WINDOW_INPUT, message), out);
         }
     }
@@ -127,8 +103,7 @@ impl Stateful for CtrWindow {
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), String> {
-        self.windows =
-            state::load(self.windows.config().clone(), saved).map_err(|e| e.to_string())?;
+        self.windows = state::load(self.windows.config().clone(), saved).map_err(|e| e.to_string())?;
         Ok(())
     }
 

@@ -40,12 +40,7 @@ impl Pane {
     /// With nothing counted.
     #[must_use]
     pub fn new(start_ms: i64, dimensions: usize) -> Self {
-        Self {
-            start_ms,
-            changed: false,
-            lone_total: Metrics::default(),
-            tables: vec![Table::default(); dimensions],
-        }
+        Self { start_ms, changed: false, lone_total: Metrics::default(), tables: vec![Table::default(); dimensions] }
     }
 
     /// Makes another pane of it, keeping its memory.
@@ -131,21 +126,14 @@ mod tests {
             (-300_001, -360_000, -600_000),
         ] {
             let held = Pane::new(pane_start(ts_ms), 0);
-            assert_eq!(
-                (held.start_ms, held.span_start_ms()),
-                (pane, span),
-                "{ts_ms}"
-            );
+            assert_eq!((held.start_ms, held.span_start_ms()), (pane, span), "{ts_ms}");
         }
     }
 
     #[test]
     fn the_first_and_the_last_pane_lie_with_their_spans_within_time() {
         let first = Pane::new(pane_start(FIRST_MS), 0);
-        assert_eq!(
-            (first.start_ms, first.span_start_ms()),
-            (FIRST_MS, FIRST_MS)
-        );
+        assert_eq!((first.start_ms, first.span_start_ms()), (FIRST_MS, FIRST_MS));
         let last = Pane::new(pane_start(END_MS - 1), 0);
         assert_eq!((last.end_ms(), last.span_end_ms()), (END_MS, END_MS));
     }

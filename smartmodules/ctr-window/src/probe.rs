@@ -28,15 +28,9 @@ impl Probe {
     #[inline]
     pub fn new(key: Key<'_>) -> Self {
         match key {
-            Key::Integer(value) => Self {
-                word: value as u64,
-                kind: Self::INTEGER,
-            },
+            Key::Integer(value) => Self { word: value as u64, kind: Self::INTEGER },
             Key::Text(text) => match <[u8; 8]>::try_from(text) {
-                Ok(eight) => Self {
-                    word: u64::from_le_bytes(eight),
-                    kind: Self::SHORT,
-                },
+                Ok(eight) => Self { word: u64::from_le_bytes(eight), kind: Self::SHORT },
                 Err(_) => Self::of_text(text),
             },
         }
@@ -44,20 +38,10 @@ impl Probe {
 
     #[inline(never)]
     fn of_text(text: &[u8]) -> Self {
-        let little_endian = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |word, b| word << 8 | u64::from(*b))
-        };
+        let little_endian = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b));
         let mut chunks = text.chunks_exact(8);
-        let word = chunks
-            .by_ref()
-            .fold(0, |word, chunk| mix(word ^ little_endian(chunk)));
-        Self {
-            word: word ^ little_endian(chunks.remainder()),
-            kind: text.len() as u32,
-        }
+        let word = chunks.by_ref().fold(0, |word, chunk| mix(word ^ little_endian(chunk)));
+        Self { word: word ^ little_endian(chunks.remainder()), kind: text.len() as u32 }
     }
 
     /// Whether equal probes mean equal keys.

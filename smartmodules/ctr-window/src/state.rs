@@ -23,9 +23,7 @@ pub const VERSION: i32 = 1;
 /// A state that cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadState {
-    #[error(
-        "the state's checksum does not match: it is cut short or damaged; restore an older checkpoint"
-    )]
+    #[error("the state's checksum does not match: it is cut short or damaged; restore an older checkpoint")]
     Checksum,
     #[error(
         "the state was made with other parameters, so its windows would not add up. It has: {saved}. This module was \
@@ -84,13 +82,7 @@ fn put_text(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn put_metrics(out: &mut Vec<u8>, m: &Metrics) {
-    for v in [
-        m.impressions,
-        m.clicks,
-        m.conversions,
-        m.cost_micros,
-        m.revenue_micros,
-    ] {
+    for v in [m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros] {
         put_varint(out, v);
     }
 }
@@ -100,27 +92,20 @@ fn put_metrics(out: &mut Vec<u8>, m: &Metrics) {
 /// # Errors
 /// [`BadState`] where the parameters are others or `bytes` are not what [`save`] wrote.
 pub fn load(config: Config, bytes: &[u8]) -> Result<Windows, BadState> {
-    let (checksum, body) = bytes
-        .split_first_chunk::<CHECKSUM_LEN>()
-        .ok_or(BadState::Checksum)?;
+    let (checksum, body) = bytes.split_first_chunk::<CHECKSUM_LEN>().ok_or(BadState::Checksum)?;
     if u64::from_be_bytes(*checksum) != fnv1a(body) {
         return Err(BadState::Checksum);
     }
     let mut reader = Reader { bytes: body, at: 0 };
     let (saved, given) = (reader.text("parameters")?, config.fingerprint());
     if saved != given.as_bytes() {
-        return Err(BadState::Parameters {
-            saved: String::from_utf8_lossy(saved).into_owned(),
-            given,
-        });
+        return Err(BadState::Parameters { saved: String::from_utf8_lossy(saved).into_owned(), given });
     }
     let watermark = take_watermark(&mut reader, &config)?;
     let mut panes: Vec<Pane> = Vec::new();
     for _ in 0..reader.count("pane count")? {
         let pane = take_pane(&mut reader, &config)?;
-        let in_order = panes
-            .last()
-            .is_none_or(|before| before.start_ms < pane.start_ms);
+        let in_order = panes.last().is_none_or(|before| before.start_ms < pane.start_ms);
         if !in_order || pane.span_end_ms() <= watermark.closed_before() {
             return Err(reader.malformed("a pane out of order"));
         }
@@ -150,10 +135,7 @@ fn take_watermark(reader: &mut Reader<'_>, config: &Config) -> Result<Watermark,
 }
 
 fn take_pane(reader: &mut Reader<'_>, config: &Config) -> Result<Pane, BadState> {
-    let start = reader
-        .number("pane")?
-        .checked_mul(PANE_MS)
-        .filter(|ms| (FIRST_MS..END_MS).contains(ms));
+    let start = reader.number("pane")?.checked_mul(PANE_MS).filter(|ms| (FIRST_MS..END_MS).contains(ms));
     let start_ms = start.ok_or_else(|| reader.malformed("a pane beyond time"))?;
     let mut pane = Pane::new(start_ms, config.columns.len());
     if pane.tables.is_empty() {
@@ -171,15 +153,11 @@ fn take_table(reader: &mut Reader<'_>, table: &mut Table, kind: Kind) -> Result<
     }
     for _ in 0..reader.count("row count")? {
         let text = reader.text("key")?;
-        let utf8 =
-            std::str::from_utf8(text).map_err(|_| reader.malformed("a key that is not UTF-8"))?;
+        let utf8 = std::str::from_utf8(text).map_err(|_| reader.malformed("a key that is not UTF-8"))?;
         let key = match kind {
             Kind::Text => Key::Text(text),
             Kind::Integer => {
-                let value = utf8
-                    .parse::<i64>()
-                    .ok()
-                    .filter(|value| value.to_string() == utf8);
+                let value = utf8.parse::<i64>().ok().filter(|value| value.to_string() == utf8);
                 Key::Integer(value.ok_or_else(|| reader.malformed("a key that is not an integer"))?)
             }
         };
@@ -195,9 +173,7 @@ const CHECKSUM_LEN: usize = 8;
 
 /// Finds every change of a single byte: each step is a bijection of the state before.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Walks a state; every read says what it was about where it fails.
@@ -208,10 +184,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     const fn malformed(&self, what: &'static str) -> BadState {
-        BadState::Malformed {
-            what,
-            position: CHECKSUM_LEN + self.at,
-        }
+        BadState::Malformed { what, position: CHECKSUM_LEN + self.at }
     }
 
     fn number(&mut self, what: &'static str) -> Result<i64, BadState> {
@@ -234,14 +207,8 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, what: &'static str) -> Result<&'a [u8], BadState> {
         let len = usize::try_from(self.count(what)?).map_err(|_| self.malformed(what))?;
-        let end = self
-            .at
-            .checked_add(len)
-            .ok_or_else(|| self.malformed(what))?;
-        let text = self
-            .bytes
-            .get(self.at..end)
-            .ok_or_else(|| self.malformed(what))?;
+        let end = self.at.checked_add(len).ok_or_else(|| self.malformed(what))?;
+        let text = self.bytes.get(self.at..end).ok_or_else(|| self.malformed(what))?;
         self.at = end;
         Ok(text)
     }
@@ -264,13 +231,7 @@ mod tests {
     use super::*;
     use crate::column::Column;
 
-    const ONE: Metrics = Metrics {
-        impressions: 1,
-        clicks: 0,
-        conversions: 0,
-        cost_micros: 3,
-        revenue_micros: 0,
-    };
+    const ONE: Metrics = Metrics { impressions: 1, clicks: 0, conversions: 0, cost_micros: 3, revenue_micros: 0 };
 
     fn config(max_keys: &'static str) -> Config {
         Config::parse(|name| match name {
@@ -306,26 +267,16 @@ mod tests {
             for change in [1, 0x80, 0xff] {
                 let mut changed = saved.clone();
                 changed[at] ^= change;
-                assert_eq!(
-                    load(config("2"), &changed).unwrap_err(),
-                    BadState::Checksum,
-                    "byte {at}"
-                );
+                assert_eq!(load(config("2"), &changed).unwrap_err(), BadState::Checksum, "byte {at}");
             }
-            assert_eq!(
-                load(config("2"), &saved[..at]).unwrap_err(),
-                BadState::Checksum
-            );
+            assert_eq!(load(config("2"), &saved[..at]).unwrap_err(), BadState::Checksum);
         }
     }
 
     #[test]
     fn a_state_of_other_parameters_is_refused_with_both() {
         let message = load(config("3"), &saved()).unwrap_err().to_string();
-        assert!(
-            message.contains("max_keys=2") && message.contains("max_keys=3"),
-            "{message}"
-        );
+        assert!(message.contains("max_keys=2") && message.contains("max_keys=3"), "{message}");
     }
 
     /// `body` behind its right checksum.
@@ -351,10 +302,7 @@ mod tests {
                 }
             }
         }
-        assert!(
-            malformed > saved.len(),
-            "the loader finds structure, too: {malformed}"
-        );
+        assert!(malformed > saved.len(), "the loader finds structure, too: {malformed}");
     }
 
     proptest! {

@@ -59,8 +59,7 @@ impl Table {
     #[inline]
     pub fn row(&mut self, key: Key<'_>, budget: &mut KeyBudget) -> Option<usize> {
         let probe = Probe::new(key);
-        self.find(probe, key)
-            .or_else(|| self.new_row(probe, key, budget))
+        self.find(probe, key).or_else(|| self.new_row(probe, key, budget))
     }
 
     /// Adds to a row, by its number.
@@ -184,12 +183,7 @@ impl Table {
         // The byte limits of a table are under 4 GiB (`Config` sees to it), and so is a merge of five.
         let (start, len) = (self.text.len() as u32, text.len() as u32);
         self.text.extend_from_slice(text);
-        self.rows.push(Row {
-            probe,
-            start,
-            len,
-            sums,
-        });
+        self.rows.push(Row { probe, start, len, sums });
         if self.rows.len() * 4 > self.index.len() {
             let places = (self.rows.len() * 8).next_power_of_two().max(INDEX_MIN);
             self.index.clear();
@@ -231,40 +225,21 @@ mod tests {
 
     use super::*;
 
-    const ONE: Metrics = Metrics {
-        impressions: 1,
-        clicks: 0,
-        conversions: 0,
-        cost_micros: 3,
-        revenue_micros: 0,
-    };
-    const WIDE: KeyBudget = KeyBudget {
-        max_keys: 10_000,
-        max_table_bytes: 1 << 20,
-        left_bytes: 1 << 30,
-    };
+    const ONE: Metrics = Metrics { impressions: 1, clicks: 0, conversions: 0, cost_micros: 3, revenue_micros: 0 };
+    const WIDE: KeyBudget = KeyBudget { max_keys: 10_000, max_table_bytes: 1 << 20, left_bytes: 1 << 30 };
 
     fn impressions(table: &Table) -> BTreeMap<String, i64> {
-        table
-            .rows()
-            .map(|(key, sums)| (String::from_utf8(key.to_vec()).unwrap(), sums.impressions))
-            .collect()
+        table.rows().map(|(key, sums)| (String::from_utf8(key.to_vec()).unwrap(), sums.impressions)).collect()
     }
 
     #[test]
     fn a_table_at_its_limit_of_keys_counts_known_keys_and_overflows_new_ones() {
         let mut table = Table::default();
-        let mut budget = KeyBudget {
-            max_keys: 2,
-            ..WIDE
-        };
+        let mut budget = KeyBudget { max_keys: 2, ..WIDE };
         for key in ["a", "b", "c", "a", "c", "b"] {
             table.add(Key::Text(key.as_bytes()), &ONE, &mut budget);
         }
-        assert_eq!(
-            impressions(&table),
-            BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
-        );
+        assert_eq!(impressions(&table), BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)]));
         assert_eq!(table.overflow().unwrap().impressions, 2);
     }
 
@@ -272,18 +247,11 @@ mod tests {
     fn a_key_that_would_break_a_byte_budget_overflows_and_a_shorter_one_still_fits() {
         for (table_bytes, all_bytes) in [(key_bytes(10), 1 << 20), (1 << 20, key_bytes(10))] {
             let mut table = Table::default();
-            let mut budget = KeyBudget {
-                max_keys: 9,
-                max_table_bytes: table_bytes,
-                left_bytes: all_bytes,
-            };
+            let mut budget = KeyBudget { max_keys: 9, max_table_bytes: table_bytes, left_bytes: all_bytes };
             table.add(Key::Text(b"eleven byte"), &ONE, &mut budget);
             table.add(Key::Text(b"ten bytes!"), &ONE, &mut budget);
             table.add(Key::Text(b""), &ONE, &mut budget);
-            assert_eq!(
-                impressions(&table),
-                BTreeMap::from([("ten bytes!".to_owned(), 1)])
-            );
+            assert_eq!(impressions(&table), BTreeMap::from([("ten bytes!".to_owned(), 1)]));
             assert_eq!(table.overflow().unwrap().impressions, 2);
             assert_eq!(budget.left_bytes, all_bytes - key_bytes(10));
         }
@@ -300,16 +268,7 @@ mod tests {
     #[test]
     fn keys_that_differ_in_length_or_padding_only_are_different() {
         let mut table = Table::default();
-        let keys = [
-            "",
-            "\0",
-            "\0\0",
-            "a",
-            "a\0",
-            "12345678",
-            "12345678\0",
-            "123456789012345678",
-        ];
+        let keys = ["", "\0", "\0\0", "a", "a\0", "12345678", "12345678\0", "123456789012345678"];
         for key in keys {
             table.add(Key::Text(key.as_bytes()), &ONE, &mut WIDE.clone());
         }
@@ -322,25 +281,15 @@ mod tests {
         // tail make them equal.
         let with_head = |n: u64| [n.to_le_bytes().as_slice(), &[0; 7]].concat();
         let mut x = with_head(0);
-        let differs =
-            |y: &[u8]| Probe::new(Key::Text(&with_head(0))).word ^ Probe::new(Key::Text(y)).word;
-        let y = (1..)
-            .map(with_head)
-            .find(|y| differs(y) >> 56 == 0)
-            .unwrap();
+        let differs = |y: &[u8]| Probe::new(Key::Text(&with_head(0))).word ^ Probe::new(Key::Text(y)).word;
+        let y = (1..).map(with_head).find(|y| differs(y) >> 56 == 0).unwrap();
         x[8..].copy_from_slice(&differs(&y).to_le_bytes()[..7]);
         assert_eq!(Probe::new(Key::Text(&x)), Probe::new(Key::Text(&y)));
         let mut table = Table::default();
         for key in [&x, &y, &x] {
             table.add(Key::Text(key), &ONE, &mut WIDE.clone());
         }
-        assert_eq!(
-            table
-                .rows()
-                .map(|(_, sums)| sums.impressions)
-                .collect::<Vec<_>>(),
-            [2, 1]
-        );
+        assert_eq!(table.rows().map(|(_, sums)| sums.impressions).collect::<Vec<_>>(), [2, 1]);
     }
 
     proptest! {

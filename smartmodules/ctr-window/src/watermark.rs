@@ -40,13 +40,7 @@ impl Watermark {
     /// Before the first record.
     #[must_use]
     pub fn new(rule: Rule) -> Self {
-        Self {
-            rule,
-            value: NONE,
-            closed_before: NONE,
-            far_after: NONE,
-            recent: Recent::new(rule.future_window),
-        }
+        Self { rule, value: NONE, closed_before: NONE, far_after: NONE, recent: Recent::new(rule.future_window) }
     }
 
     /// As it was, from what [`Watermark::get`] and [`Watermark::recent`] said then; `None` where they cannot have.
@@ -60,9 +54,7 @@ impl Watermark {
             let least = FIRST_MS - rule.out_of_orderness_ms;
             restored.raise(Some(value).filter(|v| (least..=END_MS).contains(v))?);
         }
-        let in_time = recent
-            .iter()
-            .all(|ts_ms| (FIRST_MS..END_MS).contains(ts_ms));
+        let in_time = recent.iter().all(|ts_ms| (FIRST_MS..END_MS).contains(ts_ms));
         (in_time && recent.len() <= rule.future_window).then_some(restored)
     }
 
@@ -162,12 +154,7 @@ impl Watermark {
     /// have a quorum within the limit of one record.
     fn moved_on(&self) -> Option<i64> {
         let newest = self.rule.future_quorum.saturating_mul(2);
-        let far = self
-            .recent
-            .iter()
-            .rev()
-            .take(newest)
-            .filter(|r| *r > self.far_after);
+        let far = self.recent.iter().rev().take(newest).filter(|r| *r > self.far_after);
         let enough = far.clone().count() >= self.rule.future_quorum;
         far.min().filter(|_| enough)
     }
@@ -184,11 +171,7 @@ struct Recent {
 
 impl Recent {
     fn new(capacity: usize) -> Self {
-        Self {
-            ring: Vec::with_capacity(capacity),
-            capacity,
-            next: 0,
-        }
+        Self { ring: Vec::with_capacity(capacity), capacity, next: 0 }
     }
 
     #[inline]
@@ -255,14 +238,8 @@ mod tests {
     #[test]
     fn the_second_record_of_a_usual_stream_sets_the_watermark_to_the_greater_of_the_two() {
         assert_eq!(fed([START]).get(), None);
-        assert_eq!(
-            fed([START, START + 5 * SECOND]).get(),
-            Some(START - 5 * SECOND)
-        );
-        assert_eq!(
-            fed([START + 5 * SECOND, START]).get(),
-            Some(START - 5 * SECOND)
-        );
+        assert_eq!(fed([START, START + 5 * SECOND]).get(), Some(START - 5 * SECOND));
+        assert_eq!(fed([START + 5 * SECOND, START]).get(), Some(START - 5 * SECOND));
     }
 
     #[test]
@@ -278,19 +255,14 @@ mod tests {
     #[test]
     fn a_first_record_from_2100_that_its_producer_sends_again_and_again_moves_nothing() {
         let copies = std::iter::repeat_n(YEAR_2100, 60);
-        assert_eq!(
-            fed(copies.chain(seconds(START, 3))).get(),
-            Some(START - 8 * SECOND)
-        );
+        assert_eq!(fed(copies.chain(seconds(START, 3))).get(), Some(START - 8 * SECOND));
     }
 
     #[test]
     fn ninety_nine_events_from_2100_among_a_thousand_move_nothing() {
         let usual = seconds(START, 3_000).enumerate();
-        let one_in_eleven = usual.flat_map(|(i, ts)| {
-            [ts].into_iter()
-                .chain((i % 10 == 7).then_some(YEAR_2100 + i as i64))
-        });
+        let one_in_eleven =
+            usual.flat_map(|(i, ts)| [ts].into_iter().chain((i % 10 == 7).then_some(YEAR_2100 + i as i64)));
         assert_eq!(fed(one_in_eleven).get(), Some(START + 2_989 * SECOND));
         let burst = seconds(START, 901).chain(seconds(YEAR_2100, 99));
         assert_eq!(fed(burst).get(), Some(START + 890 * SECOND));
@@ -303,8 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_gap_of_two_days_the_hundredth_record_moves_the_watermark_as_if_there_had_been_no_gap()
-     {
+    fn after_a_gap_of_two_days_the_hundredth_record_moves_the_watermark_as_if_there_had_been_no_gap() {
         let mut watermark = fed(seconds(START, 500));
         let before = watermark.get();
         let after_gap = START + 2 * DAY;
@@ -319,18 +290,8 @@ mod tests {
 
     #[test]
     fn a_gap_that_ends_in_an_eighth_of_the_stream_is_crossed_too() {
-        let stream = (0..900).map(|i| {
-            if i % 8 == 0 {
-                START + DAY + i * SECOND
-            } else {
-                START + i * SECOND
-            }
-        });
-        assert_eq!(
-            fed(stream).get(),
-            Some(START + DAY + 886 * SECOND),
-            "by the last of the eighth, no. 896"
-        );
+        let stream = (0..900).map(|i| if i % 8 == 0 { START + DAY + i * SECOND } else { START + i * SECOND });
+        assert_eq!(fed(stream).get(), Some(START + DAY + 886 * SECOND), "by the last of the eighth, no. 896");
     }
 
     #[test]
@@ -342,21 +303,14 @@ mod tests {
         let watermark = fed(before.clone().chain(after.clone().take(99)));
         assert_eq!(watermark.get(), Some(START + 199 * every - 10 * SECOND));
         let watermark = fed(before.chain(after));
-        assert_eq!(
-            watermark.get(),
-            Some(START + 10 * DAY + 99 * every - 10 * SECOND)
-        );
+        assert_eq!(watermark.get(), Some(START + 10 * DAY + 99 * every - 10 * SECOND));
     }
 
     #[test]
     fn where_every_gap_is_beyond_the_limit_the_watermark_follows_a_hundred_records_behind() {
         for n in [100, 101, 500, 3_000] {
             let watermark = fed((0..n).map(|i| START + i * DAY));
-            assert_eq!(
-                watermark.get(),
-                Some(START + (n - 100) * DAY - 10 * SECOND),
-                "after {n}"
-            );
+            assert_eq!(watermark.get(), Some(START + (n - 100) * DAY - 10 * SECOND), "after {n}");
         }
     }
 
@@ -365,10 +319,7 @@ mod tests {
         let mut watermark = Watermark::new(RULE);
         assert!(watermark.advance(START));
         assert!(!watermark.advance(START - 1));
-        assert_eq!(
-            (watermark.get(), watermark.closed_before()),
-            (Some(START), START - 60_000)
-        );
+        assert_eq!((watermark.get(), watermark.closed_before()), (Some(START), START - 60_000));
         assert!(!watermark.observe(START + DAY), "far ahead of it");
     }
 

@@ -66,21 +66,11 @@ impl Windows {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let watermark = Watermark::new(config.watermark);
-        Self::resume(
-            config,
-            watermark,
-            Vec::new(),
-            [Partials::default(), Partials::default()],
-        )
+        Self::resume(config, watermark, Vec::new(), [Partials::default(), Partials::default()])
     }
 
     /// From a state's parts; `panes` in order of time. Everything open counts as changed.
-    pub(crate) fn resume(
-        config: Config,
-        watermark: Watermark,
-        mut panes: Vec<Pane>,
-        closed: [Partials; 2],
-    ) -> Self {
+    pub(crate) fn resume(config: Config, watermark: Watermark, mut panes: Vec<Pane>, closed: [Partials; 2]) -> Self {
         let held: u64 = panes.iter().map(Pane::key_bytes).sum();
         panes.iter_mut().for_each(|pane| pane.changed = true);
         let first_open = panes.partition_point(|pane| pane.end_ms() <= watermark.closed_before());
@@ -135,12 +125,7 @@ impl Windows {
     /// The next record of the partition: judges it by what came before it, counts it where it belongs, moves the
     /// watermark by it, closes what that closes. `key` gives its keys.
     #[inline]
-    pub fn observe<'a>(
-        &mut self,
-        ts_ms: i64,
-        metrics: &Metrics,
-        key: impl Fn(Column) -> Key<'a>,
-    ) -> Fate {
+    pub fn observe<'a>(&mut self, ts_ms: i64, metrics: &Metrics, key: impl Fn(Column) -> Key<'a>) -> Fate {
         let in_hand = (ts_ms.wrapping_sub(self.hand_start_ms) as u64) < PANE_MS as u64;
         let at = if in_hand && self.hand < self.panes.len() && ts_ms <= self.watermark.far_after() {
             self.hand
@@ -154,8 +139,7 @@ impl Windows {
         if at != self.hand {
             pane.add(columns, metrics, key, budget);
         } else if self.usual {
-            self.combiner
-                .add(pane, &USUAL_COLUMNS, metrics, key, budget);
+            self.combiner.add(pane, &USUAL_COLUMNS, metrics, key, budget);
         } else {
             self.combiner.add(pane, columns, metrics, key, budget);
         }
@@ -175,9 +159,7 @@ impl Windows {
         }
         if ts_ms < FIRST_MS {
             return Err(match watermark_ms {
-                Some(watermark_ms) if self.watermark.closed_before() >= FIRST_MS => {
-                    Fate::Late { watermark_ms }
-                }
+                Some(watermark_ms) if self.watermark.closed_before() >= FIRST_MS => Fate::Late { watermark_ms },
                 _ => Fate::BeforeTime,
             });
         }
@@ -190,11 +172,7 @@ impl Windows {
             return Err(Fate::Late { watermark_ms });
         }
         let at = self.panes.partition_point(|pane| pane.start_ms < start_ms);
-        if self
-            .panes
-            .get(at)
-            .is_none_or(|pane| pane.start_ms != start_ms)
-        {
+        if self.panes.get(at).is_none_or(|pane| pane.start_ms != start_ms) {
             if !self.has_room(start_ms) {
                 if self.watermark.observe(ts_ms) {
                     self.close();
@@ -227,11 +205,7 @@ impl Windows {
     /// The panes that are held, in order of time, with everything that was counted in them.
     pub(crate) fn held(&self) -> impl ExactSizeIterator<Item = Cow<'_, Pane>> {
         let settled = move |(i, pane)| {
-            if i == self.hand {
-                Cow::Owned(self.combiner.settled(pane))
-            } else {
-                Cow::Borrowed(pane)
-            }
+            if i == self.hand { Cow::Owned(self.combiner.settled(pane)) } else { Cow::Borrowed(pane) }
         };
         self.panes.iter().enumerate().map(settled)
     }
@@ -239,10 +213,7 @@ impl Windows {
     /// Panes that begin in range always have room; those beyond share what is left.
     fn has_room(&self, start_ms: i64) -> bool {
         let far_after_ms = self.watermark.far_after();
-        let far = self.panes.len()
-            - self
-                .panes
-                .partition_point(|pane| pane.start_ms <= far_after_ms);
+        let far = self.panes.len() - self.panes.partition_point(|pane| pane.start_ms <= far_after_ms);
         start_ms <= far_after_ms || far + self.config.panes_in_range() < self.config.max_open_panes
     }
 
@@ -274,19 +245,12 @@ impl Windows {
             && pane.end_ms() <= closed_before_ms
         {
             if pane.changed {
-                self.closed_panes
-                    .push_window(&self.config, PANE_MS, pane.start_ms, pane);
+                self.closed_panes.push_window(&self.config, PANE_MS, pane.start_ms, pane);
             }
             self.first_open += 1;
         }
-        let done = self.panes[..self.first_open]
-            .partition_point(|pane| pane.span_end_ms() <= closed_before_ms);
-        push_changed_spans(
-            &mut self.closed_spans,
-            &self.config,
-            &self.panes[..done],
-            &mut self.spare,
-        );
+        let done = self.panes[..self.first_open].partition_point(|pane| pane.span_end_ms() <= closed_before_ms);
+        push_changed_spans(&mut self.closed_spans, &self.config, &self.panes[..done], &mut self.spare);
         for pane in self.panes.drain(..done) {
             self.budget.left_bytes += pane.key_bytes();
             if self.spare.len() < SPARE_PANES {
@@ -298,10 +262,7 @@ impl Windows {
     }
 
     fn plan_close(&mut self) {
-        let pane = self
-            .panes
-            .get(self.first_open)
-            .map_or(i64::MAX, Pane::end_ms);
+        let pane = self.panes.get(self.first_open).map_or(i64::MAX, Pane::end_ms);
         let span = self.panes.first().map_or(i64::MAX, Pane::span_end_ms);
         self.next_close_ms = pane.min(span);
     }
@@ -311,22 +272,14 @@ impl Windows {
     pub fn emit(&mut self, mut put: impl FnMut(&[u8], &[u8])) {
         self.settle();
         let mut open_panes = Partials::default();
-        for pane in self.panes[self.first_open..]
-            .iter()
-            .filter(|pane| pane.changed)
-        {
+        for pane in self.panes[self.first_open..].iter().filter(|pane| pane.changed) {
             open_panes.push_window(&self.config, PANE_MS, pane.start_ms, pane);
         }
         let mut open_spans = Partials::default();
         push_changed_spans(&mut open_spans, &self.config, &self.panes, &mut self.spare);
         self.panes.iter_mut().for_each(|pane| pane.changed = false);
 
-        for part in [
-            &self.closed_panes,
-            &open_panes,
-            &self.closed_spans,
-            &open_spans,
-        ] {
+        for part in [&self.closed_panes, &open_panes, &self.closed_spans, &open_spans] {
             part.iter().for_each(|(key, value)| put(key, value));
         }
         self.closed_panes.clear();
@@ -346,11 +299,7 @@ fn push_changed_spans(out: &mut Partials, config: &Config, panes: &[Pane], spare
             out.push_window(config, SPAN_MS, start_ms, pane);
             continue;
         }
-        let merged = merged.get_or_insert_with(|| {
-            spare
-                .pop()
-                .unwrap_or_else(|| Pane::new(0, config.columns.len()))
-        });
+        let merged = merged.get_or_insert_with(|| spare.pop().unwrap_or_else(|| Pane::new(0, config.columns.len())));
         merged.reset(start_ms);
         span.iter().for_each(|pane| merged.merge(pane));
         out.push_window(config, SPAN_MS, start_ms, merged);

@@ -25,35 +25,22 @@ pub struct Enrich {
 impl Module for Enrich {
     fn init(params: &Params) -> Result<Self, String> {
         params.only(&["pricing"])?;
-        let table = params
-            .get("pricing")
-            .ok_or("parameter `pricing` is missing: the pricing table, as JSON text")?;
+        let table = params.get("pricing").ok_or("parameter `pricing` is missing: the pricing table, as JSON text")?;
         let pricing = Pricing::parse(table).map_err(|e| format!("parameter `pricing`: {e}"))?;
-        Ok(Self {
-            reader: Reader::new(params.is_first()),
-            pricing,
-        })
+        Ok(Self { reader: Reader::new(params.is_first()), pricing })
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Output) {
         match self.reader.read(record.value) {
             Ok(view) if !view.is_enriched() => forward(&self.pricing, &view, record, out),
             Ok(_) => refuse(ErrorType::Schema, "enriched before", record, out),
-            Err(Fault {
-                error_type,
-                rule,
-                message,
-            }) => refuse(error_type, &format!("{rule}: {message}"), record, out),
+            Err(Fault { error_type, rule, message }) => refuse(error_type, &format!("{rule}: {message}"), record, out),
         }
     }
 }
 
 fn forward(pricing: &Pricing, view: &AdEventView<'_>, record: &Record<'_>, out: &mut Output) {
-    let Modelled {
-        conversion,
-        cost_micros,
-        revenue_micros,
-    } = pricing.model(view);
+    let Modelled { conversion, cost_micros, revenue_micros } = pricing.model(view);
     let enriched = Enriched {
         device_class: pricing.device_class(view.device_type),
         hour_of_day: hour_of_day(view.ts_ms),
@@ -73,14 +60,7 @@ fn forward(pricing: &Pricing, view: &AdEventView<'_>, record: &Record<'_>, out: 
 
 #[cold]
 fn refuse(error_type: ErrorType, message: &str, record: &Record<'_>, out: &mut Output) {
-    out.route(
-        record,
-        &Route::Error {
-            error_type,
-            rule: RULE,
-            message,
-        },
-    );
+    out.route(record, &Route::Error { error_type, rule: RULE, message });
 }
 
 clickmill_sdk::export!(Enrich);

@@ -13,43 +13,25 @@ fn event(id: &str, click: u8, banner_pos: i32, device_type: i32, ts: i64) -> Str
 }
 
 fn enrich(value: &str) -> OutputRecord {
-    run::<Enrich>(&[("pricing", TABLE)], &[value.as_bytes()])
-        .unwrap()
-        .remove(0)
+    run::<Enrich>(&[("pricing", TABLE)], &[value.as_bytes()]).unwrap().remove(0)
 }
 
 fn money(value: &str) -> (i64, i64, i64) {
     let out = enrich(value);
-    let Money {
-        conversion,
-        cost_micros,
-        revenue_micros,
-    } = AdEventView::checked(&out.value).unwrap().money();
+    let Money { conversion, cost_micros, revenue_micros } = AdEventView::checked(&out.value).unwrap().money();
     (conversion, cost_micros, revenue_micros)
 }
 
 #[test]
 fn cost_follows_the_table_and_its_defaults() {
     let table: serde_json::Value = serde_json::from_str(TABLE).unwrap();
-    let rate = |name: &str, key: &str| {
-        table[name]
-            .get(key)
-            .unwrap_or(&table[name]["default"])
-            .as_i64()
-            .unwrap()
-    };
+    let rate = |name: &str, key: &str| table[name].get(key).unwrap_or(&table[name]["default"]).as_i64().unwrap();
     for banner_pos in [-1, 0, 1, 7, 15, 16, 2_000_000_000] {
         for device_type in [0, 1, 4, 5, 99] {
             let impression = rate("impression_cost_micros", &banner_pos.to_string());
             let click = rate("click_cost_micros", &device_type.to_string());
-            assert_eq!(
-                money(&event("x", 0, banner_pos, device_type, 0)),
-                (0, impression, 0)
-            );
-            assert_eq!(
-                money(&event("x", 1, banner_pos, device_type, 0)).1,
-                impression + click
-            );
+            assert_eq!(money(&event("x", 0, banner_pos, device_type, 0)), (0, impression, 0));
+            assert_eq!(money(&event("x", 1, banner_pos, device_type, 0)).1, impression + click);
         }
     }
 }
@@ -59,23 +41,11 @@ fn conversions_and_revenue_come_from_the_ids_md5() {
     let table = r#"{"impression_cost_micros":{"default":0},"click_cost_micros":{"default":0},"conversion_rate_bp":{"default":RATE},
         "revenue_micros_min":100,"revenue_micros_max":1099,"device_class":{"default":"other"}}"#;
     let first = 0xa1d0_c6e8_i64 % 10_000;
-    for (rate, expected) in [
-        (first, (0, 0)),
-        (first + 1, (1, 100 + 0x3f02_7327_i64 % 1_000)),
-    ] {
+    for (rate, expected) in [(first, (0, 0)), (first + 1, (1, 100 + 0x3f02_7327_i64 % 1_000))] {
         let table = table.replace("RATE", &rate.to_string());
-        let out = run::<Enrich>(
-            &[("pricing", &table)],
-            &[event("42", 1, 0, 1, 0).as_bytes()],
-        )
-        .unwrap()
-        .remove(0);
+        let out = run::<Enrich>(&[("pricing", &table)], &[event("42", 1, 0, 1, 0).as_bytes()]).unwrap().remove(0);
         let money = AdEventView::checked(&out.value).unwrap().money();
-        assert_eq!(
-            (money.conversion, money.revenue_micros),
-            expected,
-            "rate {rate}"
-        );
+        assert_eq!((money.conversion, money.revenue_micros), expected, "rate {rate}");
     }
 }
 
@@ -91,34 +61,19 @@ fn an_event_keeps_its_bytes_and_gains_fields() {
     assert_eq!((enriched.hour_of_day, enriched.weekday), (5, 1));
     assert_eq!(enriched.device_class, b"mobile");
     let class = |device_type| enrich(&event("x", 0, 0, device_type, 0));
-    assert_eq!(
-        AdEventView::new(&class(77).value)
-            .unwrap()
-            .enriched()
-            .unwrap()
-            .device_class,
-        b"other"
-    );
+    assert_eq!(AdEventView::new(&class(77).value).unwrap().enriched().unwrap().device_class, b"other");
 }
 
 #[test]
 fn what_cannot_be_read_is_routed_with_its_value() {
     let enriched = enrich(&event("x", 0, 0, 1, 0)).value;
-    for (value, part) in [
-        (&b"{}"[..], "required: missing"),
-        (&[0, 0, 0, 0, 1, 2], "avro"),
-        (&enriched, "enriched before"),
-    ] {
-        let out = run::<Enrich>(&[("pricing", TABLE)], &[value])
-            .unwrap()
-            .remove(0);
+    for (value, part) in
+        [(&b"{}"[..], "required: missing"), (&[0, 0, 0, 0, 1, 2], "avro"), (&enriched, "enriched before")]
+    {
+        let out = run::<Enrich>(&[("pricing", TABLE)], &[value]).unwrap().remove(0);
         assert_eq!(out.value, value);
         match out.route() {
-            Some(Route::Error {
-                rule: RULE,
-                message,
-                ..
-            }) => assert!(message.contains(part), "{message}"),
+            Some(Route::Error { rule: RULE, message, .. }) => assert!(message.contains(part), "{message}"),
             other => panic!("{other:?}"),
         }
     }
@@ -132,24 +87,13 @@ fn a_wrong_table_is_refused_with_the_reason() {
         ("\"default\"", "\"fallback\"", "`default` is missing"),
         ("800", "-800", "impression_cost_micros: -800 is not from 0"),
         ("250", "10001", "conversion_rate_bp: 10001"),
-        (
-            "\"revenue_micros_min\": 500000",
-            "\"revenue_micros_min\": 9500001",
-            "must be ordered",
-        ),
-        (
-            "\"revenue_micros_min\"",
-            "\"revenue_min\"",
-            "unknown field `revenue_min`",
-        ),
+        ("\"revenue_micros_min\": 500000", "\"revenue_micros_min\": 9500001", "must be ordered"),
+        ("\"revenue_micros_min\"", "\"revenue_min\"", "unknown field `revenue_min`"),
         ("}\n}", "}", "EOF"),
         ("800", "0.8", "line 2"),
     ] {
         assert!(TABLE.contains(from), "{from}");
         let error = refused(&[("pricing", &TABLE.replacen(from, to, 1))]);
-        assert!(
-            error.starts_with("parameter `pricing`: ") && error.contains(part),
-            "{error}"
-        );
+        assert!(error.starts_with("parameter `pricing`: ") && error.contains(part), "{error}");
     }
 }

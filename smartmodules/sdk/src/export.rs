@@ -135,13 +135,11 @@ macro_rules! exports_of_state {
         #[unsafe(no_mangle)]
         extern "C" fn clickmill_load(address: *const u8, len: usize) -> i32 {
             with_input(address, len, |state| {
-                with_guest($crate::guest::status::UNKNOWN, |guest| {
-                    match guest.load(state) {
-                        Ok(()) => 0,
-                        Err(message) => {
-                            copy_out(message.as_bytes());
-                            $crate::guest::status::STATE
-                        }
+                with_guest($crate::guest::status::UNKNOWN, |guest| match guest.load(state) {
+                    Ok(()) => 0,
+                    Err(message) => {
+                        copy_out(message.as_bytes());
+                        $crate::guest::status::STATE
                     }
                 })
             })

@@ -76,9 +76,7 @@ impl<M: Module> Guest<M> {
                 return (status::DECODING_RECORDS, None);
             };
             match record.key {
-                Some(key) if !self.first && envelope::Route::is_route(key) => {
-                    self.output.pass(&record, key)
-                }
+                Some(key) if !self.first && envelope::Route::is_route(key) => self.output.pass(&record, key),
                 _ => self.module.record(&record, &mut self.output),
             }
         }
@@ -160,9 +158,7 @@ mod tests {
     impl Module for Counter {
         fn init(params: &Params) -> Result<Self, String> {
             params.only(&["start"])?;
-            Ok(Self {
-                bytes: params.parse("start", 0)?,
-            })
+            Ok(Self { bytes: params.parse("start", 0)? })
         }
         fn record(&mut self, record: &Record<'_>, out: &mut Output) {
             self.bytes += record.value.len() as i64;
@@ -170,14 +166,7 @@ mod tests {
                 None => {}
                 Some(b'!') => {
                     let (error_type, rule) = (ErrorType::Schema, "bang");
-                    out.route(
-                        record,
-                        &Route::Error {
-                            error_type,
-                            rule,
-                            message: "",
-                        },
-                    );
+                    out.route(record, &Route::Error { error_type, rule, message: "" });
                 }
                 Some(_) => out.forward(record, format!("{}", record.offset).as_bytes()),
             }
@@ -190,9 +179,7 @@ mod tests {
             out.extend_from_slice(&self.bytes.to_be_bytes());
         }
         fn load(&mut self, state: &[u8]) -> Result<(), String> {
-            let state = state
-                .try_into()
-                .map_err(|_| format!("{} bytes", state.len()))?;
+            let state = state.try_into().map_err(|_| format!("{} bytes", state.len()))?;
             self.bytes = i64::from_be_bytes(state);
             Ok(())
         }
@@ -220,29 +207,16 @@ mod tests {
         let mut harness = Harness::<Counter>::new(&[]).unwrap();
         harness.batch(&[b"x", b"y"]).unwrap();
         let out = harness.batch(&[b"a", b"", b"!no"]).unwrap();
-        assert_eq!(
-            out.iter().map(|r| r.offset_delta).collect::<Vec<_>>(),
-            [0, 2]
-        );
-        assert_eq!(
-            (&out[0].value[..], &out[1].value[..]),
-            (&b"2"[..], &b"!no"[..])
-        );
-        assert!(
-            out[0].key.is_none()
-                && matches!(out[1].route(), Some(Route::Error { rule: "bang", .. }))
-        );
+        assert_eq!(out.iter().map(|r| r.offset_delta).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!((&out[0].value[..], &out[1].value[..]), (&b"2"[..], &b"!no"[..]));
+        assert!(out[0].key.is_none() && matches!(out[1].route(), Some(Route::Error { rule: "bang", .. })));
         assert_eq!(harness.guest.routed(), 1);
     }
 
     #[test]
     fn an_earlier_route_is_passed_on_and_a_producers_is_not_obeyed() {
         let mut key = Vec::new();
-        Route::Late {
-            ts_ms: 1,
-            watermark_ms: 2,
-        }
-        .encode(&mut key);
+        Route::Late { ts_ms: 1, watermark_ms: 2 }.encode(&mut key);
         let routed = (Some(&key[..]), &b"payload"[..]);
         let mut later = Harness::<Counter>::new(&[]).unwrap();
         let out = later.keyed_batch(&[routed, (Some(b"user"), b"x")]).unwrap();
@@ -258,27 +232,16 @@ mod tests {
         let mut set = vec![0, 0, 0, 2];
         for offset_delta in 0..2 {
             let (timestamp_delta_ms, key, value) = (0, None, &b"value"[..]);
-            let record = clickmill_schemas::record::Record {
-                offset_delta,
-                timestamp_delta_ms,
-                key,
-                value,
-            };
+            let record = clickmill_schemas::record::Record { offset_delta, timestamp_delta_ms, key, value };
             clickmill_schemas::record::put_record(&mut set, &record);
         }
         let mut guest = Guest::<Counter>::new(&Params::default()).unwrap();
         for cut in 0..set.len() {
             let mut input = Vec::new();
             Input::encode(&mut input, 0, &set[..cut], 0);
-            assert!(
-                matches!(guest.array_map(&input), (..0, None)),
-                "set cut at {cut}"
-            );
+            assert!(matches!(guest.array_map(&input), (..0, None)), "set cut at {cut}");
             input.truncate(12 + cut.saturating_sub(1));
-            assert!(
-                matches!(guest.array_map(&input), (..0, None)),
-                "input cut at {cut}"
-            );
+            assert!(matches!(guest.array_map(&input), (..0, None)), "input cut at {cut}");
         }
     }
 
@@ -288,18 +251,11 @@ mod tests {
         guest.advance(41);
         let state = guest.save().to_vec();
         let mut other = Guest::<Counter>::new(&Params::default()).unwrap();
-        assert_eq!(
-            (other.watermark(), other.closed_before()),
-            (i64::MIN, i64::MIN)
-        );
+        assert_eq!((other.watermark(), other.closed_before()), (i64::MIN, i64::MIN));
         other.load(&state).unwrap();
         assert_eq!((other.watermark(), other.pending()), (41, i32::MAX));
         assert_eq!(decode(other.emit()).unwrap()[0].value, b"41");
         assert_eq!(other.load(b"x"), Err("1 bytes".to_owned()));
-        assert!(
-            Guest::<Counter>::new(&Params::new(&[("end", "")]))
-                .unwrap_err()
-                .contains("known are: start")
-        );
+        assert!(Guest::<Counter>::new(&Params::new(&[("end", "")])).unwrap_err().contains("known are: start"));
     }
 }

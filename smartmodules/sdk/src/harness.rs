@@ -37,10 +37,7 @@ impl<M: Module> Harness<M> {
     /// # Errors
     /// The module's own message.
     pub fn new(params: &[(&str, &str)]) -> Result<Self, String> {
-        Ok(Self {
-            guest: Guest::new(&Params::new(params))?,
-            next_offset: 0,
-        })
+        Ok(Self { guest: Guest::new(&Params::new(params))?, next_offset: 0 })
     }
 
     /// Sends one batch of values, at the next offsets.
@@ -56,21 +53,11 @@ impl<M: Module> Harness<M> {
     ///
     /// # Errors
     /// The negative status of the call.
-    pub fn keyed_batch(
-        &mut self,
-        records: &[(Option<&[u8]>, &[u8])],
-    ) -> Result<Vec<OutputRecord>, i32> {
+    pub fn keyed_batch(&mut self, records: &[(Option<&[u8]>, &[u8])]) -> Result<Vec<OutputRecord>, i32> {
         let mut set = RecordSetBuilder::default();
-        records
-            .iter()
-            .for_each(|(key, value)| set.push(*key, value, 0));
+        records.iter().for_each(|(key, value)| set.push(*key, value, 0));
         let mut input = Vec::new();
-        Input::encode(
-            &mut input,
-            self.next_offset,
-            set.bytes(),
-            set.base_timestamp_ms(),
-        );
+        Input::encode(&mut input, self.next_offset, set.bytes(), set.base_timestamp_ms());
         self.next_offset += i64::from(set.count());
         match self.guest.array_map(&input) {
             (answer @ 0.., Some(output)) => {
@@ -87,13 +74,8 @@ impl<M: Module> Harness<M> {
 ///
 /// # Errors
 /// A message, where the module refuses its parameters or the batch.
-pub fn run<M: Module>(
-    params: &[(&str, &str)],
-    values: &[&[u8]],
-) -> Result<Vec<OutputRecord>, String> {
-    Harness::<M>::new(params)?
-        .batch(values)
-        .map_err(|status| format!("array_map answered {status}"))
+pub fn run<M: Module>(params: &[(&str, &str)], values: &[&[u8]]) -> Result<Vec<OutputRecord>, String> {
+    Harness::<M>::new(params)?.batch(values).map_err(|status| format!("array_map answered {status}"))
 }
 
 /// Reads a record set; `None` where it is malformed.

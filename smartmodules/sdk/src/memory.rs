@@ -15,10 +15,7 @@ impl Memory {
     /// No buffer yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            lent: Vec::new(),
-            spare: Vec::new(),
-        }
+        Self { lent: Vec::new(), spare: Vec::new() }
     }
 
     /// Lends a buffer of at least `len` bytes, by its address.
@@ -36,10 +33,7 @@ impl Memory {
 
     /// Takes back the buffer that was lent at this address.
     pub fn take(&mut self, address: *const u8) -> Option<Vec<u8>> {
-        let place = self
-            .lent
-            .iter()
-            .position(|buffer| buffer.as_ptr() == address)?;
+        let place = self.lent.iter().position(|buffer| buffer.as_ptr() == address)?;
         Some(self.lent.swap_remove(place))
     }
 

@@ -23,13 +23,7 @@ pub struct Output {
 
 impl Default for Output {
     fn default() -> Self {
-        Self {
-            bytes: Vec::new(),
-            end: COUNT_LEN,
-            count: 0,
-            routed: 0,
-            scratch: Vec::new(),
-        }
+        Self { bytes: Vec::new(), end: COUNT_LEN, count: 0, routed: 0, scratch: Vec::new() }
     }
 }
 
@@ -71,12 +65,7 @@ impl Output {
     /// # Panics
     /// Where that length is more than the room has.
     #[inline]
-    pub fn forward_into(
-        &mut self,
-        record: &Record<'_>,
-        max_len: usize,
-        write: impl FnOnce(&mut [u8]) -> usize,
-    ) {
+    pub fn forward_into(&mut self, record: &Record<'_>, max_len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
         let start = self.end;
         self.make_room(max_len);
         // Two bytes each for the lengths of record and value, the usual case; put right below where it is not.
@@ -219,9 +208,7 @@ fn put_again(bytes: &mut [u8], key_at: usize, value_len: usize) -> usize {
 /// The zigzag varint of `len` where that takes two bytes.
 #[inline]
 fn two_byte_varint(len: usize) -> Option<[u8; 2]> {
-    (64..8_192)
-        .contains(&len)
-        .then_some([(len << 1) as u8 | 0x80, (len >> 6) as u8])
+    (64..8_192).contains(&len).then_some([(len << 1) as u8 | 0x80, (len >> 6) as u8])
 }
 
 /// Records that a module emits of its own: a record set with keys, offset deltas from 0.
@@ -233,10 +220,7 @@ pub struct RecordSet {
 
 impl Default for RecordSet {
     fn default() -> Self {
-        Self {
-            bytes: vec![0; COUNT_LEN],
-            count: 0,
-        }
+        Self { bytes: vec![0; COUNT_LEN], count: 0 }
     }
 }
 
@@ -279,32 +263,20 @@ mod tests {
     use clickmill_schemas::record::Records;
 
     fn record(value: &[u8]) -> Record<'_> {
-        Record {
-            offset: 1_007,
-            offset_delta: 7,
-            timestamp_delta_ms: -300,
-            key: Some(b"user"),
-            value,
-        }
+        Record { offset: 1_007, offset_delta: 7, timestamp_delta_ms: -300, key: Some(b"user"), value }
     }
 
     #[test]
     fn values_of_every_length_class_are_written_as_the_plain_encoder_does() {
-        for len in [
-            0, 1, 40, 55, 56, 57, 63, 64, 8_180, 8_185, 8_191, 8_192, 1_100_000,
-        ] {
+        for len in [0, 1, 40, 55, 56, 57, 63, 64, 8_180, 8_185, 8_191, 8_192, 1_100_000] {
             let value = vec![7; len];
             let mut out = Output::default();
             out.forward(&record(b"first"), b"first");
             out.forward(&record(b""), &value);
             let mut expected = vec![0, 0, 0, 2];
             for value in [&b"first"[..], &value] {
-                let plain = clickmill_schemas::record::Record {
-                    offset_delta: 7,
-                    timestamp_delta_ms: -300,
-                    key: None,
-                    value,
-                };
+                let plain =
+                    clickmill_schemas::record::Record { offset_delta: 7, timestamp_delta_ms: -300, key: None, value };
                 put_record(&mut expected, &plain);
             }
             expected.push(0);
@@ -321,27 +293,12 @@ mod tests {
             Err("no")
         });
         assert_eq!(failed, Err("no"));
-        out.route(
-            &record(b"original"),
-            &Route::Late {
-                ts_ms: 1,
-                watermark_ms: 2,
-            },
-        );
+        out.route(&record(b"original"), &Route::Late { ts_ms: 1, watermark_ms: 2 });
         assert_eq!((out.count(), out.routed()), (2, 1));
         let bytes = out.finish();
-        let records: Vec<_> = Records::new(&bytes[..bytes.len() - 1])
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let records: Vec<_> = Records::new(&bytes[..bytes.len() - 1]).unwrap().map(Result::unwrap).collect();
         assert_eq!((records[0].key, records[0].value), (None, &b"kept"[..]));
         assert_eq!(records[1].value, b"original");
-        assert_eq!(
-            Route::decode(records[1].key.unwrap()),
-            Some(Route::Late {
-                ts_ms: 1,
-                watermark_ms: 2
-            })
-        );
+        assert_eq!(Route::decode(records[1].key.unwrap()), Some(Route::Late { ts_ms: 1, watermark_ms: 2 }));
     }
 }

@@ -19,12 +19,7 @@ impl Params {
     /// Parameters from names and values.
     #[must_use]
     pub fn new(params: &[(&str, &str)]) -> Self {
-        Self(
-            params
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
+        Self(params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     /// Reads the input of `init`: `u16 count`, then names and values, each `u16 length` and UTF-8 (all big-endian).
@@ -38,20 +33,13 @@ impl Params {
             rest = after;
             Some(std::str::from_utf8(text).ok()?.to_owned())
         };
-        (0..u16::from_be_bytes(*count))
-            .map(|_| Some((text()?, text()?)))
-            .collect::<Option<_>>()
-            .map(Self)
+        (0..u16::from_be_bytes(*count)).map(|_| Some((text()?, text()?))).collect::<Option<_>>().map(Self)
     }
 
     /// The value of a parameter, if it is set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether `clickmill.first` is set to `true`.
@@ -68,10 +56,7 @@ impl Params {
         let Some(value) = self.get(name) else {
             return Ok(default);
         };
-        value
-            .trim()
-            .parse()
-            .map_err(|e| format!("parameter `{name}`: `{value}`: {e}"))
+        value.trim().parse().map_err(|e| format!("parameter `{name}`: `{value}`: {e}"))
     }
 
     /// Refuses every parameter that is not in `known`, since a misspelt one would be without effect.
@@ -79,19 +64,11 @@ impl Params {
     /// # Errors
     /// Names the unknown parameter and the known ones.
     pub fn only(&self, known: &[&str]) -> Result<(), String> {
-        let stranger = self
-            .0
-            .iter()
-            .find(|(name, _)| !known.contains(&&**name) && !name.starts_with(HOST_PREFIX));
+        let stranger = self.0.iter().find(|(name, _)| !known.contains(&&**name) && !name.starts_with(HOST_PREFIX));
         match stranger {
             None => Ok(()),
-            Some((name, _)) if known.is_empty() => {
-                Err(format!("unknown parameter `{name}`: this module has none"))
-            }
-            Some((name, _)) => Err(format!(
-                "unknown parameter `{name}`; known are: {}",
-                known.join(", ")
-            )),
+            Some((name, _)) if known.is_empty() => Err(format!("unknown parameter `{name}`: this module has none")),
+            Some((name, _)) => Err(format!("unknown parameter `{name}`; known are: {}", known.join(", "))),
         }
     }
 
@@ -123,20 +100,10 @@ mod tests {
     #[test]
     fn errors_name_the_parameter() {
         let params = Params::new(&[("max", "12x"), ("clickmill.first", "true")]);
-        assert!(
-            params
-                .parse::<u32>("max", 1)
-                .unwrap_err()
-                .contains("parameter `max`: `12x`")
-        );
+        assert!(params.parse::<u32>("max", 1).unwrap_err().contains("parameter `max`: `12x`"));
         assert_eq!(params.parse::<u32>("min", 1), Ok(1));
         assert!(params.only(&["max"]).is_ok());
-        assert!(
-            params
-                .only(&["min"])
-                .unwrap_err()
-                .contains("`max`; known are: min")
-        );
+        assert!(params.only(&["min"]).unwrap_err().contains("`max`; known are: min"));
         assert!(params.is_first());
     }
 }

@@ -32,10 +32,7 @@ impl<'a> Input<'a> {
         let (base_offset, rest) = bytes.split_first_chunk::<8>()?;
         let (len, rest) = rest.split_first_chunk::<4>()?;
         let set = rest.get(..u32::from_be_bytes(*len) as usize)?;
-        Some(Self {
-            base_offset: i64::from_be_bytes(*base_offset),
-            records: Records::new(set).ok()?,
-        })
+        Some(Self { base_offset: i64::from_be_bytes(*base_offset), records: Records::new(set).ok()? })
     }
 
     /// Appends an input for this record set.

@@ -22,16 +22,13 @@ impl Validate {
     #[inline]
     fn forward(&mut self, record: &Record<'_>, out: &mut Output) -> Result<(), Fault> {
         if record.value.first() == Some(&0) {
-            self.rules
-                .check(&avro::decode(record.value, &mut Slots::default())?)?;
+            self.rules.check(&avro::decode(record.value, &mut Slots::default())?)?;
             out.forward(record, record.value);
             return Ok(());
         }
         let event = self.parser.parse(record.value)?;
         self.rules.check(&event)?;
-        out.forward_into(record, avro::max_event_len(&event), |room| {
-            avro::write_event(room, &event)
-        });
+        out.forward_into(record, avro::max_event_len(&event), |room| avro::write_event(room, &event));
         Ok(())
     }
 }
@@ -39,27 +36,12 @@ impl Validate {
 impl Module for Validate {
     fn init(params: &Params) -> Result<Self, String> {
         params.only(&rules::PARAMS)?;
-        Ok(Self {
-            parser: Parser::default(),
-            rules: Rules::new(params)?,
-        })
+        Ok(Self { parser: Parser::default(), rules: Rules::new(params)? })
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Output) {
-        if let Err(Fault {
-            error_type,
-            rule,
-            message,
-        }) = self.forward(record, out)
-        {
-            out.route(
-                record,
-                &Route::Error {
-                    error_type,
-                    rule,
-                    message: &message,
-                },
-            );
+        if let Err(Fault { error_type, rule, message }) = self.forward(record, out) {
+            out.route(record, &Route::Error { error_type, rule, message: &message });
         }
     }
 }

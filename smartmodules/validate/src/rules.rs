@@ -47,17 +47,10 @@ impl Rules {
         let from_ms = date(params, "date_from")?.unwrap_or(i64::MIN);
         let to_ms = date(params, "date_to")?.map_or(i64::MAX, |start| start + DAY_MS);
         if from_ms >= to_ms {
-            return Err(
-                "parameter `date_from` is after `date_to`: no event would be allowed".to_owned(),
-            );
+            return Err("parameter `date_from` is after `date_to`: no event would be allowed".to_owned());
         }
         let max_string_bytes = params.parse("max_string_bytes", DEFAULT_MAX_STRING_BYTES)?;
-        Ok(Self {
-            from_ms,
-            to_ms,
-            max_string_bytes,
-            last_hour: (*b"70010100", i64::MIN),
-        })
+        Ok(Self { from_ms, to_ms, max_string_bytes, last_hour: (*b"70010100", i64::MIN) })
     }
 
     /// Judges an event.
@@ -75,11 +68,7 @@ impl Rules {
             && hour_start.is_some_and(|start| (start..start + HOUR_MS).contains(&ts))
             && (self.from_ms..self.to_ms).contains(&ts)
             && !event.has_nul();
-        if allowed {
-            Ok(())
-        } else {
-            Err(self.fault(event, hour_start))
-        }
+        if allowed { Ok(()) } else { Err(self.fault(event, hour_start)) }
     }
 
     #[inline]
@@ -96,59 +85,31 @@ impl Rules {
     /// Which rule an event breaks that is not allowed.
     #[cold]
     fn fault(&self, event: &AdEvent<'_>, hour_start: Option<i64>) -> Fault {
-        let (click, ts, hour) = (
-            event.int(Int::Click),
-            event.int(Int::Ts),
-            shown(event.text(Text::Hour)),
-        );
+        let (click, ts, hour) = (event.int(Int::Click), event.int(Int::Ts), shown(event.text(Text::Hour)));
         let texts = FIELDS.iter().filter_map(|(name, field)| match field {
             Field::Text(text) => Some((name, event.text(*text))),
             Field::Int(_) => None,
         });
-        let longest = texts
-            .clone()
-            .find(|(_, text)| text.len() > self.max_string_bytes);
+        let longest = texts.clone().find(|(_, text)| text.len() > self.max_string_bytes);
         let with_nul = texts.clone().find(|(_, text)| text.contains(&0));
         let (rule, message) = if !(0..=1).contains(&click) {
-            (
-                rule::RANGE,
-                format!("`click` must be 0 or 1, found {click}"),
-            )
+            (rule::RANGE, format!("`click` must be 0 or 1, found {click}"))
         } else if event.text(Text::Id).is_empty() {
             (name::ID_EMPTY, "`id` must not be empty".to_owned())
         } else if let Some((field, text)) = longest {
             let limit = self.max_string_bytes;
-            (
-                name::STRING_TOO_LONG,
-                format!(
-                    "`{field}` has {} bytes, allowed are {limit}: {}",
-                    text.len(),
-                    shown(text)
-                ),
-            )
+            (name::STRING_TOO_LONG, format!("`{field}` has {} bytes, allowed are {limit}: {}", text.len(), shown(text)))
         } else if let Some((field, text)) = with_nul {
-            (
-                name::NUL_CHARACTER,
-                format!("`{field}` must not have a NUL character: {}", shown(text)),
-            )
+            (name::NUL_CHARACTER, format!("`{field}` must not have a NUL character: {}", shown(text)))
         } else if let Some(start) = hour_start {
             let end = start + HOUR_MS;
             if (start..end).contains(&ts) {
-                (
-                    name::DATE_RANGE,
-                    format!("`hour` {hour} is outside of the expected dates"),
-                )
+                (name::DATE_RANGE, format!("`hour` {hour} is outside of the expected dates"))
             } else {
-                (
-                    name::TS_WITHIN_HOUR,
-                    format!("`ts` {ts} is not within `hour` {hour}: from {start} to before {end}"),
-                )
+                (name::TS_WITHIN_HOUR, format!("`ts` {ts} is not within `hour` {hour}: from {start} to before {end}"))
             }
         } else {
-            (
-                name::HOUR_FORMAT,
-                format!("`hour` must be YYMMDDHH, found {hour}"),
-            )
+            (name::HOUR_FORMAT, format!("`hour` must be YYMMDDHH, found {hour}"))
         };
         Fault::schema(rule, message)
     }
@@ -156,14 +117,8 @@ impl Rules {
 
 /// The start of the day that a parameter names.
 fn date(params: &Params, name: &str) -> Result<Option<i64>, String> {
-    let Some(text) = params
-        .get(name)
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-    else {
+    let Some(text) = params.get(name).map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    parse_date(text)
-        .map(Some)
-        .ok_or_else(|| format!("parameter `{name}`: `{text}` is not a date YYYY-MM-DD"))
+    parse_date(text).map(Some).ok_or_else(|| format!("parameter `{name}`: `{text}` is not a date YYYY-MM-DD"))
 }

@@ -8,10 +8,7 @@ use anyhow::{Result, bail};
 
 /// Checks that there is one and that it finds the C library's headers.
 pub fn ensure() -> Result<()> {
-    let compiler = env::var("CC")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "cc".to_owned());
+    let compiler = env::var("CC").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "cc".to_owned());
     if compiles(&compiler) {
         return Ok(());
     }
@@ -35,10 +32,7 @@ fn compiles(compiler: &str) -> bool {
         .stderr(Stdio::null())
         .spawn();
     let Ok(mut child) = child else { return false };
-    let wrote = child
-        .stdin
-        .take()
-        .is_some_and(|mut input| input.write_all(b"#include <stdlib.h>\n").is_ok());
+    let wrote = child.stdin.take().is_some_and(|mut input| input.write_all(b"#include <stdlib.h>\n").is_ok());
     child.wait().is_ok_and(|status| status.success()) && wrote
 }
 

@@ -37,18 +37,12 @@ pub enum Servers {
 impl Needs {
     /// What `cargo xtask test` needs.
     pub fn everything() -> Self {
-        Self {
-            servers: Servers::Always,
-            checks: true,
-        }
+        Self { servers: Servers::Always, checks: true }
     }
 
     /// What `cargo xtask demo` needs.
     pub fn demo() -> Self {
-        Self {
-            servers: Servers::UnlessNamed,
-            checks: false,
-        }
+        Self { servers: Servers::UnlessNamed, checks: false }
     }
 }
 
@@ -58,9 +52,7 @@ pub fn ensure(root: &Path, steps: &mut Steps, needs: Needs) -> Result<()> {
         compiler::ensure()?;
         wasm::ensure().map(drop)
     })?;
-    steps.run("set-up: PostgreSQL and Redis servers", || {
-        servers::ensure(needs.servers)
-    })?;
+    steps.run("set-up: PostgreSQL and Redis servers", || servers::ensure(needs.servers))?;
     if needs.checks {
         steps.run("set-up: rustfmt, clippy, Python with DuckDB", || {
             component("rustfmt", "cargo-fmt")?;
@@ -79,9 +71,6 @@ pub fn component(name: &str, program: &str) -> Result<()> {
     }
     let mut add = Command::new("rustup");
     add.args(["component", "add", name]);
-    tools::run_within(wasm::RUSTUP_LIMIT, &mut add).with_context(|| {
-        format!(
-            "{name} is missing: install it (`rustup component add {name}`), then run this again"
-        )
-    })
+    tools::run_within(wasm::RUSTUP_LIMIT, &mut add)
+        .with_context(|| format!("{name} is missing: install it (`rustup component add {name}`), then run this again"))
 }

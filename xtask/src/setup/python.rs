@@ -22,8 +22,7 @@ fn venv(root: &Path) -> PathBuf {
 /// Makes the virtual environment, or makes it anew when the requirements changed or an earlier try was interrupted.
 pub fn ensure(root: &Path) -> Result<()> {
     let requirements = root.join("xtask/recount/requirements.txt");
-    let wanted = fs::read(&requirements)
-        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    let wanted = fs::read(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let venv = venv(root);
     // Written last: it says what is in there, and that it is whole.
     let stamp = venv.join("installed-requirements.txt");
@@ -35,24 +34,14 @@ pub fn ensure(root: &Path) -> Result<()> {
     }
     create(&venv)?;
     let mut pip = python(&recount_python(root));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ])
-    .args(["--require-hashes", "--only-binary", ":all:", "-r"])
-    .arg(&requirements);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
+        .args(["--require-hashes", "--only-binary", ":all:", "-r"])
+        .arg(&requirements);
     tools::run(&mut pip).context(
         "cannot install DuckDB, which the recount needs (is https://pypi.org reachable? is this Python 3.9 to 3.14?)",
     )?;
     if !imports_duckdb(root) {
-        bail!(
-            "DuckDB is installed in {} but cannot be imported",
-            venv.display()
-        );
+        bail!("DuckDB is installed in {} but cannot be imported", venv.display());
     }
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
@@ -65,18 +54,11 @@ fn create(venv: &Path) -> Result<()> {
             return Ok(());
         }
     }
-    apt::install(
-        &["python3", "python3-venv"],
-        "Python 3 with its venv module, which the recount needs",
-    )?;
+    apt::install(&["python3", "python3-venv"], "Python 3 with its venv module, which the recount needs")?;
     if venv.exists() {
         fs::remove_dir_all(venv).with_context(|| format!("cannot remove {}", venv.display()))?;
     }
-    tools::run(
-        python(Path::new(DEBIAN_PYTHON))
-            .args(["-m", "venv"])
-            .arg(venv),
-    )
+    tools::run(python(Path::new(DEBIAN_PYTHON)).args(["-m", "venv"]).arg(venv))
 }
 
 fn imports_duckdb(root: &Path) -> bool {

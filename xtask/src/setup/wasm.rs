@@ -47,23 +47,15 @@ pub fn ensure() -> Result<WasmToolchain> {
         return Ok(WasmToolchain::Active);
     }
     if tools::on_path("rustup").is_some() {
-        let added = tools::run_within(
-            RUSTUP_LIMIT,
-            Command::new("rustup").args(["target", "add", TARGET]),
-        );
+        let added = tools::run_within(RUSTUP_LIMIT, Command::new("rustup").args(["target", "add", TARGET]));
         match added {
             Ok(()) if active_has_target()? => return Ok(WasmToolchain::Active),
-            Ok(()) => eprintln!(
-                "    rustup added {TARGET}, but not to the active toolchain: trying Debian's packages"
-            ),
+            Ok(()) => eprintln!("    rustup added {TARGET}, but not to the active toolchain: trying Debian's packages"),
             Err(error) => eprintln!("    {error}: trying Debian's packages"),
         }
     }
     if !debian_is_complete() {
-        apt::install(
-            &DEBIAN_PACKAGES,
-            &format!("a Rust compiler for {TARGET} (`rustup target add {TARGET}`)"),
-        )?;
+        apt::install(&DEBIAN_PACKAGES, &format!("a Rust compiler for {TARGET} (`rustup target add {TARGET}`)"))?;
         if !debian_is_complete() {
             bail!(
                 "apt installed {}, but {DEBIAN_RUSTC} has no source of the standard library or {DEBIAN_LINKER} is missing.\n\
@@ -87,18 +79,12 @@ fn has_std(sysroot: &Path) -> bool {
     let Ok(files) = fs::read_dir(folder) else {
         return false;
     };
-    files
-        .flatten()
-        .any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
+    files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
 fn debian_is_complete() -> bool {
     let sysroot = tools::output(Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]));
-    let has_source = sysroot.is_ok_and(|root| {
-        PathBuf::from(root)
-            .join("lib/rustlib/src/rust/library/std")
-            .is_dir()
-    });
+    let has_source = sysroot.is_ok_and(|root| PathBuf::from(root).join("lib/rustlib/src/rust/library/std").is_dir());
     has_source && tools::is_executable(Path::new(DEBIAN_LINKER))
 }
 
@@ -113,16 +99,8 @@ mod tests {
         assert_eq!(plain.get_envs().count(), 0);
         let mut debian = Command::new("cargo");
         WasmToolchain::Debian.apply(&mut debian);
-        assert!(
-            debian
-                .get_envs()
-                .any(|(name, value)| name == "RUSTC" && value == Some(DEBIAN_RUSTC.as_ref()))
-        );
-        assert!(
-            debian
-                .get_args()
-                .any(|arg| arg == "build-std=std,panic_abort")
-        );
+        assert!(debian.get_envs().any(|(name, value)| name == "RUSTC" && value == Some(DEBIAN_RUSTC.as_ref())));
+        assert!(debian.get_args().any(|arg| arg == "build-std=std,panic_abort"));
     }
 
     #[test]

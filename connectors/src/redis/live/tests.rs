@@ -80,42 +80,20 @@ impl Log {
         });
     }
 
-    fn partial(
-        &mut self,
-        partition: u32,
-        version: (u64, u64),
-        start: i64,
-        counts: &BTreeMap<String, Metrics>,
-    ) {
-        let owner = Owner {
-            run: RUN,
-            partition: PartitionId(partition),
-            generation: Generation(0),
-        };
+    fn partial(&mut self, partition: u32, version: (u64, u64), start: i64, counts: &BTreeMap<String, Metrics>) {
+        let owner = Owner { run: RUN, partition: PartitionId(partition), generation: Generation(0) };
         let mut key = partial::key_prefix(&owner).into_bytes();
         partial::put_guest_key(&mut key, MINUTE, start, "site_category");
         let mut value = Vec::new();
-        partial::put_stamps(
-            &mut value,
-            &Version {
-                epoch: Epoch(version.0),
-                as_of: Offset(version.1),
-            },
-        );
+        partial::put_stamps(&mut value, &Version { epoch: Epoch(version.0), as_of: Offset(version.1) });
         partial::put_guest_head(&mut value, false, counts.len());
-        counts
-            .iter()
-            .for_each(|(key, m)| partial::put_entry(&mut value, key.as_bytes(), m));
+        counts.iter().for_each(|(key, m)| partial::put_entry(&mut value, key.as_bytes(), m));
         partial::put_end(&mut value);
         self.push(&key, &value);
     }
 
     fn output(&mut self, partition: u32, epoch: u64, body: Body) {
-        let stamp = Stamp {
-            run: RUN,
-            partition: PartitionId(partition),
-            epoch: Epoch(epoch),
-        };
+        let stamp = Stamp { run: RUN, partition: PartitionId(partition), epoch: Epoch(epoch) };
         let output = Output { stamp, body };
         self.push(output.key().as_bytes(), &output.encode());
     }
@@ -127,11 +105,7 @@ fn log(steps: &[Step]) -> Vec<Chunk> {
     let mut log = Log::default();
     for step in steps {
         match *step {
-            Step::Count {
-                partition,
-                minute,
-                key,
-            } => {
+            Step::Count { partition, minute, key } => {
                 let worker = &mut workers[partition as usize];
                 let start = (minute * MINUTE).max(worker.closed_before_ms);
                 worker.as_of += 1;
@@ -156,37 +130,17 @@ fn log(steps: &[Step]) -> Vec<Chunk> {
                 let worker = &mut workers[partition as usize];
                 worker.epoch += 1;
                 log.output(partition, worker.epoch, Body::Epoch);
-                let open = worker
-                    .counts
-                    .keys()
-                    .filter(|start| **start >= worker.closed_before_ms);
+                let open = worker.counts.keys().filter(|start| **start >= worker.closed_before_ms);
                 // Some that are closed, too: the checkpoint that it began with may be old.
                 for start in worker.counts.keys().rev().take(3).chain(open) {
-                    log.partial(
-                        partition,
-                        (worker.epoch, worker.as_of),
-                        *start,
-                        &worker.counts[start],
-                    );
+                    log.partial(partition, (worker.epoch, worker.as_of), *start, &worker.counts[start]);
                 }
             }
             Step::Frozen { partition, minute } => {
                 let worker = &workers[partition as usize];
-                let counts = [(
-                    "k0".to_owned(),
-                    Metrics {
-                        impressions: 999,
-                        ..Metrics::default()
-                    },
-                )]
-                .into();
+                let counts = [("k0".to_owned(), Metrics { impressions: 999, ..Metrics::default() })].into();
                 if let Some(epoch) = worker.epoch.checked_sub(1) {
-                    log.partial(
-                        partition,
-                        (epoch, worker.as_of + 100),
-                        minute * MINUTE,
-                        &counts,
-                    );
+                    log.partial(partition, (epoch, worker.as_of + 100), minute * MINUTE, &counts);
                 }
             }
         }
@@ -202,10 +156,7 @@ fn recount(chunks: &[Chunk]) -> BTreeMap<Span, Fields> {
         let mut written = Written::default();
         let batch = WindowBatch::read(std::slice::from_ref(chunk), &mut terms, &mut written);
         for ((owner, window), newest) in batch.partials {
-            let span = Span {
-                start_ms: window.start_ms,
-                size_ms: window.size_ms,
-            };
+            let span = Span { start_ms: window.start_ms, size_ms: window.size_ms };
             tables.entry(span).or_default().apply(Partial {
                 owner,
                 window,
@@ -215,18 +166,11 @@ fn recount(chunks: &[Chunk]) -> BTreeMap<Span, Fields> {
             });
         }
     }
-    tables
-        .iter()
-        .map(|(span, table)| (*span, Fields::of(table)))
-        .collect()
+    tables.iter().map(|(span, table)| (*span, Fields::of(table))).collect()
 }
 
 /// Runs a sink over the log in batches, starting anew from what it wrote down after some of them.
-fn run(
-    chunks: &[Chunk],
-    batches: &[(usize, bool, bool)],
-    most_keys: usize,
-) -> (BTreeMap<Span, Fields>, Written) {
+fn run(chunks: &[Chunk], batches: &[(usize, bool, bool)], most_keys: usize) -> (BTreeMap<Span, Fields>, Written) {
     let (mut hashes, mut written) = (BTreeMap::new(), Written::default());
     let mut state: Option<(Offset, Offset, Memory)> = None;
     let mut sizes = batches.iter().cycle();
@@ -256,11 +200,7 @@ fn run(
                 };
             }
             let rebuild_from = live.rebuild_from(batch.end);
-            state = Some((
-                batch.end,
-                rebuild_from,
-                live.memory(terms.as_of(rebuild_from).clone()),
-            ));
+            state = Some((batch.end, rebuild_from, live.memory(terms.as_of(rebuild_from).clone())));
             // Only where it moved on: else a session could restart for ever before it gets anywhere.
             if *restart {
                 continue 'sessions;

@@ -14,11 +14,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            used: Mutex::new(0),
-            freed: Condvar::new(),
-        }
+        Self { limit, used: Mutex::new(0), freed: Condvar::new() }
     }
 
     /// Takes `bytes` if they fit, or if nothing else is in flight; else how many are.
@@ -35,10 +31,7 @@ impl Budget {
     pub(super) fn take(&self, bytes: usize) {
         let mut used = guard(&self.used);
         while *used != 0 && *used + bytes > self.limit {
-            used = self
-                .freed
-                .wait(used)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            used = self.freed.wait(used).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         *used += bytes;
     }

@@ -37,11 +37,7 @@ pub(super) struct NewestOfKey {
 
 impl NewestOfKey {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            seeds: (RandomState::new(), RandomState::new()),
-            newest: HashMap::new(),
-            limit: limit.max(1),
-        }
+        Self { seeds: (RandomState::new(), RandomState::new()), newest: HashMap::new(), limit: limit.max(1) }
     }
 
     fn hash(&self, key: &[u8]) -> u128 {
@@ -60,9 +56,7 @@ impl NewestOfKey {
 
     /// Whether a newer record of the key is known.
     pub(super) fn is_outdated(&self, key: &[u8], offset: Offset) -> bool {
-        self.newest
-            .get(&self.hash(key))
-            .is_some_and(|newest| *newest > offset)
+        self.newest.get(&self.hash(key)).is_some_and(|newest| *newest > offset)
     }
 }
 
@@ -70,12 +64,7 @@ impl NewestOfKey {
 fn worth_it(sealed: &[Segment], compacted_to: Offset, floor: Option<Offset>) -> bool {
     let reachable = |s: &&Segment| floor.is_none_or(|f| s.header.base < f);
     let all: u64 = sealed.iter().filter(reachable).map(|s| s.len).sum();
-    let new: u64 = sealed
-        .iter()
-        .filter(reachable)
-        .filter(|s| s.end > compacted_to)
-        .map(|s| s.len)
-        .sum();
+    let new: u64 = sealed.iter().filter(reachable).filter(|s| s.end > compacted_to).map(|s| s.len).sum();
     let end = sealed.last().map_or(Offset(0), |s| s.end);
     new > 0 && new * 2 >= all && floor.unwrap_or(end).min(end) > compacted_to
 }
@@ -128,12 +117,7 @@ impl Partition {
                 let bad = |e: Malformed| undecodable(&batch, &e.to_string());
                 for record in Records::new(&records).map_err(bad)? {
                     let record = record.map_err(bad)?;
-                    let offset = Offset(
-                        batch
-                            .base_offset
-                            .0
-                            .saturating_add_signed(record.offset_delta),
-                    );
+                    let offset = Offset(batch.base_offset.0.saturating_add_signed(record.offset_delta));
                     let Some(key) = record.key.filter(|_| offset >= from) else {
                         continue;
                     };
@@ -164,10 +148,7 @@ impl Partition {
         let Some(first) = segments.first() else {
             return Ok((0, 0));
         };
-        let unfinished = self
-            .place
-            .segment(first.header.base)
-            .with_extension(disk::UNFINISHED);
+        let unfinished = self.place.segment(first.header.base).with_extension(disk::UNFINISHED);
         let mut rewriter = Rewriter::create(&self.place, &unfinished, first.header, level)?;
         let (mut removed, mut taken) = (0, 0);
         let mut fill = || {
@@ -198,12 +179,7 @@ impl Partition {
     }
 
     /// Lets a finished file take the place of the segments that went into it; false where those are gone meanwhile.
-    fn put_in_place(
-        &self,
-        group: &[Segment],
-        unfinished: &Path,
-        done: Rewritten,
-    ) -> Result<bool, BrokerError> {
+    fn put_in_place(&self, group: &[Segment], unfinished: &Path, done: Rewritten) -> Result<bool, BrokerError> {
         let ([first, taken_in @ ..], Some(last)) = (group, group.last()) else {
             return Ok(false);
         };
@@ -228,10 +204,7 @@ impl Partition {
         }
         disk::sync_dir(&self.place.dir)?;
         if !taken_in.is_empty() {
-            disk::remove(
-                &self.place.dir,
-                taken_in.iter().map(|s| self.place.segment(s.header.base)),
-            )?;
+            disk::remove(&self.place.dir, taken_in.iter().map(|s| self.place.segment(s.header.base)))?;
         }
         Ok(true)
     }
@@ -245,34 +218,18 @@ impl Partition {
     ) -> Result<(), BrokerError> {
         let path = self.place.segment(segment.header.base);
         let file = File::open(&path).map_err(|e| BrokerError::io("open", &path, e))?;
-        let mut walk = Scanner::frames(
-            &file,
-            self.place.seed,
-            segment::HEADER_LEN,
-            segment.header.base,
-            segment.len,
-        );
+        let mut walk = Scanner::frames(&file, self.place.seed, segment::HEADER_LEN, segment.header.base, segment.len);
         loop {
             let (offset, at) = (walk.expected(), walk.position());
-            let batch = match walk
-                .step()
-                .map_err(|e| self.place.read_error(offset, &path, at, e))?
-            {
+            let batch = match walk.step().map_err(|e| self.place.read_error(offset, &path, at, e))? {
                 Step::End if offset == segment.end => return Ok(()),
                 Step::End => {
-                    return Err(self.place.corrupt(
-                        offset,
-                        &path,
-                        at,
-                        "the file ends before its last frame",
-                    ));
+                    return Err(self.place.corrupt(offset, &path, at, "the file ends before its last frame"));
                 }
                 Step::Bad { fault, .. } => {
                     return Err(self.place.corrupt(offset, &path, at, &fault.to_string()));
                 }
-                Step::Frame {
-                    header, payload, ..
-                } => self.batch(&header, payload.to_vec().into()),
+                Step::Frame { header, payload, .. } => self.batch(&header, payload.to_vec().into()),
             };
             if stop.is_stopped() {
                 return Err(BrokerError::Closed);
@@ -285,11 +242,7 @@ impl Partition {
 }
 
 pub(super) fn undecodable(batch: &StoredBatch, what: &str) -> BrokerError {
-    BrokerError::Undecodable {
-        at: batch.at.clone(),
-        offset: batch.base_offset,
-        what: what.to_owned(),
-    }
+    BrokerError::Undecodable { at: batch.at.clone(), offset: batch.base_offset, what: what.to_owned() }
 }
 
 #[cfg(test)]
@@ -328,9 +281,7 @@ mod tests {
     #[test]
     fn a_full_memory_of_keys_refuses_new_keys_and_still_updates_known_ones() {
         let mut keys = NewestOfKey::new(2);
-        assert!(
-            keys.note(b"a", Offset(1)) && keys.note(b"b", Offset(2)) && keys.note(b"a", Offset(3))
-        );
+        assert!(keys.note(b"a", Offset(1)) && keys.note(b"b", Offset(2)) && keys.note(b"a", Offset(3)));
         assert!(!keys.note(b"c", Offset(4)));
         assert!(keys.is_outdated(b"a", Offset(1)) && !keys.is_outdated(b"a", Offset(3)));
         assert!(!keys.is_outdated(b"b", Offset(2)) && !keys.is_outdated(b"c", Offset(0)));

@@ -10,9 +10,7 @@ pub(super) const UNFINISHED: &str = "tmp";
 
 /// Makes a folder's entries durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), BrokerError> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| BrokerError::io("sync", dir, e))
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| BrokerError::io("sync", dir, e))
 }
 
 /// A new file, open for reading and writing; what stood there is gone.
@@ -46,10 +44,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BrokerError> 
 }
 
 /// Removes files of one folder, durably. The order in which they go is the system's: callers know a left-over.
-pub(super) fn remove(
-    dir: &Path,
-    paths: impl IntoIterator<Item = PathBuf>,
-) -> Result<(), BrokerError> {
+pub(super) fn remove(dir: &Path, paths: impl IntoIterator<Item = PathBuf>) -> Result<(), BrokerError> {
     for path in paths {
         fs::remove_file(&path).map_err(|e| BrokerError::io("remove", &path, e))?;
     }

@@ -62,17 +62,11 @@ impl EmbeddedLog {
         let mut threads = Vec::new();
         for _ in 0..SYNCERS {
             let shared = Arc::clone(&shared);
-            threads.push(spawn(dir, "log-sync", move || {
-                shared.queue.run(&shared.budget)
-            })?);
+            threads.push(spawn(dir, "log-sync", move || shared.queue.run(&shared.budget))?);
         }
         let keeper = Arc::clone(&shared);
         threads.push(spawn(dir, "log-upkeep", move || keeper.keep_up())?);
-        Ok(Self {
-            shared,
-            threads: Mutex::new(threads),
-            lock: Mutex::new(Some(lock)),
-        })
+        Ok(Self { shared, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) })
     }
 
     /// Opens the log of a stopped host for reading: nothing is changed, no lock is held, appends are refused.
@@ -81,17 +75,10 @@ impl EmbeddedLog {
     /// [`BrokerError::Locked`] where a process has it (ask that one), and as [`open`](Self::open).
     pub fn open_read_only(dir: &Path) -> Result<Self, BrokerError> {
         if let Some(holder) = lock::holder(dir)? {
-            return Err(BrokerError::Locked {
-                dir: dir.to_path_buf(),
-                holder,
-            });
+            return Err(BrokerError::Locked { dir: dir.to_path_buf(), holder });
         }
         let shared = Arc::new(Shared::open(dir, LogOptions::default(), false)?);
-        Ok(Self {
-            shared,
-            threads: Mutex::default(),
-            lock: Mutex::new(None),
-        })
+        Ok(Self { shared, threads: Mutex::default(), lock: Mutex::new(None) })
     }
 
     /// Who has the log in `dir` open now, if anybody.
@@ -107,9 +94,7 @@ impl EmbeddedLog {
     /// # Errors
     /// [`BrokerError::ReadOnly`] without the lock; I/O.
     pub fn set_holder(&self, text: &str) -> Result<(), BrokerError> {
-        guard(&self.lock)
-            .as_ref()
-            .map_or(Err(BrokerError::ReadOnly), |lock| lock.say(text))
+        guard(&self.lock).as_ref().map_or(Err(BrokerError::ReadOnly), |lock| lock.say(text))
     }
 
     /// Does now what upkeep does from time to time: retention, then compaction.
@@ -145,11 +130,7 @@ impl Drop for EmbeddedLog {
     }
 }
 
-fn spawn(
-    dir: &Path,
-    name: &str,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, BrokerError> {
+fn spawn(dir: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BrokerError> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map_err(|e| BrokerError::io("start a thread for", dir, e))
 }
@@ -175,44 +156,24 @@ impl Shared {
     }
 
     fn all(&self) -> Vec<Arc<Topic>> {
-        self.topics
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .map(Arc::clone)
-            .collect()
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
     }
 
     fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .map(Arc::clone)
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 
     fn partition(&self, at: &TopicPartition) -> Result<Arc<Partition>, BrokerError> {
-        let unknown = || BrokerError::UnknownTopic {
-            topic: at.topic.to_string(),
-        };
+        let unknown = || BrokerError::UnknownTopic { topic: at.topic.to_string() };
         let topic = self.topic(&at.topic).ok_or_else(unknown)?;
-        topic
-            .partitions
-            .get(at.partition.0 as usize)
-            .map(Arc::clone)
-            .ok_or_else(|| BrokerError::UnknownPartition {
-                topic: at.topic.to_string(),
-                partition: at.partition,
-                partitions: topic.partitions.len() as u32,
-            })
+        topic.partitions.get(at.partition.0 as usize).map(Arc::clone).ok_or_else(|| BrokerError::UnknownPartition {
+            topic: at.topic.to_string(),
+            partition: at.partition,
+            partitions: topic.partitions.len() as u32,
+        })
     }
 
-    fn append(
-        &self,
-        at: &TopicPartition,
-        set: &RecordSetBuilder,
-        may_block: bool,
-    ) -> Result<Appended, BrokerError> {
+    fn append(&self, at: &TopicPartition, set: &RecordSetBuilder, may_block: bool) -> Result<Appended, BrokerError> {
         let partition = self.partition(at)?;
         let bytes = set.bytes().len();
         let limit = self.options.max_batch_bytes.min(MAX_BATCH_BYTES);
@@ -222,41 +183,26 @@ impl Shared {
             } else {
                 format!("it has {bytes} bytes, the limit is {limit}; send fewer records at once")
             };
-            return Err(BrokerError::BadBatch {
-                at: at.clone(),
-                what,
-            });
+            return Err(BrokerError::BadBatch { at: at.clone(), what });
         }
         if may_block {
             self.budget.take(bytes);
         } else {
-            self.budget
-                .try_take(bytes)
-                .map_err(|in_flight_bytes| BrokerError::Busy {
-                    at: at.clone(),
-                    in_flight_bytes,
-                    limit_bytes: self.budget.limit(),
-                })?;
+            self.budget.try_take(bytes).map_err(|in_flight_bytes| BrokerError::Busy {
+                at: at.clone(),
+                in_flight_bytes,
+                limit_bytes: self.budget.limit(),
+            })?;
         }
-        let set = RecordSet {
-            bytes: set.bytes(),
-            count: set.count(),
-            base_timestamp_ms: set.base_timestamp_ms(),
-        };
-        let written = with_frame(
-            set,
-            self.options.zstd_level,
-            partition.place.seed,
-            |draft| partition.write(draft, bytes),
-        );
+        let set = RecordSet { bytes: set.bytes(), count: set.count(), base_timestamp_ms: set.base_timestamp_ms() };
+        let written =
+            with_frame(set, self.options.zstd_level, partition.place.seed, |draft| partition.write(draft, bytes));
         match written {
             Ok((base, next, queue)) => {
                 if queue {
                     self.queue.push(&partition);
                 }
-                Ok(Appended::new(move || {
-                    partition.wait_durable(next).map(|()| base)
-                }))
+                Ok(Appended::new(move || partition.wait_durable(next).map(|()| base)))
             }
             Err(e) => {
                 self.budget.give_back(bytes);
@@ -267,11 +213,7 @@ impl Shared {
 
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
         if let Some(why) = spec.fault() {
-            return Err(BrokerError::BadTopic {
-                name: spec.name.clone(),
-                partitions: spec.partitions,
-                why,
-            });
+            return Err(BrokerError::BadTopic { name: spec.name.clone(), partitions: spec.partitions, why });
         }
         if !self.writable {
             return Err(BrokerError::ReadOnly);
@@ -284,11 +226,7 @@ impl Shared {
             let existing = topic.partitions.len() as u32;
             if existing != spec.partitions {
                 let (topic, asked) = (spec.name.clone(), spec.partitions);
-                return Err(BrokerError::PartitionsDiffer {
-                    topic,
-                    existing,
-                    asked,
-                });
+                return Err(BrokerError::PartitionsDiffer { topic, existing, asked });
             }
             return topic.update(spec);
         }
@@ -321,9 +259,7 @@ impl Shared {
                 let trimmed = partition.trim(&spec.retention, now_ms).map(drop);
                 let compacted = if spec.compact {
                     let (keys, options) = (self.options.compaction_keys, &self.options);
-                    partition
-                        .compact(keys, options.segment_bytes, options.zstd_level, &self.stop)
-                        .map(drop)
+                    partition.compact(keys, options.segment_bytes, options.zstd_level, &self.stop).map(drop)
                 } else {
                     Ok(())
                 };
@@ -351,11 +287,7 @@ impl Broker for EmbeddedLog {
         self.shared.append(at, set, true)
     }
 
-    fn try_append(
-        &self,
-        at: &TopicPartition,
-        set: &RecordSetBuilder,
-    ) -> Result<Appended, BrokerError> {
+    fn try_append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Appended, BrokerError> {
         self.shared.append(at, set, false)
     }
 
@@ -366,9 +298,7 @@ impl Broker for EmbeddedLog {
         max_bytes: usize,
         max_wait: Duration,
     ) -> Result<Vec<StoredBatch>, BrokerError> {
-        self.shared
-            .partition(at)?
-            .fetch(from, max_bytes, Instant::now() + max_wait)
+        self.shared.partition(at)?.fetch(from, max_bytes, Instant::now() + max_wait)
     }
 
     fn ends(&self, at: &TopicPartition) -> Result<Ends, BrokerError> {

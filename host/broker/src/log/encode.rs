@@ -55,24 +55,14 @@ impl Draft<'_> {
 }
 
 /// Calls `then` with the frame of `set`. The set is at most 4 GiB - 1.
-pub(super) fn with_frame<R>(
-    set: RecordSet<'_>,
-    level: i32,
-    seed: Seed,
-    then: impl FnOnce(&mut Draft<'_>) -> R,
-) -> R {
+pub(super) fn with_frame<R>(set: RecordSet<'_>, level: i32, seed: Seed, then: impl FnOnce(&mut Draft<'_>) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
         let len = set.bytes.len();
         let room = HEADER_LEN + zstd::zstd_safe::compress_bound(len);
         if scratch.frame.len() < room {
             scratch.frame.resize(room, 0);
         }
-        let compressed = compress(
-            &mut scratch.compressor,
-            set.bytes,
-            &mut scratch.frame[HEADER_LEN..],
-            level,
-        );
+        let compressed = compress(&mut scratch.compressor, set.bytes, &mut scratch.frame[HEADER_LEN..], level);
         let (codec, stored_len) = match compressed.filter(|n| *n < len) {
             Some(n) => (Codec::Zstd, n),
             None => {
@@ -111,7 +101,5 @@ fn compress(
     if compressor.as_ref().is_none_or(|(l, _)| *l != level) {
         *compressor = Some((level, Compressor::new(level).ok()?));
     }
-    compressor
-        .as_mut()
-        .and_then(|(_, c)| c.compress_to_buffer(from, to).ok())
+    compressor.as_mut().and_then(|(_, c)| c.compress_to_buffer(from, to).ok())
 }

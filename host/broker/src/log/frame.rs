@@ -20,10 +20,7 @@ pub(super) struct Seed(u32);
 
 impl Seed {
     pub(super) fn of(topic: RunId, partition: PartitionId) -> Self {
-        Self(crc32c::crc32c_append(
-            crc32c::crc32c(&topic.0),
-            &partition.0.to_be_bytes(),
-        ))
+        Self(crc32c::crc32c_append(crc32c::crc32c(&topic.0), &partition.0.to_be_bytes()))
     }
 
     pub(super) fn checksum(self, bytes: &[u8]) -> u32 {
@@ -109,11 +106,7 @@ impl FrameHeader {
             return Err(FrameFault::Newer(bytes[8]));
         }
         Ok(Self {
-            codec: if bytes[9] == 0 {
-                Codec::Raw
-            } else {
-                Codec::Zstd
-            },
+            codec: if bytes[9] == 0 { Codec::Raw } else { Codec::Zstd },
             count: u32::from_be_bytes(take(bytes, 12)),
             base: Offset(u64::from_be_bytes(take(bytes, 16))),
             next: Offset(u64::from_be_bytes(take(bytes, 24))),
@@ -128,11 +121,7 @@ impl FrameHeader {
 
     /// Checks the payload that stands behind the header.
     pub(super) fn check_payload(&self, payload: &[u8], seed: Seed) -> Result<(), FrameFault> {
-        if seed.checksum(payload) == self.payload_crc {
-            Ok(())
-        } else {
-            Err(FrameFault::PayloadChecksum)
-        }
+        if seed.checksum(payload) == self.payload_crc { Ok(()) } else { Err(FrameFault::PayloadChecksum) }
     }
 }
 
@@ -170,8 +159,7 @@ mod tests {
         let mut frame = header.encode(seed).to_vec();
         frame.extend_from_slice(&payload);
         let whole = |frame: &[u8]| {
-            FrameHeader::decode(frame, seed)
-                .and_then(|h| h.check_payload(&frame[HEADER_LEN..], seed).map(|()| h))
+            FrameHeader::decode(frame, seed).and_then(|h| h.check_payload(&frame[HEADER_LEN..], seed).map(|()| h))
         };
         assert_eq!(whole(&frame), Ok(header));
         for bit in 0..frame.len() * 8 {
@@ -185,14 +173,8 @@ mod tests {
     fn a_frame_of_another_topic_or_partition_is_not_taken_for_ours() {
         let seed = Seed::of(RunId([3; 16]), PartitionId(2));
         let bytes = header(b"x", seed).encode(seed);
-        for other in [
-            Seed::of(RunId([4; 16]), PartitionId(2)),
-            Seed::of(RunId([3; 16]), PartitionId(1)),
-        ] {
-            assert_eq!(
-                FrameHeader::decode(&bytes, other),
-                Err(FrameFault::HeaderChecksum)
-            );
+        for other in [Seed::of(RunId([4; 16]), PartitionId(2)), Seed::of(RunId([3; 16]), PartitionId(1))] {
+            assert_eq!(FrameHeader::decode(&bytes, other), Err(FrameFault::HeaderChecksum));
         }
     }
 

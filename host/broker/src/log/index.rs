@@ -17,18 +17,12 @@ pub(super) struct SparseIndex {
 
 impl SparseIndex {
     pub(super) fn new(base: Offset) -> Self {
-        Self {
-            entries: vec![(base, segment::HEADER_LEN)],
-        }
+        Self { entries: vec![(base, segment::HEADER_LEN)] }
     }
 
     /// A frame begins at `position`; kept if far enough from the last one kept.
     pub(super) fn note(&mut self, base: Offset, position: u64) {
-        if self
-            .entries
-            .last()
-            .is_none_or(|(_, last)| position >= last + STRIDE)
-        {
+        if self.entries.last().is_none_or(|(_, last)| position >= last + STRIDE) {
             self.entries.push((base, position));
         }
     }
@@ -36,10 +30,7 @@ impl SparseIndex {
     /// The last known frame that begins at or below `offset`: its base and position.
     pub(super) fn at_or_below(&self, offset: Offset) -> (Offset, u64) {
         let after = self.entries.partition_point(|(base, _)| *base <= offset);
-        self.entries
-            .get(after.saturating_sub(1))
-            .copied()
-            .unwrap_or((offset, segment::HEADER_LEN))
+        self.entries.get(after.saturating_sub(1)).copied().unwrap_or((offset, segment::HEADER_LEN))
     }
 
     /// Forgets frames at or behind `position`, but for the first.
@@ -50,20 +41,9 @@ impl SparseIndex {
 
     /// Stretches of the file from entry to entry, in order, up to `limit`: base, from, to.
     pub(super) fn stretches(&self, limit: u64) -> Vec<(Offset, u64, u64)> {
-        let ends = self
-            .entries
-            .iter()
-            .skip(1)
-            .map(|(_, position)| *position)
-            .chain([limit]);
-        let pairs = self
-            .entries
-            .iter()
-            .zip(ends)
-            .filter(|((_, from), _)| *from < limit);
-        pairs
-            .map(|((base, from), to)| (*base, *from, to.min(limit)))
-            .collect()
+        let ends = self.entries.iter().skip(1).map(|(_, position)| *position).chain([limit]);
+        let pairs = self.entries.iter().zip(ends).filter(|((_, from), _)| *from < limit);
+        pairs.map(|((base, from), to)| (*base, *from, to.min(limit))).collect()
     }
 }
 
@@ -77,28 +57,13 @@ mod tests {
         for n in 1..100u64 {
             index.note(Offset(100 + n * 10), segment::HEADER_LEN + n * 50_000);
         }
-        assert_eq!(
-            index.at_or_below(Offset(100)),
-            (Offset(100), segment::HEADER_LEN)
-        );
-        assert_eq!(
-            index.at_or_below(Offset(159)),
-            (Offset(100), segment::HEADER_LEN)
-        );
-        assert_eq!(
-            index.at_or_below(Offset(160)),
-            (Offset(160), segment::HEADER_LEN + 300_000)
-        );
+        assert_eq!(index.at_or_below(Offset(100)), (Offset(100), segment::HEADER_LEN));
+        assert_eq!(index.at_or_below(Offset(159)), (Offset(100), segment::HEADER_LEN));
+        assert_eq!(index.at_or_below(Offset(160)), (Offset(160), segment::HEADER_LEN + 300_000));
         index.cut(segment::HEADER_LEN + 300_000);
-        assert_eq!(
-            index.at_or_below(Offset(1_000)),
-            (Offset(100), segment::HEADER_LEN)
-        );
+        assert_eq!(index.at_or_below(Offset(1_000)), (Offset(100), segment::HEADER_LEN));
         index.cut(0);
-        assert_eq!(
-            index.at_or_below(Offset(1_000)),
-            (Offset(100), segment::HEADER_LEN)
-        );
+        assert_eq!(index.at_or_below(Offset(1_000)), (Offset(100), segment::HEADER_LEN));
     }
 
     #[test]

@@ -67,10 +67,7 @@ impl Lock {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(BrokerError::Locked {
-                        dir: dir.to_path_buf(),
-                        holder: read_holder(&path),
-                    });
+                    return Err(BrokerError::Locked { dir: dir.to_path_buf(), holder: read_holder(&path) });
                 }
                 Err(TryLockError::Error(e)) => return Err(BrokerError::io("lock", &path, e)),
             }
@@ -83,10 +80,7 @@ impl Lock {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let holder = LockHolder {
-            pid: std::process::id(),
-            text: text[..end].to_owned(),
-        };
+        let holder = LockHolder { pid: std::process::id(), text: text[..end].to_owned() };
         let fail = |e: std::io::Error| BrokerError::io("write", &self.path, e);
         let mut line = serde_json::to_vec(&holder).map_err(|e| fail(e.into()))?;
         line.push(b'\n');
@@ -113,12 +107,9 @@ pub(super) fn holder(dir: &Path) -> Result<Option<LockHolder>, BrokerError> {
 
 fn read_holder(path: &Path) -> LockHolder {
     let mut bytes = Vec::new();
-    let read =
-        File::open(path).and_then(|f| f.take(4 * MAX_TEXT_LEN as u64 * 2).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|f| f.take(4 * MAX_TEXT_LEN as u64 * 2).read_to_end(&mut bytes));
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
-    read.ok()
-        .and_then(|_| serde_json::from_slice(line).ok())
-        .unwrap_or_default()
+    read.ok().and_then(|_| serde_json::from_slice(line).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -132,10 +123,7 @@ mod tests {
         let first = Lock::take(dir.path()).unwrap();
         first.say("a longer text that is replaced").unwrap();
         first.say("http://127.0.0.1:8088").unwrap();
-        let expected = LockHolder {
-            pid: std::process::id(),
-            text: "http://127.0.0.1:8088".into(),
-        };
+        let expected = LockHolder { pid: std::process::id(), text: "http://127.0.0.1:8088".into() };
         assert_eq!(holder(dir.path()).unwrap(), Some(expected.clone()));
         match Lock::take(dir.path()) {
             Err(BrokerError::Locked { holder, .. }) => assert_eq!(holder, expected),

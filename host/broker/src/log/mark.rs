@@ -56,16 +56,11 @@ fn encode(mark: &Mark, sequence: u64, seed: Seed) -> [u8; SLOT_LEN] {
 }
 
 fn decode(bytes: &[u8; SLOT_LEN], seed: Seed) -> Option<(u32, u64, Mark)> {
-    let sound =
-        bytes[..4] == MAGIC && take::<4>(bytes, 4) == seed.checksum(&bytes[8..]).to_be_bytes();
+    let sound = bytes[..4] == MAGIC && take::<4>(bytes, 4) == seed.checksum(&bytes[8..]).to_be_bytes();
     let number = |at| u64::from_be_bytes(take(bytes, at));
     sound.then(|| {
         let floor = Some(number(36)).filter(|f| *f != u64::MAX).map(Offset);
-        let mark = Mark {
-            start: Offset(number(20)),
-            end: Offset(number(28)),
-            floor,
-        };
+        let mark = Mark { start: Offset(number(20)), end: Offset(number(28)), floor };
         (u32::from_be_bytes(take(bytes, 8)), number(12), mark)
     })
 }
@@ -88,11 +83,7 @@ fn read(path: &Path, seed: Seed) -> Result<Option<(u64, Mark)>, BrokerError> {
         }
         if let Some((version, sequence, mark)) = decode(&slot, seed) {
             if version > VERSION {
-                return Err(BrokerError::NewerFormat {
-                    file: path.into(),
-                    found: version,
-                    known: VERSION,
-                });
+                return Err(BrokerError::NewerFormat { file: path.into(), found: version, known: VERSION });
             }
             if newest.is_none_or(|(s, _)| sequence > s) {
                 newest = Some((sequence, mark));
@@ -125,13 +116,7 @@ impl MarkFile {
             .open(&path)
             .map_err(|e| BrokerError::io("open", &path, e))?;
         let sequence = found.map_or(0, |(sequence, _)| sequence);
-        let mut this = Self {
-            file,
-            path,
-            seed,
-            sequence,
-            mark,
-        };
+        let mut this = Self { file, path, seed, sequence, mark };
         if found.is_none() {
             this.write()?;
             this.write()?; // both slots, so that the file has its size from the start
@@ -170,9 +155,7 @@ impl MarkFile {
     }
 
     pub(super) fn sync(&self) -> Result<(), BrokerError> {
-        self.file
-            .sync_data()
-            .map_err(|e| BrokerError::io("sync", &self.path, e))
+        self.file.sync_data().map_err(|e| BrokerError::io("sync", &self.path, e))
     }
 
     fn write(&mut self) -> Result<(), BrokerError> {
@@ -201,18 +184,11 @@ mod tests {
         mark.advance(Offset(10)).unwrap();
         mark.set_floor(Offset(4)).unwrap();
         mark.advance(Offset(20)).unwrap();
-        let newest = Mark {
-            start: Offset(0),
-            end: Offset(20),
-            floor: Some(Offset(4)),
-        };
+        let newest = Mark { start: Offset(0), end: Offset(20), floor: Some(Offset(4)) };
         assert_eq!(MarkFile::peek(dir.path(), seed()).unwrap(), Some(newest));
         let path = dir.path().join(FILE_NAME);
         let whole = std::fs::read(&path).unwrap();
-        let before = Mark {
-            end: Offset(10),
-            ..newest
-        };
+        let before = Mark { end: Offset(10), ..newest };
         for slot in SLOT_AT {
             let mut bytes = whole.clone();
             bytes[slot as usize + 30] ^= 1;
@@ -227,10 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(MarkFile::open(dir.path(), seed(), Mark::default()).unwrap());
         std::fs::write(dir.path().join(FILE_NAME), vec![0; 5000]).unwrap();
-        assert!(matches!(
-            MarkFile::peek(dir.path(), seed()),
-            Err(BrokerError::BadFile { .. })
-        ));
+        assert!(matches!(MarkFile::peek(dir.path(), seed()), Err(BrokerError::BadFile { .. })));
     }
 
     #[test]

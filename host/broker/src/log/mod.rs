@@ -44,19 +44,11 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Waits for a condition to be told, at most for `time`.
-fn wait_until<'a, T>(
-    told: &Condvar,
-    guard: MutexGuard<'a, T>,
-    time: Duration,
-) -> MutexGuard<'a, T> {
-    told.wait_timeout(guard, time)
-        .unwrap_or_else(PoisonError::into_inner)
-        .0
+fn wait_until<'a, T>(told: &Condvar, guard: MutexGuard<'a, T>, time: Duration) -> MutexGuard<'a, T> {
+    told.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
 }
 
 /// Wall clock, epoch milliseconds; used for retention by age and nothing else.
 fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

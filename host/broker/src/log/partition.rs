@@ -76,40 +76,19 @@ pub(super) struct Reach {
 impl Partition {
     /// Makes the folder of a new, empty partition.
     pub(super) fn create(place: &Place) -> Result<(), BrokerError> {
-        std::fs::create_dir_all(&place.dir)
-            .map_err(|e| BrokerError::io("create", &place.dir, e))?;
-        let header = SegmentHeader {
-            base: Offset(0),
-            previous: None,
-            reaches: None,
-            created_at_ms: now_ms(),
-        };
+        std::fs::create_dir_all(&place.dir).map_err(|e| BrokerError::io("create", &place.dir, e))?;
+        let header = SegmentHeader { base: Offset(0), previous: None, reaches: None, created_at_ms: now_ms() };
         segment::create(&place.dir, &header, place.seed)?;
         MarkFile::open(&place.dir, place.seed, Mark::default())?;
         super::disk::sync_dir(&place.dir)
     }
 
     /// Opens a partition's folder, see [`recover`].
-    pub(super) fn open(
-        place: Place,
-        segment_bytes: u64,
-        writable: bool,
-    ) -> Result<Self, BrokerError> {
-        let Recovered {
-            sealed,
-            active,
-            end,
-            floor,
-            cut_bytes,
-        } = recover(&place, writable)?;
+    pub(super) fn open(place: Place, segment_bytes: u64, writable: bool) -> Result<Self, BrokerError> {
+        let Recovered { sealed, active, end, floor, cut_bytes } = recover(&place, writable)?;
         if cut_bytes > 0 {
             let partition = place.at.to_string();
-            tracing::info!(
-                partition,
-                offset = end.0,
-                cut_bytes,
-                "cut a torn tail that was never acknowledged"
-            );
+            tracing::info!(partition, offset = end.0, cut_bytes, "cut a torn tail that was never acknowledged");
         }
         let writer = Writer {
             file: Arc::clone(&active.file),
@@ -118,26 +97,9 @@ impl Partition {
             next: end,
             held_bytes: 0,
         };
-        let view = View::new(
-            sealed,
-            active,
-            end,
-            if writable {
-                State::Open
-            } else {
-                State::ReadOnly
-            },
-        );
-        let mark = Mark {
-            start: view.start(),
-            end,
-            floor,
-        };
-        let mark = if writable {
-            Some(MarkFile::open(&place.dir, place.seed, mark)?)
-        } else {
-            None
-        };
+        let view = View::new(sealed, active, end, if writable { State::Open } else { State::ReadOnly });
+        let mark = Mark { start: view.start(), end, floor };
+        let mark = if writable { Some(MarkFile::open(&place.dir, place.seed, mark)?) } else { None };
         Ok(Self {
             place,
             segment_bytes,
@@ -148,19 +110,13 @@ impl Partition {
             syncing: Mutex::new(()),
             last_sync: Mutex::new(None),
             dirty: AtomicBool::new(false),
-            upkeep: Mutex::new(Upkeep {
-                floor,
-                compacted_to: Offset(0),
-            }),
+            upkeep: Mutex::new(Upkeep { floor, compacted_to: Offset(0) }),
         })
     }
 
     pub(super) fn ends(&self) -> Ends {
         let view = guard(&self.view);
-        Ends {
-            start: view.start(),
-            end: view.durable_end,
-        }
+        Ends { start: view.start(), end: view.durable_end }
     }
 
     /// Writes a frame; it holds `held_bytes` of the budget until it is synced. Returns its base and next offset, and
@@ -181,10 +137,7 @@ impl Partition {
         draft.header.next = next;
         draft.header.appended_at_ms = now_ms();
         draft.header.durable_before = guard(&self.view).durable_end;
-        if let Err(e) = writer
-            .file
-            .write_all_at(draft.finish(self.place.seed), position)
-        {
+        if let Err(e) = writer.file.write_all_at(draft.finish(self.place.seed), position) {
             let error = BrokerError::io("write", &self.place.segment(writer.header.base), e);
             if writer.file.set_len(position).is_err() {
                 // What stands behind the last frame is unknown now; nothing may be written on top of it.
@@ -202,10 +155,7 @@ impl Partition {
     pub(super) fn may_append(&self, next: Offset) -> Result<(), BrokerError> {
         match &guard(&self.view).state {
             State::Open if next.0 < u64::MAX / 2 => Ok(()),
-            State::Open => Err(BrokerError::BadBatch {
-                at: self.place.at.clone(),
-                what: "offsets ran out".into(),
-            }),
+            State::Open => Err(BrokerError::BadBatch { at: self.place.at.clone(), what: "offsets ran out".into() }),
             state => Err(self.refusal(state, next)),
         }
     }
@@ -214,11 +164,7 @@ impl Partition {
         match state {
             State::Failed(cause) => {
                 let cause = Arc::clone(cause);
-                BrokerError::PartitionFailed {
-                    at: self.place.at.clone(),
-                    durable_end,
-                    cause,
-                }
+                BrokerError::PartitionFailed { at: self.place.at.clone(), durable_end, cause }
             }
             State::ReadOnly => BrokerError::ReadOnly,
             State::Open | State::Closed => BrokerError::Closed,
@@ -235,10 +181,7 @@ impl Partition {
             if !matches!(view.state, State::Open) {
                 return Err(self.refusal(&view.state, view.durable_end));
             }
-            view = self
-                .changed
-                .wait(view)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            view = self.changed.wait(view).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
@@ -276,10 +219,7 @@ impl Partition {
     /// One at a time: the system reports a lost write to one sync only, and the next must not take it for a success.
     pub(super) fn sync_reach(&self, reach: &Reach) -> Result<(), BrokerError> {
         let _one = guard(&self.syncing);
-        let result = reach
-            .file
-            .sync_data()
-            .map_err(|e| BrokerError::io("sync", &self.place.segment(reach.segment), e));
+        let result = reach.file.sync_data().map_err(|e| BrokerError::io("sync", &self.place.segment(reach.segment), e));
         match &result {
             Ok(()) => self.publish(reach),
             Err(error) => self.fail(error),

@@ -24,37 +24,14 @@ impl Place {
         self.dir.join(segment::file_name(base))
     }
 
-    pub(super) fn corrupt(
-        &self,
-        offset: Offset,
-        file: &Path,
-        position: u64,
-        what: &str,
-    ) -> BrokerError {
-        BrokerError::Corrupt {
-            at: self.at.clone(),
-            offset,
-            file: file.to_path_buf(),
-            position,
-            what: what.to_owned(),
-        }
+    pub(super) fn corrupt(&self, offset: Offset, file: &Path, position: u64, what: &str) -> BrokerError {
+        BrokerError::Corrupt { at: self.at.clone(), offset, file: file.to_path_buf(), position, what: what.to_owned() }
     }
 
     /// The error of bytes that should be a frame; a read that ends early is corruption, not I/O.
-    pub(super) fn read_error(
-        &self,
-        offset: Offset,
-        file: &Path,
-        position: u64,
-        e: io::Error,
-    ) -> BrokerError {
+    pub(super) fn read_error(&self, offset: Offset, file: &Path, position: u64, e: io::Error) -> BrokerError {
         if e.kind() == io::ErrorKind::UnexpectedEof {
-            self.corrupt(
-                offset,
-                file,
-                position,
-                "the file ends before what was durable",
-            )
+            self.corrupt(offset, file, position, "the file ends before what was durable")
         } else {
             BrokerError::io("read", file, e)
         }

@@ -33,12 +33,7 @@ impl Partition {
     ) -> Result<Vec<StoredBatch>, BrokerError> {
         let Ends { start, end } = self.ends();
         if from < start || from > end {
-            return Err(BrokerError::OffsetOutOfRange {
-                at: self.place.at.clone(),
-                asked: from,
-                start,
-                end,
-            });
+            return Err(BrokerError::OffsetOutOfRange { at: self.place.at.clone(), asked: from, start, end });
         }
         if !self.wait_beyond(from, until) {
             return Ok(Vec::new());
@@ -48,12 +43,7 @@ impl Partition {
             let start = view.start();
             if from < start {
                 let end = view.durable_end; // retention was at work since
-                return Err(BrokerError::OffsetOutOfRange {
-                    at: self.place.at.clone(),
-                    asked: from,
-                    start,
-                    end,
-                });
+                return Err(BrokerError::OffsetOutOfRange { at: self.place.at.clone(), asked: from, start, end });
             }
             view.source(&self.place, from)?
         };
@@ -64,8 +54,7 @@ impl Partition {
             None => self.build_index(&source)?.at_or_below(from),
         };
         let (base, position) = seek(&self.place, &source, near, from)?;
-        let want = (max_bytes.clamp(HEADER_LEN, MAX_READ) as u64)
-            .min(source.limit.saturating_sub(position));
+        let want = (max_bytes.clamp(HEADER_LEN, MAX_READ) as u64).min(source.limit.saturating_sub(position));
         let bytes = read(&self.place, &source.file, base, &path, position, want)?;
         let mut batches = Vec::new();
         let mut parsed = self.parse(&bytes, base, &mut batches);
@@ -76,10 +65,7 @@ impl Partition {
             parsed = self.parse(&bytes, base, &mut batches);
         }
         if batches.is_empty() {
-            let what = parsed.fault.map_or_else(
-                || "the file ends before what was durable".into(),
-                |f| f.to_string(),
-            );
+            let what = parsed.fault.map_or_else(|| "the file ends before what was durable".into(), |f| f.to_string());
             return Err(self.place.corrupt(base, &path, position, &what));
         }
         // Whatever stopped the walk behind some whole frames is met again, and judged, by the next fetch.
@@ -115,18 +101,10 @@ impl Partition {
                 let mut batches = Vec::new();
                 let parsed = self.parse(&bytes, base, &mut batches);
                 if parsed.fault.is_some() || parsed.next != next {
-                    let what = parsed
-                        .fault
-                        .map_or_else(|| "frames are missing here".into(), |f| f.to_string());
-                    return Err(self
-                        .place
-                        .corrupt(parsed.next, &path, from + parsed.len, &what));
+                    let what = parsed.fault.map_or_else(|| "frames are missing here".into(), |f| f.to_string());
+                    return Err(self.place.corrupt(parsed.next, &path, from + parsed.len, &what));
                 }
-                if let Some(found) = batches
-                    .into_iter()
-                    .rev()
-                    .find(|b| b.base_offset < end && matches(b))
-                {
+                if let Some(found) = batches.into_iter().rev().find(|b| b.base_offset < end && matches(b)) {
                     return Ok(Some(found));
                 }
                 next = base;
@@ -139,35 +117,17 @@ impl Partition {
     fn build_index(&self, source: &Source) -> Result<Arc<SparseIndex>, BrokerError> {
         let path = self.place.segment(source.base);
         let mut index = SparseIndex::new(source.base);
-        let mut walk = Scanner::headers(
-            &source.file,
-            self.place.seed,
-            segment::HEADER_LEN,
-            source.base,
-            source.limit,
-        );
+        let mut walk = Scanner::headers(&source.file, self.place.seed, segment::HEADER_LEN, source.base, source.limit);
         loop {
             let (offset, at) = (walk.expected(), walk.position());
-            match walk
-                .step()
-                .map_err(|e| self.place.read_error(offset, &path, at, e))?
-            {
-                Step::Frame {
-                    position, header, ..
-                } => index.note(header.base, position),
+            match walk.step().map_err(|e| self.place.read_error(offset, &path, at, e))? {
+                Step::Frame { position, header, .. } => index.note(header.base, position),
                 Step::End if offset == source.end => break,
                 Step::End => {
-                    return Err(self.place.corrupt(
-                        offset,
-                        &path,
-                        at,
-                        "the file ends before its last frame",
-                    ));
+                    return Err(self.place.corrupt(offset, &path, at, "the file ends before its last frame"));
                 }
                 Step::Bad { position, fault } => {
-                    return Err(self
-                        .place
-                        .corrupt(offset, &path, position, &fault.to_string()));
+                    return Err(self.place.corrupt(offset, &path, position, &fault.to_string()));
                 }
             }
         }
@@ -201,11 +161,7 @@ impl Partition {
             at += len;
             next = header.next;
         };
-        Parsed {
-            len: at as u64,
-            next,
-            fault,
-        }
+        Parsed { len: at as u64, next, fault }
     }
 }
 
@@ -234,12 +190,7 @@ struct Parsed {
 }
 
 /// From a frame at or before the one that contains `offset`, to that one: its base and position.
-fn seek(
-    place: &Place,
-    source: &Source,
-    near: (Offset, u64),
-    offset: Offset,
-) -> Result<(Offset, u64), BrokerError> {
+fn seek(place: &Place, source: &Source, near: (Offset, u64), offset: Offset) -> Result<(Offset, u64), BrokerError> {
     if near.0 == offset {
         return Ok(near);
     }
@@ -247,21 +198,11 @@ fn seek(
     let mut walk = Scanner::headers(&source.file, place.seed, near.1, near.0, source.limit);
     loop {
         let (base, at) = (walk.expected(), walk.position());
-        match walk
-            .step()
-            .map_err(|e| place.read_error(base, &path, at, e))?
-        {
-            Step::Frame {
-                position, header, ..
-            } if header.next > offset => return Ok((base, position)),
+        match walk.step().map_err(|e| place.read_error(base, &path, at, e))? {
+            Step::Frame { position, header, .. } if header.next > offset => return Ok((base, position)),
             Step::Frame { .. } => {}
             Step::End => {
-                return Err(place.corrupt(
-                    base,
-                    &path,
-                    at,
-                    "the file ends before what was durable",
-                ));
+                return Err(place.corrupt(base, &path, at, "the file ends before what was durable"));
             }
             Step::Bad { position, fault } => {
                 return Err(place.corrupt(base, &path, position, &fault.to_string()));
@@ -279,24 +220,15 @@ fn read(
     len: u64,
 ) -> Result<Bytes, BrokerError> {
     let mut bytes = vec![0; len as usize];
-    file.read_exact_at(&mut bytes, position)
-        .map_err(|e| place.read_error(offset, path, position, e))?;
+    file.read_exact_at(&mut bytes, position).map_err(|e| place.read_error(offset, path, position, e))?;
     Ok(bytes.into())
 }
 
 /// Length of the frame at `position`, which lies within what may be read.
-fn frame_len(
-    place: &Place,
-    source: &Source,
-    base: Offset,
-    position: u64,
-) -> Result<u64, BrokerError> {
+fn frame_len(place: &Place, source: &Source, base: Offset, position: u64) -> Result<u64, BrokerError> {
     let path = place.segment(source.base);
     let mut head = [0; HEADER_LEN];
-    source
-        .file
-        .read_exact_at(&mut head, position)
-        .map_err(|e| place.read_error(base, &path, position, e))?;
+    source.file.read_exact_at(&mut head, position).map_err(|e| place.read_error(base, &path, position, e))?;
     let header = FrameHeader::decode(&head, place.seed)
         .map_err(|fault| place.corrupt(base, &path, position, &fault.to_string()))?;
     if header.frame_len() > source.limit - position {

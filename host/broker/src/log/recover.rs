@@ -43,23 +43,13 @@ pub(super) enum Tail {
 
 /// Judges the end of the last segment: whole frames reach up to `end`; `torn` if something else follows; the mark
 /// says that all below `marked` was durable, a frame further on that all below `later` was.
-pub(super) fn judge(
-    end: Offset,
-    torn: Option<FrameFault>,
-    marked: Option<Offset>,
-    later: Option<Offset>,
-) -> Tail {
-    let fault = torn.map_or_else(
-        || "the file ends here".to_owned(),
-        |fault| fault.to_string(),
-    );
+pub(super) fn judge(end: Offset, torn: Option<FrameFault>, marked: Option<Offset>, later: Option<Offset>) -> Tail {
+    let fault = torn.map_or_else(|| "the file ends here".to_owned(), |fault| fault.to_string());
     match (marked.filter(|m| *m > end), later.filter(|l| *l > end)) {
-        (Some(marked), _) => Tail::Lost(format!(
-            "{fault}, but everything below offset {marked} was synced"
-        )),
-        (None, Some(later)) => Tail::Lost(format!(
-            "{fault}, but a later frame shows that everything below offset {later} was synced"
-        )),
+        (Some(marked), _) => Tail::Lost(format!("{fault}, but everything below offset {marked} was synced")),
+        (None, Some(later)) => {
+            Tail::Lost(format!("{fault}, but a later frame shows that everything below offset {later} was synced"))
+        }
         (None, None) if torn.is_some() => Tail::Cut,
         (None, None) => Tail::Whole,
     }
@@ -74,28 +64,18 @@ pub(super) fn recover(place: &Place, writable: bool) -> Result<Recovered, Broker
     }
     let left_overs = left_overs(&mut headers, mark.map_or(Offset(0), |m| m.start));
     if writable && !left_overs.is_empty() {
-        disk::remove(
-            &place.dir,
-            left_overs.into_iter().map(|base| place.segment(base)),
-        )?;
+        disk::remove(&place.dir, left_overs.into_iter().map(|base| place.segment(base)))?;
     }
     check_chain(place, &headers, mark)?;
     let Some(last) = headers.pop() else {
-        return Err(place.corrupt(
-            mark.map_or(Offset(0), |m| m.start),
-            &place.dir,
-            0,
-            "there is no segment file",
-        ));
+        return Err(place.corrupt(mark.map_or(Offset(0), |m| m.start), &place.dir, 0, "there is no segment file"));
     };
     let (active, end, cut_bytes) = open_last(place, &last, mark, writable)?;
     let mut sealed = Vec::new();
     for (i, header) in headers.iter().enumerate() {
         let next = headers.get(i + 1).unwrap_or(&last);
         let path = place.segment(header.base);
-        let len = fs::metadata(&path)
-            .map_err(|e| BrokerError::io("inspect", &path, e))?
-            .len();
+        let len = fs::metadata(&path).map_err(|e| BrokerError::io("inspect", &path, e))?.len();
         sealed.push(Segment {
             id: i as u64 + 1,
             header: *header,
@@ -105,13 +85,7 @@ pub(super) fn recover(place: &Place, writable: bool) -> Result<Recovered, Broker
             index: None,
         });
     }
-    Ok(Recovered {
-        sealed,
-        active,
-        end,
-        floor: mark.and_then(|m| m.floor),
-        cut_bytes,
-    })
+    Ok(Recovered { sealed, active, end, floor: mark.and_then(|m| m.floor), cut_bytes })
 }
 
 /// Bases of the segment files, in order. Unfinished files go.
@@ -120,11 +94,7 @@ fn list(place: &Place, writable: bool) -> Result<Vec<Offset>, BrokerError> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(&place.dir).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        if let Some(base) = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .and_then(segment::base_of)
-        {
+        if let Some(base) = path.file_name().and_then(|n| n.to_str()).and_then(segment::base_of) {
             bases.push(base);
         } else if writable && path.extension().is_some_and(|e| e == disk::UNFINISHED) {
             disk::remove(&place.dir, [path])?;
@@ -140,18 +110,11 @@ fn read_header(place: &Place, base: Offset) -> Result<SegmentHeader, BrokerError
     match SegmentHeader::read(&file, place.seed) {
         Ok(header) if header.base == base => Ok(header),
         Ok(header) => {
-            let what = format!(
-                "this is the segment of offset {} under another name",
-                header.base
-            );
+            let what = format!("this is the segment of offset {} under another name", header.base);
             Err(place.corrupt(base, &path, 0, &what))
         }
         Err(HeaderFault::Bad(what)) => Err(place.corrupt(base, &path, 0, what)),
-        Err(HeaderFault::Newer(found)) => Err(BrokerError::NewerFormat {
-            file: path,
-            found,
-            known: segment::VERSION,
-        }),
+        Err(HeaderFault::Newer(found)) => Err(BrokerError::NewerFormat { file: path, found, known: segment::VERSION }),
         Err(HeaderFault::Io(e)) => Err(BrokerError::io("read", &path, e)),
     }
 }
@@ -180,18 +143,11 @@ fn left_overs(headers: &mut Vec<SegmentHeader>, start: Offset) -> Vec<Offset> {
 }
 
 /// No segment is missing.
-fn check_chain(
-    place: &Place,
-    headers: &[SegmentHeader],
-    mark: Option<Mark>,
-) -> Result<(), BrokerError> {
+fn check_chain(place: &Place, headers: &[SegmentHeader], mark: Option<Mark>) -> Result<(), BrokerError> {
     if let (Some(first), Some(mark)) = (headers.first(), mark)
         && first.base > mark.start
     {
-        let what = format!(
-            "this segment file is missing; the next one begins at offset {}",
-            first.base
-        );
+        let what = format!("this segment file is missing; the next one begins at offset {}", first.base);
         return Err(place.corrupt(mark.start, &place.segment(mark.start), 0, &what));
     }
     for pair in headers.windows(2) {
@@ -201,10 +157,7 @@ fn check_chain(
         };
         if !follows {
             let missing = pair[0].reaches.or(pair[1].previous).unwrap_or(pair[0].base);
-            let what = format!(
-                "this segment file is missing before the one of offset {}",
-                pair[1].base
-            );
+            let what = format!("this segment file is missing before the one of offset {}", pair[1].base);
             return Err(place.corrupt(missing, &place.segment(missing), 0, &what));
         }
     }
@@ -219,49 +172,24 @@ fn open_last(
     writable: bool,
 ) -> Result<(Active, Offset, u64), BrokerError> {
     let path = place.segment(header.base);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(writable)
-        .open(&path)
-        .map_err(|e| BrokerError::io("open", &path, e))?;
-    let file_len = file
-        .metadata()
-        .map_err(|e| BrokerError::io("inspect", &path, e))?
-        .len();
+    let file =
+        OpenOptions::new().read(true).write(writable).open(&path).map_err(|e| BrokerError::io("open", &path, e))?;
+    let file_len = file.metadata().map_err(|e| BrokerError::io("inspect", &path, e))?.len();
     let mut index = SparseIndex::new(header.base);
-    let mut scanner = Scanner::frames(
-        &file,
-        place.seed,
-        segment::HEADER_LEN,
-        header.base,
-        file_len,
-    );
+    let mut scanner = Scanner::frames(&file, place.seed, segment::HEADER_LEN, header.base, file_len);
     let torn = loop {
-        match scanner
-            .step()
-            .map_err(|e| BrokerError::io("read", &path, e))?
-        {
+        match scanner.step().map_err(|e| BrokerError::io("read", &path, e))? {
             Step::End => break None,
-            Step::Frame {
-                position, header, ..
-            } => index.note(header.base, position),
-            Step::Bad {
-                fault: FrameFault::Newer(found),
-                ..
-            } => {
-                return Err(BrokerError::NewerFormat {
-                    file: path,
-                    found: found.into(),
-                    known: frame::VERSION.into(),
-                });
+            Step::Frame { position, header, .. } => index.note(header.base, position),
+            Step::Bad { fault: FrameFault::Newer(found), .. } => {
+                return Err(BrokerError::NewerFormat { file: path, found: found.into(), known: frame::VERSION.into() });
             }
             Step::Bad { fault, .. } => break Some(fault),
         }
     };
     let (len, end) = (scanner.position(), scanner.expected());
     let later = match torn {
-        Some(_) => later_proof(&file, place.seed, len, file_len, end)
-            .map_err(|e| BrokerError::io("read", &path, e))?,
+        Some(_) => later_proof(&file, place.seed, len, file_len, end).map_err(|e| BrokerError::io("read", &path, e))?,
         None => None,
     };
     match judge(end, torn, mark.map(|m| m.end), later) {
@@ -270,21 +198,13 @@ fn open_last(
         Tail::Cut | Tail::Whole => {}
     }
     // Frames may have been written and not synced before the crash; they become visible now, so they must be durable.
-    file.sync_data()
-        .map_err(|e| BrokerError::io("sync", &path, e))?;
-    let active = Active {
-        id: 0,
-        header: *header,
-        file: file.into(),
-        durable_len: len,
-        index,
-    };
+    file.sync_data().map_err(|e| BrokerError::io("sync", &path, e))?;
+    let active = Active { id: 0, header: *header, file: file.into(), durable_len: len, index };
     Ok((active, end, file_len - len))
 }
 
 fn cut(file: &File, path: &Path, len: u64) -> Result<(), BrokerError> {
-    file.set_len(len)
-        .map_err(|e| BrokerError::io("cut", path, e))
+    file.set_len(len).map_err(|e| BrokerError::io("cut", path, e))
 }
 
 #[cfg(test)]
@@ -309,26 +229,13 @@ mod tests {
     }
 
     fn header(base: u64, reaches: Option<u64>) -> SegmentHeader {
-        SegmentHeader {
-            base: Offset(base),
-            previous: None,
-            reaches: reaches.map(Offset),
-            created_at_ms: 0,
-        }
+        SegmentHeader { base: Offset(base), previous: None, reaches: reaches.map(Offset), created_at_ms: 0 }
     }
 
     #[test]
     fn left_overs_are_what_retention_or_compaction_had_not_removed_yet() {
-        let mut headers = vec![
-            header(0, None),
-            header(10, Some(40)),
-            header(20, None),
-            header(40, None),
-        ];
-        assert_eq!(
-            left_overs(&mut headers, Offset(10)),
-            [Offset(0), Offset(20)]
-        );
+        let mut headers = vec![header(0, None), header(10, Some(40)), header(20, None), header(40, None)];
+        assert_eq!(left_overs(&mut headers, Offset(10)), [Offset(0), Offset(20)]);
         let bases: Vec<u64> = headers.iter().map(|h| h.base.0).collect();
         assert_eq!(bases, [10, 40]);
     }

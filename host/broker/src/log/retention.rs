@@ -10,13 +10,7 @@ use crate::error::BrokerError;
 use crate::topic::Retention;
 
 /// How many of the oldest sealed segments may go. `bytes` are those of the whole partition.
-fn expired(
-    sealed: &[Segment],
-    bytes: u64,
-    retention: &Retention,
-    floor: Option<Offset>,
-    now_ms: i64,
-) -> usize {
+fn expired(sealed: &[Segment], bytes: u64, retention: &Retention, floor: Option<Offset>, now_ms: i64) -> usize {
     let mut left = bytes;
     let goes = |segment: &&Segment| {
         let too_old = retention.max_age.is_some_and(|age| {
@@ -44,12 +38,7 @@ impl Partition {
             let bytes = view.active.durable_len + view.sealed.iter().map(|s| s.len).sum::<u64>();
             let count = expired(&view.sealed, bytes, retention, upkeep.floor, now_ms);
             let gone: Vec<Offset> = view.sealed[..count].iter().map(|s| s.header.base).collect();
-            (
-                gone,
-                view.sealed
-                    .get(count)
-                    .map_or(view.active.header.base, |s| s.header.base),
-            )
+            (gone, view.sealed.get(count).map_or(view.active.header.base, |s| s.header.base))
         };
         if gone.is_empty() {
             return Ok(0);
@@ -60,10 +49,7 @@ impl Partition {
             view.sealed.drain(..gone.len());
             view.forget_files();
         }
-        disk::remove(
-            &self.place.dir,
-            gone.iter().map(|base| self.place.segment(*base)),
-        )?;
+        disk::remove(&self.place.dir, gone.iter().map(|base| self.place.segment(*base)))?;
         tracing::info!(partition = %self.place.at, segments = gone.len(), start = start.0, "retention removed segments");
         Ok(gone.len())
     }
@@ -89,12 +75,7 @@ mod tests {
         (0..5u64)
             .map(|n| Segment {
                 id: n,
-                header: SegmentHeader {
-                    base: Offset(n * 10),
-                    previous: None,
-                    reaches: None,
-                    created_at_ms: 0,
-                },
+                header: SegmentHeader { base: Offset(n * 10), previous: None, reaches: None, created_at_ms: 0 },
                 end: Offset(n * 10 + 10),
                 len: 100,
                 sealed_at_ms: n as i64 * 1_000,
@@ -105,14 +86,8 @@ mod tests {
 
     #[test]
     fn the_oldest_segments_go_by_age_or_by_bytes_but_never_at_or_above_the_floor() {
-        let age = Retention {
-            max_age: Some(Duration::from_secs(1)),
-            max_bytes: None,
-        };
-        let bytes = Retention {
-            max_age: None,
-            max_bytes: Some(350),
-        };
+        let age = Retention { max_age: Some(Duration::from_secs(1)), max_bytes: None };
+        let bytes = Retention { max_age: None, max_bytes: Some(350) };
         let all = segments();
         assert_eq!(expired(&all, 550, &Retention::default(), None, 1 << 40), 0);
         assert_eq!(expired(&all, 550, &age, None, 3_500), 3);

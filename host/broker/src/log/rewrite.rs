@@ -39,16 +39,10 @@ pub(super) struct Rewriter {
 }
 
 impl Rewriter {
-    pub(super) fn create(
-        place: &Place,
-        path: &Path,
-        header: SegmentHeader,
-        level: i32,
-    ) -> Result<Self, BrokerError> {
+    pub(super) fn create(place: &Place, path: &Path, header: SegmentHeader, level: i32) -> Result<Self, BrokerError> {
         let mut out = BufWriter::new(disk::create(path)?);
         // Room for the header, whose last word comes last.
-        out.write_all(&[0; segment::HEADER_LEN as usize])
-            .map_err(|e| BrokerError::io("write", path, e))?;
+        out.write_all(&[0; segment::HEADER_LEN as usize]).map_err(|e| BrokerError::io("write", path, e))?;
         Ok(Self {
             header,
             out,
@@ -73,12 +67,7 @@ impl Rewriter {
         let (mut count, mut removed) = (0u32, 0u64);
         for record in Records::new(&records).map_err(bad)? {
             let record = record.map_err(bad)?;
-            let offset = Offset(
-                batch
-                    .base_offset
-                    .0
-                    .saturating_add_signed(record.offset_delta),
-            );
+            let offset = Offset(batch.base_offset.0.saturating_add_signed(record.offset_delta));
             if record.key.is_none_or(|key| !outdated(key, offset)) {
                 put_record(&mut kept, &record);
                 count += 1;
@@ -109,11 +98,7 @@ impl Rewriter {
         let mut payload = batch.stored.to_vec();
         if removed > 0 {
             kept[..COUNT_LEN].copy_from_slice(&count.to_be_bytes());
-            let set = RecordSet {
-                bytes: &kept,
-                count,
-                base_timestamp_ms: batch.base_timestamp_ms,
-            };
+            let set = RecordSet { bytes: &kept, count, base_timestamp_ms: batch.base_timestamp_ms };
             (header, payload) = with_frame(set, self.level, self.seed, |draft| {
                 let header = FrameHeader {
                     count,
@@ -132,10 +117,7 @@ impl Rewriter {
 
     fn flush_held(&mut self) -> Result<(), BrokerError> {
         if let Some((header, payload)) = self.held.take() {
-            let written = self
-                .out
-                .write_all(&header.encode(self.seed))
-                .and_then(|()| self.out.write_all(&payload));
+            let written = self.out.write_all(&header.encode(self.seed)).and_then(|()| self.out.write_all(&payload));
             written.map_err(|e| BrokerError::io("write", &self.path, e))?;
             self.index.note(header.base, self.len);
             self.len += header.frame_len();
@@ -145,30 +127,18 @@ impl Rewriter {
 
     /// Bytes so far.
     pub(super) fn len(&self) -> u64 {
-        self.len
-            + self
-                .held
-                .as_ref()
-                .map_or(0, |(header, _)| header.frame_len())
+        self.len + self.held.as_ref().map_or(0, |(header, _)| header.frame_len())
     }
 
     /// Makes the file durable; its frames reach up to `end`.
     pub(super) fn finish(mut self, end: Offset) -> Result<Rewritten, BrokerError> {
         self.flush_held()?;
-        let header = SegmentHeader {
-            reaches: Some(end),
-            ..self.header
-        };
+        let header = SegmentHeader { reaches: Some(end), ..self.header };
         let synced = self.out.flush().and_then(|()| {
             let file = self.out.get_ref();
-            file.write_all_at(&header.encode(self.seed), 0)
-                .and_then(|()| file.sync_all())
+            file.write_all_at(&header.encode(self.seed), 0).and_then(|()| file.sync_all())
         });
         synced.map_err(|e| BrokerError::io("write", &self.path, e))?;
-        Ok(Rewritten {
-            header,
-            len: self.len,
-            index: self.index,
-        })
+        Ok(Rewritten { header, len: self.len, index: self.index })
     }
 }

@@ -23,13 +23,12 @@ impl Partition {
             reaches: None,
             created_at_ms: now_ms(),
         };
-        let file =
-            segment::create(&self.place.dir, &header, self.place.seed).inspect_err(|error| {
-                // Under its name but perhaps not durable: appending on to the old segment would contradict it.
-                if self.place.segment(header.base).exists() {
-                    self.fail(error);
-                }
-            })?;
+        let file = segment::create(&self.place.dir, &header, self.place.seed).inspect_err(|error| {
+            // Under its name but perhaps not durable: appending on to the old segment would contradict it.
+            if self.place.segment(header.base).exists() {
+                self.fail(error);
+            }
+        })?;
         let file = Arc::new(file);
         let mut view = guard(&self.view);
         let active = Active {
@@ -48,13 +47,7 @@ impl Partition {
             sealed_at_ms: header.created_at_ms,
             index: Some(Arc::new(old.index)),
         });
-        *writer = Writer {
-            file,
-            header,
-            len: segment::HEADER_LEN,
-            next: writer.next,
-            held_bytes,
-        };
+        *writer = Writer { file, header, len: segment::HEADER_LEN, next: writer.next, held_bytes };
         Ok(())
     }
 
@@ -62,10 +55,6 @@ impl Partition {
     pub(super) fn roll_if_older(&self, begun_before_ms: i64) -> Result<(), BrokerError> {
         let mut writer = guard(&self.writer);
         let due = writer.len > segment::HEADER_LEN && writer.header.created_at_ms < begun_before_ms;
-        if due && self.may_append(writer.next).is_ok() {
-            self.roll(&mut writer)
-        } else {
-            Ok(())
-        }
+        if due && self.may_append(writer.next).is_ok() { self.roll(&mut writer) } else { Ok(()) }
     }
 }

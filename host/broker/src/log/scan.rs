@@ -45,37 +45,13 @@ pub(super) struct Scanner<'f> {
 
 impl<'f> Scanner<'f> {
     /// Walks whole frames, checking everything, from `position`, where the frame of base `expected` begins.
-    pub(super) fn frames(
-        file: &'f File,
-        seed: Seed,
-        position: u64,
-        expected: Offset,
-        limit: u64,
-    ) -> Self {
-        Self {
-            file,
-            seed,
-            position,
-            expected,
-            limit,
-            payloads: true,
-            buffer: Vec::new(),
-            buffer_at: 0,
-        }
+    pub(super) fn frames(file: &'f File, seed: Seed, position: u64, expected: Offset, limit: u64) -> Self {
+        Self { file, seed, position, expected, limit, payloads: true, buffer: Vec::new(), buffer_at: 0 }
     }
 
     /// Walks headers only; payloads are neither read nor checked.
-    pub(super) fn headers(
-        file: &'f File,
-        seed: Seed,
-        position: u64,
-        expected: Offset,
-        limit: u64,
-    ) -> Self {
-        Self {
-            payloads: false,
-            ..Self::frames(file, seed, position, expected, limit)
-        }
+    pub(super) fn headers(file: &'f File, seed: Seed, position: u64, expected: Offset, limit: u64) -> Self {
+        Self { payloads: false, ..Self::frames(file, seed, position, expected, limit) }
     }
 
     /// Byte position of the next frame.
@@ -120,11 +96,7 @@ impl<'f> Scanner<'f> {
         }
         self.position += len;
         self.expected = header.next;
-        Ok(Step::Frame {
-            position,
-            header,
-            payload: &self.buffer[payload],
-        })
+        Ok(Step::Frame { position, header, payload: &self.buffer[payload] })
     }
 
     /// Has `len` bytes from the current position in the buffer; where in it, or `None` when the file ends before.
@@ -139,11 +111,7 @@ impl<'f> Scanner<'f> {
                 return Ok(Some(at));
             }
         }
-        let chunk = if self.payloads {
-            PAYLOAD_CHUNK
-        } else {
-            HEADER_CHUNK
-        };
+        let chunk = if self.payloads { PAYLOAD_CHUNK } else { HEADER_CHUNK };
         let want = (len.max(chunk) as u64).min(left) as usize;
         self.buffer.resize(want, 0);
         self.buffer_at = self.position;

@@ -47,9 +47,7 @@ pub(super) fn file_name(base: Offset) -> String {
 /// The base offset in a file's name, if it is a segment's.
 pub(super) fn base_of(name: &str) -> Option<Offset> {
     let digits = name.strip_suffix(".log")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())
-        .flatten()
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
 impl SegmentHeader {
@@ -75,21 +73,14 @@ impl SegmentHeader {
             }
             Err(e) => return Err(HeaderFault::Io(e)),
         }
-        if bytes[..8] != MAGIC || take::<4>(&bytes, 8) != seed.checksum(&bytes[12..]).to_be_bytes()
-        {
-            return Err(HeaderFault::Bad(
-                "the checksum of the segment's header does not match",
-            ));
+        if bytes[..8] != MAGIC || take::<4>(&bytes, 8) != seed.checksum(&bytes[12..]).to_be_bytes() {
+            return Err(HeaderFault::Bad("the checksum of the segment's header does not match"));
         }
         let version = u32::from_be_bytes(take(&bytes, 12));
         if version > VERSION {
             return Err(HeaderFault::Newer(version));
         }
-        let optional = |at| {
-            Some(u64::from_be_bytes(take(&bytes, at)))
-                .filter(|o| *o != NONE)
-                .map(Offset)
-        };
+        let optional = |at| Some(u64::from_be_bytes(take(&bytes, at))).filter(|o| *o != NONE).map(Offset);
         Ok(Self {
             base: Offset(u64::from_be_bytes(take(&bytes, 16))),
             previous: optional(24),
@@ -104,10 +95,7 @@ pub(super) fn create(dir: &Path, header: &SegmentHeader, seed: Seed) -> Result<F
     let path = dir.join(file_name(header.base));
     let unfinished = path.with_extension(disk::UNFINISHED);
     let file = disk::create(&unfinished)?;
-    if let Err(e) = file
-        .write_all_at(&header.encode(seed), 0)
-        .and_then(|()| file.sync_all())
-    {
+    if let Err(e) = file.write_all_at(&header.encode(seed), 0).and_then(|()| file.sync_all()) {
         let _ = fs::remove_file(&unfinished); // the write's error matters more
         return Err(BrokerError::io("write", &unfinished, e));
     }
@@ -124,12 +112,7 @@ mod tests {
     fn a_segments_header_reads_back_and_every_flipped_bit_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let seed = Seed::of(RunId([9; 16]), PartitionId(0));
-        let header = SegmentHeader {
-            base: Offset(12),
-            previous: Some(Offset(0)),
-            reaches: None,
-            created_at_ms: 99,
-        };
+        let header = SegmentHeader { base: Offset(12), previous: Some(Offset(0)), reaches: None, created_at_ms: 99 };
         let file = create(dir.path(), &header, seed).unwrap();
         assert!(dir.path().join("00000000000000000012.log").exists());
         assert_eq!(SegmentHeader::read(&file, seed).unwrap(), header);
@@ -144,16 +127,8 @@ mod tests {
 
     #[test]
     fn only_segments_names_are_taken_for_segments() {
-        assert_eq!(
-            base_of(&file_name(Offset(u64::MAX))),
-            Some(Offset(u64::MAX))
-        );
-        for other in [
-            "1.log",
-            "+0000000000000000001.log",
-            "00000000000000000001.tmp",
-            "synced",
-        ] {
+        assert_eq!(base_of(&file_name(Offset(u64::MAX))), Some(Offset(u64::MAX)));
+        for other in ["1.log", "+0000000000000000001.log", "00000000000000000001.tmp", "synced"] {
             assert_eq!(base_of(other), None, "{other}");
         }
     }

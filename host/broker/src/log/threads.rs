@@ -27,20 +27,13 @@ pub(super) struct SyncQueue {
 impl SyncQueue {
     /// Between two syncs of a partition lies at least `interval`.
     pub(super) fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            waiting: Mutex::default(),
-            changed: Condvar::new(),
-            stopped: AtomicBool::new(false),
-        }
+        Self { interval, waiting: Mutex::default(), changed: Condvar::new(), stopped: AtomicBool::new(false) }
     }
 
     /// Queues a partition that was clean; it queues itself once only.
     pub(super) fn push(&self, partition: &Arc<Partition>) {
         let now = Instant::now();
-        let due = partition
-            .last_sync()
-            .map_or(now, |last| now.max(last + self.interval));
+        let due = partition.last_sync().map_or(now, |last| now.max(last + self.interval));
         guard(&self.waiting).push((due, Arc::clone(partition)));
         self.changed.notify_one();
     }
@@ -56,11 +49,7 @@ impl SyncQueue {
     fn next(&self) -> Option<Arc<Partition>> {
         let mut waiting = guard(&self.waiting);
         loop {
-            let first = waiting
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, (due, _))| *due)
-                .map(|(n, (due, _))| (n, *due));
+            let first = waiting.iter().enumerate().min_by_key(|(_, (due, _))| *due).map(|(n, (due, _))| (n, *due));
             let stopped = self.stopped.load(Ordering::Acquire);
             waiting = match first {
                 Some((n, due)) => match due.saturating_duration_since(Instant::now()) {
@@ -69,10 +58,7 @@ impl SyncQueue {
                     left => wait_until(&self.changed, waiting, left),
                 },
                 None if stopped => return None,
-                None => self
-                    .changed
-                    .wait(waiting)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                None => self.changed.wait(waiting).unwrap_or_else(std::sync::PoisonError::into_inner),
             };
         }
     }

@@ -51,39 +51,21 @@ impl Topic {
     }
 
     /// Makes a new topic in the log's folder and opens it.
-    pub(super) fn create(
-        log: &Path,
-        spec: &TopicSpec,
-        segment_bytes: u64,
-    ) -> Result<Self, BrokerError> {
+    pub(super) fn create(log: &Path, spec: &TopicSpec, segment_bytes: u64) -> Result<Self, BrokerError> {
         let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| {
-            BrokerError::io(
-                "make a random id for",
-                log,
-                std::io::Error::other(e.to_string()),
-            )
-        })?;
+        getrandom::fill(&mut id)
+            .map_err(|e| BrokerError::io("make a random id for", log, std::io::Error::other(e.to_string())))?;
         let id = RunId(id);
         let dir = log.join(&spec.name);
         let unfinished = log.join(format!("{UNFINISHED_PREFIX}{}", spec.name));
         remove_folder(&unfinished)?;
-        let made = fs::create_dir(&unfinished)
-            .map_err(|e| BrokerError::io("create", &unfinished, e))
-            .and_then(|()| {
-                for partition in 0..spec.partitions {
-                    Partition::create(&place(&unfinished, &spec.name, id, partition))?;
-                }
-                write(
-                    &unfinished,
-                    &TopicFile {
-                        format: FORMAT,
-                        id,
-                        spec: spec.clone(),
-                    },
-                )?;
-                disk::replace(&unfinished, &dir)
-            });
+        let made = fs::create_dir(&unfinished).map_err(|e| BrokerError::io("create", &unfinished, e)).and_then(|()| {
+            for partition in 0..spec.partitions {
+                Partition::create(&place(&unfinished, &spec.name, id, partition))?;
+            }
+            write(&unfinished, &TopicFile { format: FORMAT, id, spec: spec.clone() })?;
+            disk::replace(&unfinished, &dir)
+        });
         if let Err(e) = made {
             let _ = fs::remove_dir_all(&unfinished); // removed at the next open otherwise
             return Err(e);
@@ -92,50 +74,23 @@ impl Topic {
     }
 
     /// Opens a topic that is there.
-    pub(super) fn open(
-        log: &Path,
-        name: &str,
-        segment_bytes: u64,
-        writable: bool,
-    ) -> Result<Self, BrokerError> {
+    pub(super) fn open(log: &Path, name: &str, segment_bytes: u64, writable: bool) -> Result<Self, BrokerError> {
         let dir = log.join(name);
         let file = read(&dir)?;
         if file.spec.name != name || file.spec.fault().is_some() {
-            let what = format!(
-                "it describes topic {:?} with {} partitions",
-                file.spec.name, file.spec.partitions
-            );
-            return Err(BrokerError::BadFile {
-                file: dir.join(FILE_NAME),
-                what,
-            });
+            let what = format!("it describes topic {:?} with {} partitions", file.spec.name, file.spec.partitions);
+            return Err(BrokerError::BadFile { file: dir.join(FILE_NAME), what });
         }
-        let places: Vec<Place> = (0..file.spec.partitions)
-            .map(|p| place(&dir, name, file.id, p))
-            .collect();
+        let places: Vec<Place> = (0..file.spec.partitions).map(|p| place(&dir, name, file.id, p)).collect();
         let partitions = open_all(&places, segment_bytes, writable)?;
-        Ok(Self {
-            info: Mutex::new(TopicInfo {
-                spec: file.spec,
-                id: file.id,
-            }),
-            dir,
-            partitions,
-        })
+        Ok(Self { info: Mutex::new(TopicInfo { spec: file.spec, id: file.id }), dir, partitions })
     }
 
     /// Gives the topic another retention and compaction.
     pub(super) fn update(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
         let mut info = guard(&self.info);
         if info.spec != *spec {
-            write(
-                &self.dir,
-                &TopicFile {
-                    format: FORMAT,
-                    id: info.id,
-                    spec: spec.clone(),
-                },
-            )?;
+            write(&self.dir, &TopicFile { format: FORMAT, id: info.id, spec: spec.clone() })?;
             info.spec = spec.clone();
         }
         Ok(info.clone())
@@ -143,13 +98,8 @@ impl Topic {
 }
 
 /// Opens partitions, on as many threads as there are cores: each checks the whole of its last segment.
-fn open_all(
-    places: &[Place],
-    segment_bytes: u64,
-    writable: bool,
-) -> Result<Vec<Arc<Partition>>, BrokerError> {
-    let open =
-        |place: &Place| Partition::open(place.clone(), segment_bytes, writable).map(Arc::new);
+fn open_all(places: &[Place], segment_bytes: u64, writable: bool) -> Result<Vec<Arc<Partition>>, BrokerError> {
+    let open = |place: &Place| Partition::open(place.clone(), segment_bytes, writable).map(Arc::new);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if places.len() == 1 || cores == 1 {
         return places.iter().map(open).collect();
@@ -159,9 +109,7 @@ fn open_all(
             .chunks(places.len().div_ceil(cores))
             .map(|chunk| s.spawn(move || chunk.iter().map(open).collect::<Vec<_>>()))
             .collect();
-        let opened = threads
-            .into_iter()
-            .map(|t| t.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let opened = threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| resume_unwind(panic)));
         opened.collect::<Vec<_>>().into_iter().flatten().collect()
     })
 }
@@ -176,9 +124,7 @@ pub(super) fn list(log: &Path, writable: bool) -> Result<Vec<String>, BrokerErro
             continue;
         }
         match entry.file_name().into_string() {
-            Ok(name) if name.starts_with(UNFINISHED_PREFIX) && writable => {
-                remove_folder(&entry.path())?
-            }
+            Ok(name) if name.starts_with(UNFINISHED_PREFIX) && writable => remove_folder(&entry.path())?,
             Ok(name) if name.starts_with('.') || name == "lost+found" => {}
             Ok(name) => names.push(name),
             Err(_) => {}
@@ -190,17 +136,12 @@ pub(super) fn list(log: &Path, writable: bool) -> Result<Vec<String>, BrokerErro
 fn place(dir: &Path, name: &str, id: RunId, partition: u32) -> Place {
     let partition = PartitionId(partition);
     let at = TopicPartition::new(name, partition);
-    Place {
-        at,
-        dir: dir.join(partition.to_string()),
-        seed: Seed::of(id, partition),
-    }
+    Place { at, dir: dir.join(partition.to_string()), seed: Seed::of(id, partition) }
 }
 
 fn write(dir: &Path, file: &TopicFile) -> Result<(), BrokerError> {
     let path = dir.join(FILE_NAME);
-    let mut json =
-        serde_json::to_vec_pretty(file).map_err(|e| BrokerError::io("write", &path, e.into()))?;
+    let mut json = serde_json::to_vec_pretty(file).map_err(|e| BrokerError::io("write", &path, e.into()))?;
     json.push(b'\n');
     disk::write_whole(&path, &json)
 }
@@ -208,26 +149,17 @@ fn write(dir: &Path, file: &TopicFile) -> Result<(), BrokerError> {
 fn read(dir: &Path) -> Result<TopicFile, BrokerError> {
     let path = dir.join(FILE_NAME);
     let json = fs::read(&path).map_err(|e| BrokerError::io("read", &path, e))?;
-    let bad = |e: serde_json::Error| BrokerError::BadFile {
-        file: path.clone(),
-        what: e.to_string(),
-    };
+    let bad = |e: serde_json::Error| BrokerError::BadFile { file: path.clone(), what: e.to_string() };
     let AnyVersion { format } = serde_json::from_slice(&json).map_err(bad)?;
     if format > FORMAT {
-        return Err(BrokerError::NewerFormat {
-            file: path,
-            found: format,
-            known: FORMAT,
-        });
+        return Err(BrokerError::NewerFormat { file: path, found: format, known: FORMAT });
     }
     serde_json::from_slice(&json).map_err(bad)
 }
 
 fn remove_folder(dir: &Path) -> Result<(), BrokerError> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(BrokerError::io("remove", dir, e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(BrokerError::io("remove", dir, e)),
         _ => Ok(()),
     }
 }

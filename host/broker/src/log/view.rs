@@ -77,22 +77,9 @@ pub(super) struct Source {
 }
 
 impl View {
-    pub(super) fn new(
-        sealed: Vec<Segment>,
-        active: Active,
-        durable_end: Offset,
-        state: State,
-    ) -> Self {
+    pub(super) fn new(sealed: Vec<Segment>, active: Active, durable_end: Offset, state: State) -> Self {
         let next_id = sealed.len() as u64 + 1;
-        Self {
-            sealed,
-            active,
-            durable_end,
-            state,
-            next_id,
-            files: Vec::new(),
-            hints: Vec::new(),
-        }
+        Self { sealed, active, durable_end, state, next_id, files: Vec::new(), hints: Vec::new() }
     }
 
     pub(super) fn fresh_id(&mut self) -> u64 {
@@ -102,9 +89,7 @@ impl View {
 
     /// The oldest offset.
     pub(super) fn start(&self) -> Offset {
-        self.sealed
-            .first()
-            .map_or(self.active.header.base, |s| s.header.base)
+        self.sealed.first().map_or(self.active.header.base, |s| s.header.base)
     }
 
     /// The segment that holds `offset`, which lies between start and durable end; where in it a frame begins that is
@@ -115,11 +100,7 @@ impl View {
         offset: Offset,
     ) -> Result<(Source, Option<(Offset, u64)>), BrokerError> {
         let source = self.source_file(place, offset)?;
-        let hint = self
-            .hints
-            .iter()
-            .find(|(o, id, _)| *o == offset && *id == source.id)
-            .map(|(o, _, p)| (*o, *p));
+        let hint = self.hints.iter().find(|(o, id, _)| *o == offset && *id == source.id).map(|(o, _, p)| (*o, *p));
         let known = if offset == source.base {
             Some((offset, super::segment::HEADER_LEN))
         } else if source.id == self.active.id {
@@ -150,12 +131,9 @@ impl View {
                 // Under the lock, so that the name still means the segment that is known here.
                 let path = place.segment(segment.header.base);
                 let file = Arc::new(File::open(&path).map_err(|e| match e.kind() {
-                    std::io::ErrorKind::NotFound => place.corrupt(
-                        segment.header.base,
-                        &path,
-                        0,
-                        "this segment file is missing",
-                    ),
+                    std::io::ErrorKind::NotFound => {
+                        place.corrupt(segment.header.base, &path, 0, "this segment file is missing")
+                    }
                     _ => BrokerError::io("open", &path, e),
                 })?);
                 if self.files.len() == MAX_FILES {
@@ -194,7 +172,6 @@ impl View {
     /// Lets go of the files of segments that are no longer known.
     pub(super) fn forget_files(&mut self) {
         let sealed = &self.sealed;
-        self.files
-            .retain(|(id, _)| sealed.iter().any(|s| s.id == *id));
+        self.files.retain(|(id, _)| sealed.iter().any(|s| s.id == *id));
     }
 }

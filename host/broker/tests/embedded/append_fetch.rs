@@ -15,9 +15,8 @@ fn what_is_appended_is_read_back_in_order_over_many_segments_and_after_a_reopen(
     {
         let log = log(dir.path(), 2, 2_000);
         for n in 0..300u64 {
-            let values: Vec<String> = (0..n % 5 + 1)
-                .map(|i| format!("value {n}/{i} {}", "x".repeat(n as usize)))
-                .collect();
+            let values: Vec<String> =
+                (0..n % 5 + 1).map(|i| format!("value {n}/{i} {}", "x".repeat(n as usize))).collect();
             let base = log.append(&at(1), &set(&values)).unwrap().wait().unwrap();
             assert_eq!(base.0, expected.len() as u64);
             expected.extend(values.into_iter().map(String::into_bytes));
@@ -28,11 +27,7 @@ fn what_is_appended_is_read_back_in_order_over_many_segments_and_after_a_reopen(
     let log = log(dir.path(), 2, 2_000);
     for from in [0, 1, 7, 450, expected.len() as u64 - 1] {
         let got = read_from(&*log, &at(1), Offset(from)).unwrap();
-        let want = expected
-            .iter()
-            .enumerate()
-            .skip(from as usize)
-            .map(|(n, v)| (n as u64, None, v.clone()));
+        let want = expected.iter().enumerate().skip(from as usize).map(|(n, v)| (n as u64, None, v.clone()));
         assert!(got.into_iter().eq(want), "from {from}");
     }
     assert_eq!(read_all(&*log, &at(0)).unwrap(), []);
@@ -43,10 +38,7 @@ fn a_fetch_in_the_middle_of_a_batch_gives_the_batch_that_contains_the_offset() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path(), 1, 1 << 20);
     for _ in 0..3 {
-        log.append(&at(0), &set(["a", "b", "c", "d"]))
-            .unwrap()
-            .wait()
-            .unwrap();
+        log.append(&at(0), &set(["a", "b", "c", "d"])).unwrap().wait().unwrap();
     }
     for offset in 0..12 {
         let batches = log.fetch(&at(0), Offset(offset), MUCH, NO_WAIT).unwrap();
@@ -78,28 +70,16 @@ fn a_fetch_at_the_end_waits_for_the_next_batch_and_gives_up_in_time() {
     let log = log(dir.path(), 1, 1 << 20);
     put(&log, &at(0), None, b"first");
     let begun = Instant::now();
-    assert!(
-        log.fetch(&at(0), Offset(1), MUCH, Duration::from_millis(30))
-            .unwrap()
-            .is_empty()
-    );
+    assert!(log.fetch(&at(0), Offset(1), MUCH, Duration::from_millis(30)).unwrap().is_empty());
     assert!(begun.elapsed() >= Duration::from_millis(30));
     std::thread::scope(|s| {
-        let waiting = s.spawn(|| {
-            log.fetch(&at(0), Offset(1), MUCH, Duration::from_secs(60))
-                .unwrap()
-        });
+        let waiting = s.spawn(|| log.fetch(&at(0), Offset(1), MUCH, Duration::from_secs(60)).unwrap());
         std::thread::sleep(Duration::from_millis(20));
         put(&log, &at(0), None, b"second");
-        assert_eq!(
-            rows(&waiting.join().unwrap()[0]),
-            [(1, None, b"second".to_vec())]
-        );
+        assert_eq!(rows(&waiting.join().unwrap()[0]), [(1, None, b"second".to_vec())]);
     });
     match log.fetch(&at(0), Offset(3), MUCH, NO_WAIT) {
-        Err(BrokerError::OffsetOutOfRange {
-            asked, start, end, ..
-        }) => {
+        Err(BrokerError::OffsetOutOfRange { asked, start, end, .. }) => {
             assert_eq!((asked, start, end), (Offset(3), Offset(0), Offset(2)));
         }
         other => panic!("{other:?}"),
@@ -110,9 +90,7 @@ fn a_fetch_at_the_end_waits_for_the_next_batch_and_gives_up_in_time() {
 fn closing_makes_durable_what_was_appended_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path(), 1, 1 << 20);
-    let appended: Vec<_> = (0..50)
-        .map(|n| log.append(&at(0), &set([[n; 100]])).unwrap())
-        .collect();
+    let appended: Vec<_> = (0..50).map(|n| log.append(&at(0), &set([[n; 100]])).unwrap()).collect();
     log.close();
     for (n, appended) in appended.into_iter().enumerate() {
         assert_eq!(appended.wait().unwrap().0, n as u64);
@@ -132,24 +110,15 @@ fn closing_wakes_who_waits_for_more_and_refuses_appends() {
         log.close();
         assert!(waiting.join().unwrap().unwrap().is_empty());
     });
-    assert!(matches!(
-        log.append(&at(0), &set(["late"])),
-        Err(BrokerError::Closed)
-    ));
+    assert!(matches!(log.append(&at(0), &set(["late"])), Err(BrokerError::Closed)));
     let again = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
-    assert_eq!(
-        read_all(&again, &at(0)).unwrap(),
-        [(0, None, b"kept".to_vec())]
-    );
+    assert_eq!(read_all(&again, &at(0)).unwrap(), [(0, None, b"kept".to_vec())]);
 }
 
 #[test]
 fn too_many_bytes_in_flight_are_refused_by_try_append_and_waited_for_by_append() {
     let dir = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        max_in_flight_bytes: 1_000,
-        ..small(1 << 20)
-    };
+    let options = LogOptions { max_in_flight_bytes: 1_000, ..small(1 << 20) };
     let log = EmbeddedLog::open(dir.path(), options).unwrap();
     log.create_topic(&TopicSpec::new("t", 1)).unwrap();
     let batch = set([[7u8; 900]]);
@@ -161,17 +130,7 @@ fn too_many_bytes_in_flight_are_refused_by_try_append_and_waited_for_by_append()
         }
         Err(e) => Some(e),
     });
-    assert!(
-        matches!(
-            busy,
-            Some(BrokerError::Busy {
-                in_flight_bytes: 900..,
-                limit_bytes: 1_000,
-                ..
-            })
-        ),
-        "{busy:?}"
-    );
+    assert!(matches!(busy, Some(BrokerError::Busy { in_flight_bytes: 900.., limit_bytes: 1_000, .. })), "{busy:?}");
     for _ in 0..20 {
         let appended = log.append(&at(0), &batch).unwrap();
         accepted += 1;
@@ -184,26 +143,15 @@ fn too_many_bytes_in_flight_are_refused_by_try_append_and_waited_for_by_append()
 #[test]
 fn empty_and_oversized_sets_and_unknown_places_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        max_batch_bytes: 100,
-        ..small(1 << 20)
-    };
+    let options = LogOptions { max_batch_bytes: 100, ..small(1 << 20) };
     let log = EmbeddedLog::open(dir.path(), options).unwrap();
     log.create_topic(&TopicSpec::new("t", 1)).unwrap();
-    let refused = |set: &RecordSetBuilder| {
-        matches!(log.append(&at(0), set), Err(BrokerError::BadBatch { .. }))
-    };
+    let refused = |set: &RecordSetBuilder| matches!(log.append(&at(0), set), Err(BrokerError::BadBatch { .. }));
     assert!(refused(&RecordSetBuilder::default()));
     assert!(refused(&set([[0u8; 101]])));
-    assert!(matches!(
-        log.append(&at(1), &set(["x"])),
-        Err(BrokerError::UnknownPartition { .. })
-    ));
+    assert!(matches!(log.append(&at(1), &set(["x"])), Err(BrokerError::UnknownPartition { .. })));
     let elsewhere = clickmill_broker::TopicPartition::new("u", clickmill_schemas::PartitionId(0));
-    assert!(matches!(
-        log.ends(&elsewhere),
-        Err(BrokerError::UnknownTopic { .. })
-    ));
+    assert!(matches!(log.ends(&elsewhere), Err(BrokerError::UnknownTopic { .. })));
     put(&log, &at(0), None, b"and it goes on");
 }
 
@@ -212,12 +160,7 @@ fn the_newest_matching_batch_is_found_across_segments_and_asked_newest_first() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path(), 1, 3_000);
     for n in 0..200u64 {
-        put(
-            &log,
-            &at(0),
-            None,
-            format!("{n} {}", "x".repeat((n * 7 % 600) as usize)).as_bytes(),
-        );
+        put(&log, &at(0), None, format!("{n} {}", "x".repeat((n * 7 % 600) as usize)).as_bytes());
     }
     assert!(segments(dir.path(), 0).len() > 3);
     drop(log);
@@ -229,11 +172,7 @@ fn the_newest_matching_batch_is_found_across_segments_and_asked_newest_first() {
     });
     assert_eq!(found.unwrap().unwrap().base_offset, Offset(17));
     assert!(asked.into_iter().eq((17..200).rev()));
-    assert!(
-        log.last_batch_with(&at(0), &mut |_| false)
-            .unwrap()
-            .is_none()
-    );
+    assert!(log.last_batch_with(&at(0), &mut |_| false).unwrap().is_none());
 }
 
 fn log_again(dir: &std::path::Path) -> EmbeddedLog {
@@ -252,8 +191,7 @@ fn readers_beside_writers_see_every_batch_once_and_in_order() {
             s.spawn(move || {
                 let mut waiting = Vec::new();
                 for n in 0..BATCHES {
-                    let values: Vec<String> =
-                        (0..3).map(|i| format!("{writer} {}", n * 3 + i)).collect();
+                    let values: Vec<String> = (0..3).map(|i| format!("{writer} {}", n * 3 + i)).collect();
                     waiting.push(log.append(&at((writer % 2) as u32), &set(values)).unwrap());
                 }
                 let bases: Vec<Offset> = waiting.into_iter().map(|a| a.wait().unwrap()).collect();
@@ -265,10 +203,7 @@ fn readers_beside_writers_see_every_batch_once_and_in_order() {
             s.spawn(move || {
                 let (mut next, mut seen) = (Offset(0), vec![0u64; WRITERS as usize]);
                 while next.0 < WRITERS / 2 * BATCHES * 3 {
-                    for batch in log
-                        .fetch(&at(partition), next, 5_000, Duration::from_secs(20))
-                        .unwrap()
-                    {
+                    for batch in log.fetch(&at(partition), next, 5_000, Duration::from_secs(20)).unwrap() {
                         assert_eq!(batch.base_offset, next);
                         assert!(log.ends(&at(partition)).unwrap().end >= batch.next_offset());
                         for (_, _, value) in rows(&batch) {

@@ -27,9 +27,7 @@ fn filled(dir: &Path, values: &[&[u8]], segment_bytes: u64) -> Vec<Row> {
 
 fn assert_names_the_place(error: &BrokerError, file: &Path) {
     match error {
-        BrokerError::Corrupt {
-            at, file: named, ..
-        } => {
+        BrokerError::Corrupt { at, file: named, .. } => {
             assert_eq!((&*at.topic, at.partition.0), ("t", 0));
             assert_eq!(named, file);
         }
@@ -40,11 +38,7 @@ fn assert_names_the_place(error: &BrokerError, file: &Path) {
 #[test]
 fn a_tail_cut_at_any_byte_keeps_all_whole_batches_before_it_and_invents_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let all = filled(
-        &dir.path().join("whole"),
-        &[b"one", b"two two", b"three"],
-        1 << 20,
-    );
+    let all = filled(&dir.path().join("whole"), &[b"one", b"two two", b"three"], 1 << 20);
     let tail = &segments(&dir.path().join("whole"), 0)[0];
     let bytes = fs::read(tail).unwrap();
     let mut seen = [false; 4];
@@ -56,11 +50,7 @@ fn a_tail_cut_at_any_byte_keeps_all_whole_batches_before_it_and_invents_nothing(
         // With the mark, a cut is a loss and said so.
         if cut < bytes.len() {
             assert_names_the_place(&outcome(&copied).unwrap_err(), file);
-            assert_eq!(
-                fs::read(file).unwrap(),
-                &bytes[..cut],
-                "a damaged file was changed"
-            );
+            assert_eq!(fs::read(file).unwrap(), &bytes[..cut], "a damaged file was changed");
         }
         // Without it, as after a crash of the machine before anything was synced, it is a torn tail.
         fs::remove_file(mark_file(&copied, 0)).unwrap();
@@ -87,9 +77,7 @@ fn every_flipped_byte_of_a_sealed_segment_is_detected() {
             bad[position] ^= 1 << (position % 8);
             fs::write(file, &bad).unwrap();
             let opened = EmbeddedLog::open_read_only(dir.path());
-            let error = opened
-                .and_then(|log| read_all(&log, &at(0)))
-                .expect_err("a flipped byte went unnoticed");
+            let error = opened.and_then(|log| read_all(&log, &at(0))).expect_err("a flipped byte went unnoticed");
             assert_names_the_place(&error, file);
         }
         fs::write(file, &bytes).unwrap();
@@ -132,10 +120,7 @@ fn what_a_crash_may_leave_behind_the_last_batch_is_cut() {
     let noise: Vec<u8> = (0..3_000).map(|_| numbers.below(256) as u8).collect();
     let file = &segments(&dir.path().join("whole"), 0)[0];
     let frame = fs::read(file).unwrap()[64..].to_vec(); // whole frames, but of other offsets
-    for (n, tail) in [vec![0; 5_000], noise, b"CMfr".repeat(100), frame]
-        .iter()
-        .enumerate()
-    {
+    for (n, tail) in [vec![0; 5_000], noise, b"CMfr".repeat(100), frame].iter().enumerate() {
         let copied = dir.path().join(n.to_string());
         copy(&dir.path().join("whole"), &copied);
         let file = &segments(&copied, 0)[0];
@@ -143,15 +128,7 @@ fn what_a_crash_may_leave_behind_the_last_batch_is_cut() {
         bytes.extend_from_slice(tail);
         fs::write(file, bytes).unwrap();
         assert_eq!(outcome(&copied).unwrap(), all, "tail {n}");
-        assert_eq!(
-            EmbeddedLog::open(&copied, LogOptions::default())
-                .unwrap()
-                .ends(&at(0))
-                .unwrap()
-                .end
-                .0,
-            3
-        );
+        assert_eq!(EmbeddedLog::open(&copied, LogOptions::default()).unwrap().ends(&at(0)).unwrap().end.0, 3);
     }
 }
 
@@ -169,10 +146,7 @@ fn a_missing_segment_is_reported_wherever_it_is_missing() {
         let file = &segments(&copied, 0)[missing];
         fs::remove_file(file).unwrap();
         let error = outcome(&copied).unwrap_err();
-        assert!(
-            matches!(error, BrokerError::Corrupt { .. }),
-            "{missing}: {error}"
-        );
+        assert!(matches!(error, BrokerError::Corrupt { .. }), "{missing}: {error}");
         if missing + 1 < count {
             assert_names_the_place(&error, file);
         }
@@ -191,9 +165,6 @@ fn a_sealed_segment_that_ends_early_is_reported_when_it_is_read() {
         fs::write(file, &bytes[..cut]).unwrap();
         let log = EmbeddedLog::open_read_only(dir.path()).unwrap();
         assert_names_the_place(&read_all(&log, &at(0)).unwrap_err(), file);
-        assert_names_the_place(
-            &log.last_batch_with(&at(0), &mut |_| false).unwrap_err(),
-            file,
-        );
+        assert_names_the_place(&log.last_batch_with(&at(0), &mut |_| false).unwrap_err(), file);
     }
 }

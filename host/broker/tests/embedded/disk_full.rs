@@ -12,11 +12,7 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(dir: &Path) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
-            .arg(dir)
-            .output()
-            .ok()?;
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(dir).output().ok()?;
         mounted.status.success().then(|| Self(dir.to_path_buf()))
     }
 }
@@ -36,10 +32,7 @@ fn fill(log: &EmbeddedLog, numbers: &mut Numbers, acknowledged: &mut Vec<Vec<u8>
     for _ in 0..10_000 {
         let len = 10_000 + numbers.below(20_000) as usize;
         let value = noise(numbers, len);
-        match log
-            .append(&at(0), &set([&value]))
-            .and_then(|appended| appended.wait())
-        {
+        match log.append(&at(0), &set([&value])).and_then(|appended| appended.wait()) {
             Ok(base) => {
                 assert_eq!(base.0, acknowledged.len() as u64);
                 acknowledged.push(value);
@@ -52,11 +45,7 @@ fn fill(log: &EmbeddedLog, numbers: &mut Numbers, acknowledged: &mut Vec<Vec<u8>
 
 fn assert_holds(log: &EmbeddedLog, acknowledged: &[Vec<u8>]) {
     let rows = read_all(log, &at(0)).unwrap();
-    assert!(
-        rows.into_iter()
-            .map(|(_, _, v)| v)
-            .eq(acknowledged.iter().cloned())
-    );
+    assert!(rows.into_iter().map(|(_, _, v)| v).eq(acknowledged.iter().cloned()));
 }
 
 #[test]
@@ -121,17 +110,10 @@ fn a_write_that_is_cut_by_a_limit_leaves_no_torn_batch() {
         .env("LOG_DIR", dir.path())
         .output()
         .unwrap();
-    let text =
-        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success() && text.contains("acknowledged "),
-        "{text}"
-    );
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && text.contains("acknowledged "), "{text}");
     let log = EmbeddedLog::open(dir.path(), small(10 << 20)).unwrap();
     let count = read_all(&log, &at(0)).unwrap().len();
-    assert!(
-        text.contains(&format!("acknowledged {count}")),
-        "{count}: {text}"
-    );
+    assert!(text.contains(&format!("acknowledged {count}")), "{count}: {text}");
     put(&log, &at(0), None, &[1; 1_000]);
 }

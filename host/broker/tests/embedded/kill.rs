@@ -15,11 +15,7 @@ const SEGMENT_BYTES: u64 = 40_000;
 /// Value `n` of a partition: recognisable, of varying length.
 fn value(partition: u32, n: u64) -> Vec<u8> {
     let noise = (0..n % 97).map(|i| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (i % 56)) as u8);
-    format!("{partition}/{n}/")
-        .into_bytes()
-        .into_iter()
-        .chain(noise)
-        .collect()
+    format!("{partition}/{n}/").into_bytes().into_iter().chain(noise).collect()
 }
 
 #[test]
@@ -53,10 +49,7 @@ fn appends_until_killed() {
 
 /// Runs the child for `time` after its first acknowledgement, kills it; the end of what it acknowledged.
 fn run_and_kill(dir: &Path, time: Duration) -> [u64; 2] {
-    let mut child = child("kill::appends_until_killed", dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = child("kill::appends_until_killed", dir).stdout(Stdio::piped()).spawn().unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
     let mut ends = [0; 2];
     let mut killed_at = None;
@@ -92,22 +85,12 @@ fn every_acknowledged_record_survives_kill_9() {
         for partition in 0..2u32 {
             let rows = read_all(&log, &at(partition)).unwrap();
             let end = rows.len() as u64;
-            assert!(
-                end >= acknowledged[partition as usize].max(before[partition as usize]),
-                "kill {kill}: lost"
-            );
+            assert!(end >= acknowledged[partition as usize].max(before[partition as usize]), "kill {kill}: lost");
             for (n, (offset, _, got)) in rows.into_iter().enumerate() {
-                assert_eq!(
-                    (offset, got),
-                    (n as u64, value(partition, n as u64)),
-                    "kill {kill}"
-                );
+                assert_eq!((offset, got), (n as u64, value(partition, n as u64)), "kill {kill}");
             }
             before[partition as usize] = end;
         }
     }
-    assert!(
-        before.iter().all(|end| *end > 300),
-        "too little was appended to mean anything: {before:?}"
-    );
+    assert!(before.iter().all(|end| *end > 300), "too little was appended to mean anything: {before:?}");
 }

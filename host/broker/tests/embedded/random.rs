@@ -17,10 +17,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let value = prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..200),
-        (0..2_000usize).prop_map(|n| vec![b'x'; n])
-    ];
+    let value = prop_oneof![prop::collection::vec(any::<u8>(), 0..200), (0..2_000usize).prop_map(|n| vec![b'x'; n])];
     prop_oneof![
         6 => prop::collection::vec(value, 1..6).prop_map(Step::Append),
         1 => Just(Step::Reopen),

@@ -8,17 +8,11 @@ use clickmill_schemas::Offset;
 use crate::support::*;
 
 fn spec(retention: Retention) -> TopicSpec {
-    TopicSpec {
-        retention,
-        ..TopicSpec::new("t", 1)
-    }
+    TopicSpec { retention, ..TopicSpec::new("t", 1) }
 }
 
 fn by_bytes(max_bytes: u64) -> TopicSpec {
-    spec(Retention {
-        max_age: None,
-        max_bytes: Some(max_bytes),
-    })
+    spec(Retention { max_age: None, max_bytes: Some(max_bytes) })
 }
 
 fn fill(log: &EmbeddedLog, from: u64, to: u64) {
@@ -38,20 +32,13 @@ fn the_oldest_segments_go_when_there_are_too_many_bytes_and_stay_gone_after_a_re
     let before = segments(dir.path(), 0).len();
     log.maintain().unwrap();
     let files = segments(dir.path(), 0);
-    assert!(
-        files.len() < before && files.len() >= 3,
-        "{before} -> {}",
-        files.len()
-    );
+    assert!(files.len() < before && files.len() >= 3, "{before} -> {}", files.len());
     let bytes: u64 = files.iter().map(|f| f.metadata().unwrap().len()).sum();
     assert!((2_000..=3_000).contains(&bytes), "{bytes}");
     let start = log.ends(&at(0)).unwrap().start;
     assert!(start > Offset(0));
     let below = log.fetch(&at(0), Offset(0), MUCH, NO_WAIT);
-    assert!(
-        matches!(below, Err(BrokerError::OffsetOutOfRange { start: s, .. }) if s == start),
-        "{below:?}"
-    );
+    assert!(matches!(below, Err(BrokerError::OffsetOutOfRange { start: s, .. }) if s == start), "{below:?}");
     assert_eq!(read_all(&log, &at(0)).unwrap().len() as u64, 50 - start.0);
     drop(log);
     let log = EmbeddedLog::open(dir.path(), small(1_000)).unwrap();
@@ -63,11 +50,7 @@ fn the_oldest_segments_go_when_there_are_too_many_bytes_and_stay_gone_after_a_re
 fn records_go_by_age_even_from_a_segment_that_never_filled_up() {
     let dir = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(dir.path(), small(1 << 20)).unwrap();
-    log.create_topic(&spec(Retention {
-        max_age: Some(Duration::from_millis(200)),
-        max_bytes: None,
-    }))
-    .unwrap();
+    log.create_topic(&spec(Retention { max_age: Some(Duration::from_millis(200)), max_bytes: None })).unwrap();
     fill(&log, 0, 5);
     log.maintain().unwrap();
     assert_eq!(log.ends(&at(0)).unwrap().start, Offset(0));
@@ -94,11 +77,7 @@ fn nothing_at_or_above_the_floor_goes_also_after_a_restart() {
     drop(log);
     let log = EmbeddedLog::open(dir.path(), small(1_000)).unwrap();
     log.maintain().unwrap();
-    assert_eq!(
-        log.ends(&at(0)).unwrap().start,
-        start,
-        "the floor was forgotten"
-    );
+    assert_eq!(log.ends(&at(0)).unwrap().start, start, "the floor was forgotten");
     log.keep_from(&at(0), Offset(45));
     log.maintain().unwrap();
     let start = log.ends(&at(0)).unwrap().start;
@@ -116,9 +95,7 @@ fn a_reader_that_falls_behind_retention_is_told_and_one_in_front_is_not_disturbe
             while next < Offset(400) {
                 match log.fetch(&at(0), next, 300, Duration::from_secs(10)) {
                     Ok(batches) => next = batches.last().unwrap().next_offset(),
-                    Err(BrokerError::OffsetOutOfRange { start, .. }) if start > next => {
-                        next = start
-                    }
+                    Err(BrokerError::OffsetOutOfRange { start, .. }) if start > next => next = start,
                     Err(e) => panic!("{e}"),
                 }
             }

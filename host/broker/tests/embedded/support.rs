@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clickmill_broker::{
-    Broker, BrokerError, EmbeddedLog, LogOptions, StoredBatch, TopicPartition, TopicSpec,
-};
+use clickmill_broker::{Broker, BrokerError, EmbeddedLog, LogOptions, StoredBatch, TopicPartition, TopicSpec};
 use clickmill_schemas::record::{RecordSetBuilder, Records};
 use clickmill_schemas::{Offset, PartitionId};
 
@@ -22,11 +20,7 @@ pub fn at(partition: u32) -> TopicPartition {
 
 /// Options for small segments; upkeep only when asked for.
 pub fn small(segment_bytes: u64) -> LogOptions {
-    LogOptions {
-        segment_bytes,
-        maintenance_interval: Duration::from_secs(3_600),
-        ..LogOptions::default()
-    }
+    LogOptions { segment_bytes, maintenance_interval: Duration::from_secs(3_600), ..LogOptions::default() }
 }
 
 /// A log with topic `t` of `partitions`.
@@ -56,43 +50,23 @@ pub fn rows(batch: &StoredBatch) -> Vec<Row> {
     let records: Vec<Row> = Records::new(&bytes)
         .unwrap()
         .map(|r| r.unwrap())
-        .map(|r| {
-            (
-                batch.base_offset.0 + r.offset_delta as u64,
-                r.key.map(<[u8]>::to_vec),
-                r.value.to_vec(),
-            )
-        })
+        .map(|r| (batch.base_offset.0 + r.offset_delta as u64, r.key.map(<[u8]>::to_vec), r.value.to_vec()))
         .collect();
     assert_eq!(records.len(), batch.count as usize);
     records
 }
 
 /// Everything from `from` to the end, batch after batch without a gap.
-pub fn read_from(
-    log: &dyn Broker,
-    at: &TopicPartition,
-    from: Offset,
-) -> Result<Vec<Row>, BrokerError> {
+pub fn read_from(log: &dyn Broker, at: &TopicPartition, from: Offset) -> Result<Vec<Row>, BrokerError> {
     let end = log.ends(at)?.end;
     let (mut next, mut out) = (from, Vec::new());
     while next < end {
         let batches = log.fetch(at, next, MUCH, NO_WAIT)?;
-        assert!(
-            !batches.is_empty(),
-            "nothing at {next} though the end is {end}"
-        );
+        assert!(!batches.is_empty(), "nothing at {next} though the end is {end}");
         for batch in batches {
-            assert!(
-                batch.base_offset <= next && next < batch.next_offset(),
-                "a gap at {next}: {batch:?}"
-            );
+            assert!(batch.base_offset <= next && next < batch.next_offset(), "a gap at {next}: {batch:?}");
             let skip = next.0;
-            out.extend(
-                rows(&batch)
-                    .into_iter()
-                    .filter(|(offset, _, _)| *offset >= skip),
-            );
+            out.extend(rows(&batch).into_iter().filter(|(offset, _, _)| *offset >= skip));
             next = batch.next_offset();
         }
     }
@@ -136,15 +110,7 @@ pub fn copy(from: &Path, to: &Path) {
 /// This test binary again, running one of its ignored tests as a process of its own.
 pub fn child(test: &str, dir: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command
-        .args([
-            test,
-            "--exact",
-            "--ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .env("LOG_DIR", dir);
+    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]).env("LOG_DIR", dir);
     command
 }
 

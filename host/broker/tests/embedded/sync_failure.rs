@@ -27,40 +27,15 @@ impl HollowDisk {
         let (outer, inner) = (dir.join("outer"), dir.join("inner"));
         std::fs::create_dir(&outer).unwrap();
         std::fs::create_dir(&inner).unwrap();
-        let mut disk = Self {
-            outer,
-            inner,
-            device: None,
-        };
+        let mut disk = Self { outer, inner, device: None };
         let image = disk.outer.join("image").display().to_string();
-        run(&[
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            "size=8m",
-            "tmpfs",
-            disk.outer.to_str()?,
-        ])?;
+        run(&["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk.outer.to_str()?])?;
         run(&["truncate", "-s", "64m", &image])?;
-        run(&[
-            "mkfs.ext4",
-            "-q",
-            "-b",
-            "4096",
-            "-J",
-            "size=4",
-            "-E",
-            "lazy_itable_init=1",
-            &image,
-        ])?;
+        run(&["mkfs.ext4", "-q", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=1", &image])?;
         let device = run(&["losetup", "--find", "--show", &image])?;
         disk.device = Some(device.clone());
         // The loop device takes a write that is cut short for a success; pages are never cut short.
-        let limit = format!(
-            "/sys/block/{}/queue/max_sectors_kb",
-            device.strip_prefix("/dev/")?
-        );
+        let limit = format!("/sys/block/{}/queue/max_sectors_kb", device.strip_prefix("/dev/")?);
         std::fs::write(limit, "4").ok()?;
         run(&["mount", &device, disk.inner.to_str()?])?;
         Some(disk)
@@ -78,10 +53,7 @@ impl HollowDisk {
 impl Drop for HollowDisk {
     fn drop(&mut self) {
         let device = self.device.take().unwrap_or_default();
-        let (outer, inner) = (
-            self.outer.display().to_string(),
-            self.inner.display().to_string(),
-        );
+        let (outer, inner) = (self.outer.display().to_string(), self.inner.display().to_string());
         run(&["umount", &inner]);
         run(&["losetup", "-d", &device]);
         run(&["umount", &outer]);
@@ -131,30 +103,12 @@ fn a_failed_sync_stops_appends_but_not_reads_and_nothing_acknowledged_is_lost() 
             other => panic!("{other:?}"),
         }
         let again = log.append(&at(0), &set(["more"]));
-        assert!(
-            matches!(again, Err(BrokerError::PartitionFailed { .. })),
-            "{again:?}"
-        );
+        assert!(matches!(again, Err(BrokerError::PartitionFailed { .. })), "{again:?}");
         assert_eq!(log.ends(&at(0)).unwrap().end.0, end);
-        assert!(
-            read_all(&*log, &at(0))
-                .unwrap()
-                .into_iter()
-                .map(|r| r.2)
-                .eq(acknowledged.clone())
-        );
+        assert!(read_all(&*log, &at(0)).unwrap().into_iter().map(|r| r.2).eq(acknowledged.clone()));
     }
     disk.repair();
     let log = EmbeddedLog::open(&data, small(64 << 20)).unwrap();
-    assert!(
-        read_all(&log, &at(0))
-            .unwrap()
-            .into_iter()
-            .map(|r| r.2)
-            .eq(acknowledged.clone())
-    );
-    assert_eq!(
-        put(&log, &at(0), None, b"and on it goes"),
-        acknowledged.len() as u64
-    );
+    assert!(read_all(&log, &at(0)).unwrap().into_iter().map(|r| r.2).eq(acknowledged.clone()));
+    assert_eq!(put(&log, &at(0), None, b"and on it goes"), acknowledged.len() as u64);
 }

@@ -41,10 +41,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
         found.add("data_dir", "must not be empty");
     }
     if config.log.filter.trim().is_empty() {
-        found.add(
-            "log.filter",
-            "must not be empty: write `off` to log nothing",
-        );
+        found.add("log.filter", "must not be empty: write `off` to log nothing");
     }
     found.0
 }
@@ -54,195 +51,63 @@ struct Found(Vec<Problem>);
 
 impl Found {
     fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem {
-            key: key.into(),
-            message: message.into(),
-        });
+        self.0.push(Problem { key: key.into(), message: message.into() });
     }
 
     fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
         if !allowed.contains(&value) {
-            self.add(
-                key,
-                format!(
-                    "is {value}, but must be from {} to {}",
-                    allowed.start(),
-                    allowed.end()
-                ),
-            );
+            self.add(key, format!("is {value}, but must be from {} to {}", allowed.start(), allowed.end()));
         }
     }
 
     fn ranges(&mut self, config: &Config) {
-        let Config {
-            server,
-            broker,
-            pipeline,
-            engine,
-            sinks,
-            ..
-        } = config;
+        let Config { server, broker, pipeline, engine, sinks, .. } = config;
         self.range("server.max_body_bytes", server.max_body_bytes, KIB..=GIB);
-        self.range(
-            "server.max_record_bytes",
-            server.max_record_bytes,
-            KIB..=GIB,
-        );
-        self.range(
-            "server.max_body_bytes_in_flight",
-            server.max_body_bytes_in_flight,
-            server.max_body_bytes..=4 * GIB,
-        );
-        self.range(
-            "server.request_timeout_ms",
-            server.request_timeout_ms,
-            100..=3_600_000,
-        );
-        self.range(
-            "server.header_timeout_ms",
-            server.header_timeout_ms,
-            100..=3_600_000,
-        );
-        self.range(
-            "server.max_in_flight_requests",
-            server.max_in_flight_requests,
-            1..=100_000,
-        );
-        self.range(
-            "server.max_connections",
-            server.max_connections,
-            1..=100_000,
-        );
-        self.range(
-            "server.max_live_clients",
-            server.max_live_clients,
-            1..=100_000,
-        );
+        self.range("server.max_record_bytes", server.max_record_bytes, KIB..=GIB);
+        self.range("server.max_body_bytes_in_flight", server.max_body_bytes_in_flight, server.max_body_bytes..=4 * GIB);
+        self.range("server.request_timeout_ms", server.request_timeout_ms, 100..=3_600_000);
+        self.range("server.header_timeout_ms", server.header_timeout_ms, 100..=3_600_000);
+        self.range("server.max_in_flight_requests", server.max_in_flight_requests, 1..=100_000);
+        self.range("server.max_connections", server.max_connections, 1..=100_000);
+        self.range("server.max_live_clients", server.max_live_clients, 1..=100_000);
 
         self.range("broker.sync_interval_ms", broker.sync_interval_ms, 0..=10);
-        self.range(
-            "broker.segment_bytes",
-            broker.segment_bytes,
-            1 << 20..=1 << 32,
-        );
-        self.range(
-            "broker.max_in_flight_bytes",
-            broker.max_in_flight_bytes,
-            MIB..=GIB,
-        );
+        self.range("broker.segment_bytes", broker.segment_bytes, 1 << 20..=1 << 32);
+        self.range("broker.max_in_flight_bytes", broker.max_in_flight_bytes, MIB..=GIB);
         self.range("broker.max_batch_bytes", broker.max_batch_bytes, MIB..=GIB);
         self.range("broker.zstd_level", broker.zstd_level, 1..=19);
-        self.range(
-            "broker.maintenance_interval_ms",
-            broker.maintenance_interval_ms,
-            100..=3_600_000,
-        );
-        self.range(
-            "broker.compaction_keys",
-            broker.compaction_keys,
-            1_024..=1 << 26,
-        );
+        self.range("broker.maintenance_interval_ms", broker.maintenance_interval_ms, 100..=3_600_000);
+        self.range("broker.compaction_keys", broker.compaction_keys, 1_024..=1 << 26);
         let (raw, error) = (&broker.topics.ad_events_raw, &broker.topics.ad_events_error);
-        self.range(
-            "broker.topics.ad_events_raw.partitions",
-            raw.partitions,
-            1..=1024,
-        );
-        self.retention(
-            "ad_events_raw",
-            raw.retention_max_age_hours,
-            raw.retention_max_bytes,
-        );
-        self.retention(
-            "ad_events_error",
-            error.retention_max_age_hours,
-            error.retention_max_bytes,
-        );
+        self.range("broker.topics.ad_events_raw.partitions", raw.partitions, 1..=1024);
+        self.retention("ad_events_raw", raw.retention_max_age_hours, raw.retention_max_bytes);
+        self.retention("ad_events_error", error.retention_max_age_hours, error.retention_max_bytes);
 
-        self.range(
-            "pipeline.commit_interval_ms",
-            pipeline.commit_interval_ms,
-            10..=60_000,
-        );
-        self.range(
-            "pipeline.commit_pending_bytes",
-            pipeline.commit_pending_bytes,
-            MIB..=GIB,
-        );
-        self.range(
-            "pipeline.checkpoints_kept",
-            pipeline.checkpoints_kept,
-            1..=1_000,
-        );
-        self.range(
-            "pipeline.idle_partition_after_ms",
-            pipeline.idle_partition_after_ms,
-            100..=86_400_000,
-        );
-        self.range(
-            "pipeline.fetch_max_bytes",
-            pipeline.fetch_max_bytes,
-            64 * KIB..=256 * MIB,
-        );
+        self.range("pipeline.commit_interval_ms", pipeline.commit_interval_ms, 10..=60_000);
+        self.range("pipeline.commit_pending_bytes", pipeline.commit_pending_bytes, MIB..=GIB);
+        self.range("pipeline.checkpoints_kept", pipeline.checkpoints_kept, 1..=1_000);
+        self.range("pipeline.idle_partition_after_ms", pipeline.idle_partition_after_ms, 100..=86_400_000);
+        self.range("pipeline.fetch_max_bytes", pipeline.fetch_max_bytes, 64 * KIB..=256 * MIB);
 
         // WebAssembly's 32-bit memories end at 4 GiB.
-        self.range(
-            "engine.memory_limit_bytes",
-            engine.memory_limit_bytes,
-            16 * MIB..=4 * GIB,
-        );
-        self.range(
-            "engine.output_limit_bytes",
-            engine.output_limit_bytes,
-            MIB..=GIB,
-        );
-        self.range(
-            "engine.call_time_limit_ms",
-            engine.call_time_limit_ms,
-            10..=600_000,
-        );
+        self.range("engine.memory_limit_bytes", engine.memory_limit_bytes, 16 * MIB..=4 * GIB);
+        self.range("engine.output_limit_bytes", engine.output_limit_bytes, MIB..=GIB);
+        self.range("engine.call_time_limit_ms", engine.call_time_limit_ms, 10..=600_000);
 
-        self.range(
-            "sinks.redis.max_keys",
-            sinks.redis.max_keys,
-            1_000..=1 << 26,
-        );
-        for (sink, batch) in [
-            ("postgres", &sinks.postgres.batch),
-            ("redis", &sinks.redis.batch),
-        ] {
-            self.range(
-                &format!("sinks.{sink}.batch.max_bytes"),
-                batch.max_bytes,
-                64 * KIB..=256 * MIB,
-            );
-            self.range(
-                &format!("sinks.{sink}.batch.linger_ms"),
-                batch.linger_ms,
-                0..=10_000,
-            );
-            self.range(
-                &format!("sinks.{sink}.batch.timeout_ms"),
-                batch.timeout_ms,
-                1_000..=3_600_000,
-            );
+        self.range("sinks.redis.max_keys", sinks.redis.max_keys, 1_000..=1 << 26);
+        for (sink, batch) in [("postgres", &sinks.postgres.batch), ("redis", &sinks.redis.batch)] {
+            self.range(&format!("sinks.{sink}.batch.max_bytes"), batch.max_bytes, 64 * KIB..=256 * MIB);
+            self.range(&format!("sinks.{sink}.batch.linger_ms"), batch.linger_ms, 0..=10_000);
+            self.range(&format!("sinks.{sink}.batch.timeout_ms"), batch.timeout_ms, 1_000..=3_600_000);
         }
     }
 
     fn retention(&mut self, topic: &str, hours: Option<u64>, bytes: Option<u64>) {
         if let Some(hours) = hours {
-            self.range(
-                &format!("broker.topics.{topic}.retention_max_age_hours"),
-                hours,
-                1..=1_000_000,
-            );
+            self.range(&format!("broker.topics.{topic}.retention_max_age_hours"), hours, 1..=1_000_000);
         }
         if let Some(bytes) = bytes {
-            self.range(
-                &format!("broker.topics.{topic}.retention_max_bytes"),
-                bytes,
-                1 << 20..=u64::MAX,
-            );
+            self.range(&format!("broker.topics.{topic}.retention_max_bytes"), bytes, 1 << 20..=u64::MAX);
         }
     }
 
@@ -250,7 +115,10 @@ impl Found {
         let server = &config.server;
         match &server.token {
             Some(token) if clickmill_server::Token::new(token.expose()).is_err() => {
-                self.add("server.token", "must have at least 16 visible ASCII characters: `openssl rand -hex 32` makes one");
+                self.add(
+                    "server.token",
+                    "must have at least 16 visible ASCII characters: `openssl rand -hex 32` makes one",
+                );
             }
             Some(_) => {}
             None if server.enabled && !server.listen.ip().is_loopback() => {
@@ -270,66 +138,38 @@ impl Found {
     fn stages(&mut self, config: &Config) {
         let mut seen = BTreeSet::new();
         if config.stages.is_empty() {
-            self.add(
-                "stages",
-                "must name at least one module: leave the key out for the whole chain",
-            );
+            self.add("stages", "must name at least one module: leave the key out for the whole chain");
         }
         for (index, stage) in config.stages.iter().enumerate() {
             if !seen.insert(stage.name) {
-                self.add(
-                    format!("stages[{index}].name"),
-                    format!("`{}` is in the chain already", stage.name),
-                );
+                self.add(format!("stages[{index}].name"), format!("`{}` is in the chain already", stage.name));
             }
             if stage.name == StageName::CtrWindow && index + 1 != config.stages.len() {
-                self.add(
-                    format!("stages[{index}].name"),
-                    "`ctr-window` must be the last: it hands no events on",
-                );
+                self.add(format!("stages[{index}].name"), "`ctr-window` must be the last: it hands no events on");
             }
             for name in stage.params.keys().chain(stage.param_files.keys()) {
                 if name.starts_with("clickmill.") {
-                    let message = format!(
-                        "must not set `{name}`: parameters that begin with `clickmill.` are the host's"
-                    );
+                    let message =
+                        format!("must not set `{name}`: parameters that begin with `clickmill.` are the host's");
                     self.add(format!("stages[{index}]"), message);
                 }
             }
-            if let Some(name) = stage
-                .params
-                .keys()
-                .find(|name| stage.param_files.contains_key(*name))
-            {
-                self.add(
-                    format!("stages[{index}].param_files"),
-                    format!("sets `{name}`, which `params` sets too"),
-                );
+            if let Some(name) = stage.params.keys().find(|name| stage.param_files.contains_key(*name)) {
+                self.add(format!("stages[{index}].param_files"), format!("sets `{name}`, which `params` sets too"));
             }
         }
     }
 
     fn sinks(&mut self, config: &Config) {
         let (postgres, redis) = (&config.sinks.postgres, &config.sinks.redis);
-        self.url(
-            "sinks.postgres.url",
-            postgres.url.as_ref(),
-            &["postgres://", "postgresql://"],
-        );
-        self.url(
-            "sinks.redis.url",
-            redis.url.as_ref(),
-            &["redis://", "unix://", "redis+unix://"],
-        );
+        self.url("sinks.postgres.url", postgres.url.as_ref(), &["postgres://", "postgresql://"]);
+        self.url("sinks.redis.url", redis.url.as_ref(), &["redis://", "unix://", "redis+unix://"]);
     }
 
     /// Says nothing of the value itself, which may hold a password.
     fn url(&mut self, key: &str, value: Option<&Secret>, schemes: &[&str]) {
         let Some(value) = value else { return };
-        if !schemes
-            .iter()
-            .any(|scheme| value.expose().starts_with(scheme))
-        {
+        if !schemes.iter().any(|scheme| value.expose().starts_with(scheme)) {
             self.add(key, format!("must begin with {}", schemes.join(" or ")));
         }
     }

@@ -19,10 +19,7 @@ impl Config {
         let own = &self.server;
         server::Options {
             listen: own.listen,
-            token: own
-                .token
-                .as_ref()
-                .and_then(|token| server::Token::new(token.expose()).ok()),
+            token: own.token.as_ref().and_then(|token| server::Token::new(token.expose()).ok()),
             max_body_bytes: own.max_body_bytes,
             max_record_bytes: own.max_record_bytes,
             max_body_bytes_in_flight: own.max_body_bytes_in_flight,
@@ -50,10 +47,7 @@ impl Config {
 
     /// For the topics that are made at start.
     pub fn topics_options(&self) -> TopicsOptions {
-        let (raw, error) = (
-            &self.broker.topics.ad_events_raw,
-            &self.broker.topics.ad_events_error,
-        );
+        let (raw, error) = (&self.broker.topics.ad_events_raw, &self.broker.topics.ad_events_error);
         TopicsOptions {
             partitions: raw.partitions,
             raw_max_age: raw.retention_max_age_hours.map(hours),
@@ -130,11 +124,7 @@ impl From<OnOtherRun> for connectors::OnOtherRun {
 
 impl From<&BatchOptions> for connectors::BatchOptions {
     fn from(own: &BatchOptions) -> Self {
-        Self {
-            max_bytes: own.max_bytes,
-            linger_ms: own.linger_ms,
-            timeout_ms: own.timeout_ms,
-        }
+        Self { max_bytes: own.max_bytes, linger_ms: own.linger_ms, timeout_ms: own.timeout_ms }
     }
 }
 
@@ -155,14 +145,8 @@ mod tests {
         assert_same(&config.topics_options(), &TopicsOptions::default());
         assert_same(&config.worker_options(), &WorkerOptions::default());
         assert_same(&config.limits(), &Limits::default());
-        assert_same(
-            &config.postgres_options(),
-            &Some(connectors::PostgresOptions::default()),
-        );
-        assert_same(
-            &config.redis_options(),
-            &Some(connectors::RedisOptions::default()),
-        );
+        assert_same(&config.postgres_options(), &Some(connectors::PostgresOptions::default()));
+        assert_same(&config.redis_options(), &Some(connectors::RedisOptions::default()));
     }
 
     #[test]
@@ -172,9 +156,6 @@ mod tests {
         config.sinks.redis.enabled = false;
         config.broker.topics.ad_events_raw.retention_max_age_hours = Some(48);
         assert!(config.postgres_options().is_none() && config.redis_options().is_none());
-        assert_eq!(
-            config.topics_options().raw_max_age,
-            Some(Duration::from_secs(172_800))
-        );
+        assert_eq!(config.topics_options().raw_max_age, Some(Duration::from_secs(172_800)));
     }
 }

@@ -14,9 +14,7 @@ impl ConfigError {
     }
 
     pub(super) fn one(line: impl Into<String>) -> Self {
-        Self {
-            lines: vec![line.into()],
-        }
+        Self { lines: vec![line.into()] }
     }
 }
 

@@ -35,16 +35,10 @@ pub fn read_if_present(path: &Path) -> Result<Option<ConfigFile>, ConfigError> {
                 let at = error.utf8_error().valid_up_to();
                 ConfigError::one(format!("{}: byte {at} is not valid UTF-8", path.display()))
             })?;
-            Ok(Some(ConfigFile {
-                path: path.to_path_buf(),
-                text,
-            }))
+            Ok(Some(ConfigFile { path: path.to_path_buf(), text }))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConfigError::one(format!(
-            "cannot read the config file {}: {error}",
-            path.display()
-        ))),
+        Err(error) => Err(ConfigError::one(format!("cannot read the config file {}: {error}", path.display()))),
     }
 }
 
@@ -53,12 +47,7 @@ impl ConfigFile {
     pub fn parse(&self) -> Result<Config, ConfigError> {
         // A file of comments alone is one without values.
         let is_blank = |line: &str| matches!(line.trim_start().chars().next(), None | Some('#'));
-        if self
-            .text
-            .trim_start_matches('\u{feff}')
-            .lines()
-            .all(is_blank)
-        {
+        if self.text.trim_start_matches('\u{feff}').lines().all(is_blank) {
             return Ok(Config::default());
         }
         let mut key = String::new();
@@ -80,23 +69,11 @@ impl ConfigFile {
             }
             _ => self.path.display().to_string(),
         };
-        if let serde_saphyr::Error::SerdeUnknownField {
-            field, expected, ..
-        } = error
-        {
-            let parent = key
-                .strip_suffix(field.as_str())
-                .unwrap_or(key)
-                .trim_end_matches('.');
-            let within = if parent.is_empty() || parent == "." {
-                "at the top".to_owned()
-            } else {
-                format!("in `{parent}`")
-            };
-            return format!(
-                "{place}: unknown key `{field}` {within}; valid keys: {}",
-                expected.join(", ")
-            );
+        if let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = error {
+            let parent = key.strip_suffix(field.as_str()).unwrap_or(key).trim_end_matches('.');
+            let within =
+                if parent.is_empty() || parent == "." { "at the top".to_owned() } else { format!("in `{parent}`") };
+            return format!("{place}: unknown key `{field}` {within}; valid keys: {}", expected.join(", "));
         }
         let message = plain_message(error);
         // serde_path_to_error's names for the top and for a key that it could not tell.
@@ -108,13 +85,9 @@ impl ConfigFile {
 
     /// `file:line:column` of the key's value, when the file sets it.
     pub fn place(&self, key: &str) -> Option<String> {
-        let segments: Vec<&str> = key
-            .split(['.', '[', ']'])
-            .filter(|part| !part.is_empty())
-            .collect();
-        let found = serde_saphyr::with_deserializer_from_str(&self.text, |yaml| {
-            Finder { rest: &segments }.deserialize(yaml)
-        });
+        let segments: Vec<&str> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).collect();
+        let found =
+            serde_saphyr::with_deserializer_from_str(&self.text, |yaml| Finder { rest: &segments }.deserialize(yaml));
         let (line, column) = found.ok()??;
         Some(format!("{}:{line}:{column}", self.path.display()))
     }
@@ -124,58 +97,26 @@ impl ConfigFile {
 fn plain_message(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
     match error {
-        Error::SerdeInvalidType {
-            unexpected,
-            expected,
-            ..
-        }
-        | Error::SerdeInvalidValue {
-            unexpected,
-            expected,
-            ..
-        } => format!("{unexpected} is not {expected}"),
-        Error::SerdeUnknownVariant {
-            variant, expected, ..
-        } => {
-            format!(
-                "unknown value `{variant}`; valid values: {}",
-                expected.join(", ")
-            )
+        Error::SerdeInvalidType { unexpected, expected, .. }
+        | Error::SerdeInvalidValue { unexpected, expected, .. } => format!("{unexpected} is not {expected}"),
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("unknown value `{variant}`; valid values: {}", expected.join(", "))
         }
         Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing"),
         Error::DuplicateMappingKey { key, .. } => {
-            format!(
-                "the key `{}` is there twice",
-                key.as_deref().unwrap_or_default()
-            )
+            format!("the key `{}` is there twice", key.as_deref().unwrap_or_default())
         }
         Error::InvalidScalar { ty: "boolean", .. } => "must be true or false".to_owned(),
-        Error::InvalidScalar {
-            ty: "u32" | "u64", ..
-        } => "must be a whole number, 0 or more, in digits".to_owned(),
+        Error::InvalidScalar { ty: "u32" | "u64", .. } => "must be a whole number, 0 or more, in digits".to_owned(),
         Error::NullIntoString { .. } => "must have a value".to_owned(),
-        Error::Unexpected {
-            expected: "mapping start",
-            ..
-        } => "must be a mapping of keys".to_owned(),
-        Error::Unexpected {
-            expected: "sequence start",
-            ..
-        } => "must be a list".to_owned(),
-        Error::Unexpected {
-            expected: "string scalar",
-            ..
-        } => "must be a single value".to_owned(),
+        Error::Unexpected { expected: "mapping start", .. } => "must be a mapping of keys".to_owned(),
+        Error::Unexpected { expected: "sequence start", .. } => "must be a list".to_owned(),
+        Error::Unexpected { expected: "string scalar", .. } => "must be a single value".to_owned(),
         Error::Message { msg, .. } => msg.clone(),
         other => {
             let text = other.to_string();
             let first = text.lines().next().unwrap_or_default();
-            first
-                .split(" at line ")
-                .next()
-                .unwrap_or(first)
-                .trim_start_matches("error: ")
-                .to_owned()
+            first.split(" at line ").next().unwrap_or(first).trim_start_matches("error: ").to_owned()
         }
     }
 }
@@ -196,9 +137,7 @@ impl<'de> DeserializeSeed<'de> for Finder<'_> {
                 let here = Spanned::<IgnoredAny>::deserialize(deserializer)?.referenced;
                 Ok(Some((here.line(), here.column())))
             }
-            Some(segment) if segment.bytes().all(|byte| byte.is_ascii_digit()) => {
-                deserializer.deserialize_seq(self)
-            }
+            Some(segment) if segment.bytes().all(|byte| byte.is_ascii_digit()) => deserializer.deserialize_seq(self),
             Some(_) => deserializer.deserialize_map(self),
         }
     }

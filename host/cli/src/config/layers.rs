@@ -84,8 +84,8 @@ impl Layers {
         }
         if let Some(listen) = self.flags.listen.as_deref().or(self.env.listen.as_deref()) {
             let place = self.origin("server.listen").unwrap_or_default();
-            config.server.listen = parse_listen(listen)
-                .map_err(|problem| ConfigError::one(format!("{place}: {problem}")))?;
+            config.server.listen =
+                parse_listen(listen).map_err(|problem| ConfigError::one(format!("{place}: {problem}")))?;
         }
         Ok(())
     }

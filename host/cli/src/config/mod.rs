@@ -86,9 +86,7 @@ impl Config {
             return Ok(config);
         }
         let lines = problems.into_iter().map(|problem| {
-            let place = layers
-                .origin(&problem.key)
-                .or_else(|| file.as_ref()?.place(&problem.key));
+            let place = layers.origin(&problem.key).or_else(|| file.as_ref()?.place(&problem.key));
             problem.shown(place.as_deref())
         });
         Err(ConfigError::new(lines.collect()))

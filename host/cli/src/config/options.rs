@@ -56,14 +56,10 @@ impl Default for ServerOptions {
 
 /// Parses an address as `server.listen` holds it; the error says what it looks like.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("`{text}` is not an IP address with a port, as in 127.0.0.1:8088 or [::1]:8088")
-    })
+    text.parse().map_err(|_| format!("`{text}` is not an IP address with a port, as in 127.0.0.1:8088 or [::1]:8088"))
 }
 
-fn listen_address<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<SocketAddr, D::Error> {
+fn listen_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_listen(&text).map_err(serde::de::Error::custom)
 }
@@ -140,11 +136,7 @@ pub struct TopicOptions {
 
 impl Default for TopicOptions {
     fn default() -> Self {
-        Self {
-            partitions: 3,
-            retention_max_age_hours: None,
-            retention_max_bytes: None,
-        }
+        Self { partitions: 3, retention_max_age_hours: None, retention_max_bytes: None }
     }
 }
 
@@ -202,12 +194,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self {
-            memory_limit_bytes: 256 << 20,
-            output_limit_bytes: 64 << 20,
-            call_time_limit_ms: 500,
-            cache: true,
-        }
+        Self { memory_limit_bytes: 256 << 20, output_limit_bytes: 64 << 20, call_time_limit_ms: 500, cache: true }
     }
 }
 
@@ -221,8 +208,6 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self {
-            filter: "info".to_owned(),
-        }
+        Self { filter: "info".to_owned() }
     }
 }

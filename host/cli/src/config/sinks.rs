@@ -85,11 +85,7 @@ pub struct BatchOptions {
 
 impl Default for BatchOptions {
     fn default() -> Self {
-        Self {
-            max_bytes: 4 << 20,
-            linger_ms: 5,
-            timeout_ms: 60_000,
-        }
+        Self { max_bytes: 4 << 20, linger_ms: 5, timeout_ms: 60_000 }
     }
 }
 

@@ -24,11 +24,7 @@ pub struct StageOptions {
 impl StageOptions {
     /// The stage with its module's defaults.
     pub fn new(name: StageName) -> Self {
-        Self {
-            name,
-            params: BTreeMap::new(),
-            param_files: BTreeMap::new(),
-        }
+        Self { name, params: BTreeMap::new(), param_files: BTreeMap::new() }
     }
 }
 

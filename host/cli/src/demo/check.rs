@@ -33,7 +33,10 @@ impl Report {
     fn compare(&mut self, what: &str, expected: &Cells, found: &Cells) {
         let cells = expected.keys().chain(found.keys()).collect::<std::collections::BTreeSet<_>>();
         let differing: Vec<_> = cells.iter().filter(|cell| expected.get(**cell) != found.get(**cell)).collect();
-        self.lines.push((format!("{what}: {} of {} window cells agree", cells.len() - differing.len(), cells.len()), differing.is_empty()));
+        self.lines.push((
+            format!("{what}: {} of {} window cells agree", cells.len() - differing.len(), cells.len()),
+            differing.is_empty(),
+        ));
         for cell in differing.into_iter().take(SHOWN) {
             let line = format!("  {cell:?}: recounted {:?}, found {:?}", expected.get(*cell), found.get(*cell));
             self.lines.push((line, false));
@@ -52,8 +55,11 @@ impl fmt::Display for Report {
 
 /// Compares all of it.
 pub async fn all(stack: &Stack, rows: u64, reference: &Reference) -> Result<Report> {
-    let expected: Cells =
-        reference.windows.iter().map(|((size, start, d, key), m)| ((*size, *start, (*d).to_owned(), key.clone()), *m)).collect();
+    let expected: Cells = reference
+        .windows
+        .iter()
+        .map(|((size, start, d, key), m)| ((*size, *start, (*d).to_owned(), key.clone()), *m))
+        .collect();
     let mut report = Report::default();
 
     let ledger = stack.ledger()?;

@@ -61,7 +61,9 @@ pub fn run(args: &DemoArgs, config: &Config) -> Result<()> {
         false => runtime.block_on(serve(&config, &file)),
     };
     match (&result, args.keep) {
-        (Ok(()), false) => std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?,
+        (Ok(()), false) => {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?
+        }
         _ => say(&format!("the demo's folder stays: {}", folder.display())),
     }
     result
@@ -93,7 +95,8 @@ async fn serve(config: &Config, file: &Path) -> Result<()> {
 /// Everything at full speed, then the recount.
 async fn check_all(config: &Config, file: &Path) -> Result<()> {
     say("producing into ad_events_raw");
-    let status = ourselves(config)?.arg("produce").arg(file).stdout(Stdio::null()).status().context("starting produce")?;
+    let status =
+        ourselves(config)?.arg("produce").arg(file).stdout(Stdio::null()).status().context("starting produce")?;
     ensure!(status.success(), "produce failed: {status}");
     say("running validate → enrich → ctr-window (WebAssembly) into PostgreSQL and Redis");
     let begun = Instant::now();

@@ -16,7 +16,7 @@ use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, Si
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
-use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
+use clickmill_pipeline::{Pipeline, PipelineParts, StartError, WorkerState, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
 use clickmill_server::{Host, Server};
@@ -73,7 +73,8 @@ impl Stack {
             stages: chain::stages(config)?,
             options: config.worker_options(),
         };
-        let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
+        let started = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await?;
+        let pipeline = started.map_err(start_error)?;
 
         let mut stack = Self {
             broker,
@@ -181,17 +182,24 @@ impl Stack {
 }
 
 fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
+    let mut all = true;
     for sink in sinks {
-        let end = broker.ends(sink.source())?.end;
-        if sink.confirmed() < end {
-            if sink.has_ended() {
-                let SinkStatus { name, last_error, .. } = sink.status();
-                bail!("sink {name} has stopped: {}", last_error.unwrap_or_default());
-            }
-            return Ok(false);
+        let confirmed = sink.confirmed() >= broker.ends(sink.source())?.end;
+        if !confirmed && sink.has_ended() {
+            let SinkStatus { name, last_error, .. } = sink.status();
+            bail!("sink {name} has stopped: {}", last_error.unwrap_or_default());
         }
+        all &= confirmed;
     }
-    Ok(true)
+    Ok(all)
+}
+
+/// A configuration that cannot run is the user's to mend.
+fn start_error(error: StartError) -> anyhow::Error {
+    match &error {
+        StartError::Refused(_) => mistake(crate::exit::shown(&error.into())),
+        _ => error.into(),
+    }
 }
 
 /// What the server may ask of this process.

@@ -97,7 +97,8 @@ impl Bench {
 
     /// Starts in the background; its talk goes to `<name>.log` in the folder.
     pub fn start(&self, name: &str, args: &[&str]) -> Running {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.file(&format!("{name}.log"))).unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.file(&format!("{name}.log"))).unwrap();
         let child = self.command(args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Running { child }
     }
@@ -114,8 +115,15 @@ impl Bench {
     pub fn generate(&self, rows: u64, seed: u64, hours: u32) -> PathBuf {
         let out = self.file(&format!("rows-{rows}-{seed}.csv"));
         self.run(&[
-            "generate", "--rows", &rows.to_string(), "--seed", &seed.to_string(), "--hours", &hours.to_string(),
-            "--out", out.to_str().unwrap(),
+            "generate",
+            "--rows",
+            &rows.to_string(),
+            "--seed",
+            &seed.to_string(),
+            "--hours",
+            &hours.to_string(),
+            "--out",
+            out.to_str().unwrap(),
         ]);
         out
     }

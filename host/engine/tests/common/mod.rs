@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use clickmill_engine::{
-    BatchOutcome, BatchSource, Chain, ChainState, Engine, EngineError, EngineOptions, Fault,
-    Limits, Module, ProcessError, StageSpec, Verdicts,
+    BatchOutcome, BatchSource, Chain, ChainState, Engine, EngineError, EngineOptions, Fault, Limits, Module,
+    ProcessError, StageSpec, Verdicts,
 };
 use clickmill_schemas::Offset;
 use clickmill_schemas::record::RecordSetBuilder;
@@ -15,14 +15,10 @@ use clickmill_schemas::record::RecordSetBuilder;
 /// Offset of the first record of every batch here.
 pub const BASE: u64 = 1_000;
 
-pub static ENGINE: LazyLock<Engine> =
-    LazyLock::new(|| Engine::new(&EngineOptions::default()).unwrap());
+pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&EngineOptions::default()).unwrap());
 
-pub const LIMITS: Limits = Limits {
-    memory_bytes: 4 << 20,
-    output_bytes: 256 << 10,
-    call_time: Duration::from_millis(100),
-};
+pub const LIMITS: Limits =
+    Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(100) };
 
 /// A batch of these values, one second apart.
 pub struct Batch(pub RecordSetBuilder);
@@ -35,11 +31,7 @@ impl Batch {
     pub fn keyed<V: AsRef<[u8]>>(records: impl IntoIterator<Item = (Option<Vec<u8>>, V)>) -> Self {
         let mut set = RecordSetBuilder::default();
         for (i, (key, value)) in records.into_iter().enumerate() {
-            set.push(
-                key.as_deref(),
-                value.as_ref(),
-                1_413_849_600_000 + i as i64 * 1_000,
-            );
+            set.push(key.as_deref(), value.as_ref(), 1_413_849_600_000 + i as i64 * 1_000);
         }
         Self(set)
     }
@@ -62,10 +54,7 @@ impl BatchSource for Batch {
     fn records_len(&self) -> usize {
         self.0.bytes().len()
     }
-    fn write_records(
-        &self,
-        dst: &mut [u8],
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         dst.copy_from_slice(self.0.bytes());
         Ok(())
     }
@@ -99,9 +88,7 @@ pub const ALLOC: &str = r#"(func (export "alloc") (param i32) (result i32) (i32.
 
 /// A transform of this body; `$p` is the input's address.
 pub fn array_map(body: &str) -> String {
-    format!(
-        r#"(func (export "array_map") (param $p i32) (param $n i32) (param $v i32) (result i32) {body})"#
-    )
+    format!(r#"(func (export "array_map") (param $p i32) (param $n i32) (param $v i32) (result i32) {body})"#)
 }
 
 /// Hands on its input: the byte behind the set is the first of a timestamp before the year 2 billion, 0.
@@ -115,19 +102,10 @@ pub fn echo() -> Module {
 /// Answers every call with `output` and `answer`, and `routed` where it knows routes.
 pub fn canned(output: &[u8], answer: usize, routed: Option<usize>) -> Module {
     let data: String = output.iter().map(|b| format!("\\{b:02x}")).collect();
-    let routed = routed.map_or(String::new(), |n| {
-        format!(r#"(func (export "clickmill_routed") (result i32) (i32.const {n}))"#)
-    });
-    let body = format!(
-        "(call $copy (i32.const 1024) (i32.const {})) (i32.const {answer})",
-        output.len()
-    );
-    module(&[
-        ALLOC,
-        &format!(r#"(data (i32.const 1024) "{data}")"#),
-        &array_map(&body),
-        &routed,
-    ])
+    let routed =
+        routed.map_or(String::new(), |n| format!(r#"(func (export "clickmill_routed") (result i32) (i32.const {n}))"#));
+    let body = format!("(call $copy (i32.const 1024) (i32.const {})) (i32.const {answer})", output.len());
+    module(&[ALLOC, &format!(r#"(data (i32.const 1024) "{data}")"#), &array_map(&body), &routed])
 }
 
 /// Counts records in its state and hands nothing on, as a window module does. Its watermark is the count; emits nothing.
@@ -185,12 +163,7 @@ pub fn at_poison(then: &str) -> String {
 }
 
 pub fn stage(name: &str, module: &Module) -> StageSpec {
-    StageSpec {
-        name: name.into(),
-        module: module.clone(),
-        params: BTreeMap::new(),
-        limits: LIMITS,
-    }
+    StageSpec { name: name.into(), module: module.clone(), params: BTreeMap::new(), limits: LIMITS }
 }
 
 /// A chain of these modules, called `s0`, `s1`, …
@@ -199,11 +172,7 @@ pub fn chain(modules: &[&Module]) -> Chain {
 }
 
 pub fn try_chain(modules: &[&Module]) -> Result<Chain, EngineError> {
-    let stages: Vec<_> = modules
-        .iter()
-        .enumerate()
-        .map(|(i, m)| stage(&format!("s{i}"), m))
-        .collect();
+    let stages: Vec<_> = modules.iter().enumerate().map(|(i, m)| stage(&format!("s{i}"), m)).collect();
     Chain::new(&ENGINE, &stages)
 }
 
@@ -211,20 +180,12 @@ pub fn process(chain: &mut Chain, batch: &Batch) -> Result<BatchOutcome, Fault> 
     process_with(chain, batch, &Verdicts::default())
 }
 
-pub fn process_with(
-    chain: &mut Chain,
-    batch: &Batch,
-    verdicts: &Verdicts,
-) -> Result<BatchOutcome, Fault> {
+pub fn process_with(chain: &mut Chain, batch: &Batch, verdicts: &Verdicts) -> Result<BatchOutcome, Fault> {
     let mut out = BatchOutcome::default();
     match chain.process(batch, verdicts, &mut out) {
         Ok(()) => Ok(out),
         Err(ProcessError::Fault(fault)) => {
-            assert_eq!(
-                out,
-                BatchOutcome::default(),
-                "nothing of a failed batch counts"
-            );
+            assert_eq!(out, BatchOutcome::default(), "nothing of a failed batch counts");
             Err(fault)
         }
         Err(ProcessError::Source(e)) => panic!("{e}"),

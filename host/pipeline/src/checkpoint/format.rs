@@ -101,11 +101,8 @@ impl Checkpoint {
             return Err(Damaged::Checksum { stored, found });
         }
         let (head_len, rest) = body.split_first_chunk::<4>().ok_or(short.clone())?;
-        let (head, state) = rest
-            .split_at_checked(u32::from_be_bytes(*head_len) as usize)
-            .ok_or(short)?;
-        let mut checkpoint: Self =
-            serde_json::from_slice(head).map_err(|e| Damaged::Head(e.to_string()))?;
+        let (head, state) = rest.split_at_checked(u32::from_be_bytes(*head_len) as usize).ok_or(short)?;
+        let mut checkpoint: Self = serde_json::from_slice(head).map_err(|e| Damaged::Head(e.to_string()))?;
         checkpoint.state = state.to_vec();
         Ok(checkpoint)
     }
@@ -125,15 +122,9 @@ pub(crate) mod tests {
             generation: Generation(0),
             deployment: DeploymentId(0),
             activations: BTreeMap::from([(Offset(0), DeploymentId(0))]),
-            ledger: Ledger {
-                counted: offset,
-                ..Ledger::default()
-            },
+            ledger: Ledger { counted: offset, ..Ledger::default() },
             watermark_ms: Some(123),
-            outputs: OutputEnds {
-                windows: Offset(4),
-                errors: Offset(5),
-            },
+            outputs: OutputEnds { windows: Offset(4), errors: Offset(5) },
             written_at_ms: 9,
             state: vec![1, 2, 3, 4, 5],
         }
@@ -142,10 +133,7 @@ pub(crate) mod tests {
     #[test]
     fn a_checkpoint_reads_back() {
         let checkpoint = sample(3, 100);
-        assert_eq!(
-            Checkpoint::decode(&checkpoint.encode()).unwrap(),
-            checkpoint
-        );
+        assert_eq!(Checkpoint::decode(&checkpoint.encode()).unwrap(), checkpoint);
     }
 
     #[test]

@@ -21,10 +21,7 @@ impl CheckpointName {
     #[must_use]
     pub fn parse(file: &str) -> Option<Self> {
         let (epoch, offset) = file.strip_suffix(".ckpt")?.split_once('-')?;
-        Some(Self {
-            epoch: epoch.parse().ok()?,
-            offset: offset.parse().ok()?,
-        })
+        Some(Self { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
     }
 }
 
@@ -37,22 +34,17 @@ pub fn epoch_file(epoch: Epoch) -> String {
 /// The first epoch that nobody has had, as far as these names tell.
 #[must_use]
 pub fn next_epoch(names: &[String]) -> Epoch {
-    let taken = names
-        .iter()
-        .filter_map(|name| match name.strip_prefix("epoch-") {
-            Some(epoch) => epoch.parse().ok(),
-            None => CheckpointName::parse(name).map(|c| c.epoch.0),
-        });
+    let taken = names.iter().filter_map(|name| match name.strip_prefix("epoch-") {
+        Some(epoch) => epoch.parse().ok(),
+        None => CheckpointName::parse(name).map(|c| c.epoch.0),
+    });
     Epoch(taken.max().unwrap_or(0) + 1)
 }
 
 /// Checkpoints among these names, newest first.
 #[must_use]
 pub fn newest_first(names: &[String]) -> Vec<CheckpointName> {
-    let mut found: Vec<_> = names
-        .iter()
-        .filter_map(|n| CheckpointName::parse(n))
-        .collect();
+    let mut found: Vec<_> = names.iter().filter_map(|n| CheckpointName::parse(n)).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     found
 }
@@ -60,17 +52,10 @@ pub fn newest_first(names: &[String]) -> Vec<CheckpointName> {
 /// Names that `kept` newer checkpoints make superfluous, and epochs before the one that `current` holds.
 #[must_use]
 pub fn superfluous(names: &[String], kept: usize, current: Epoch) -> Vec<String> {
-    let old_checkpoints = newest_first(names)
-        .into_iter()
-        .skip(kept.max(1))
-        .map(|c| c.file());
+    let old_checkpoints = newest_first(names).into_iter().skip(kept.max(1)).map(|c| c.file());
     let old_epochs = names
         .iter()
-        .filter(|n| {
-            n.strip_prefix("epoch-")
-                .and_then(|e| e.parse().ok())
-                .is_some_and(|e: u64| e < current.0)
-        })
+        .filter(|n| n.strip_prefix("epoch-").and_then(|e| e.parse().ok()).is_some_and(|e: u64| e < current.0))
         .cloned();
     old_checkpoints.chain(old_epochs).collect()
 }
@@ -79,10 +64,7 @@ pub fn superfluous(names: &[String], kept: usize, current: Epoch) -> Vec<String>
 #[derive(Debug)]
 pub enum Choice {
     /// The newest sound checkpoint, and the newer ones that were damaged.
-    Resume {
-        checkpoint: Box<Checkpoint>,
-        damaged: Vec<(CheckpointName, Damaged)>,
-    },
+    Resume { checkpoint: Box<Checkpoint>, damaged: Vec<(CheckpointName, Damaged)> },
     /// There never was one.
     Fresh,
     /// There were some and none is sound.
@@ -99,20 +81,13 @@ pub fn choose<E>(
     for candidate in candidates {
         match candidate? {
             (_, Ok(checkpoint)) => {
-                return Ok(Choice::Resume {
-                    checkpoint: Box::new(checkpoint),
-                    damaged,
-                });
+                return Ok(Choice::Resume { checkpoint: Box::new(checkpoint), damaged });
             }
             (name, Err(why @ Damaged::Newer { .. })) => return Ok(Choice::Newer(name, why)),
             (name, Err(why)) => damaged.push((name, why)),
         }
     }
-    Ok(if damaged.is_empty() {
-        Choice::Fresh
-    } else {
-        Choice::AllDamaged(damaged)
-    })
+    Ok(if damaged.is_empty() { Choice::Fresh } else { Choice::AllDamaged(damaged) })
 }
 
 #[cfg(test)]
@@ -121,10 +96,7 @@ mod tests {
     use super::*;
 
     fn name(epoch: u64, offset: u64) -> CheckpointName {
-        CheckpointName {
-            epoch: Epoch(epoch),
-            offset: Offset(offset),
-        }
+        CheckpointName { epoch: Epoch(epoch), offset: Offset(offset) }
     }
 
     fn names(list: &[(u64, u64)]) -> Vec<String> {
@@ -151,26 +123,17 @@ mod tests {
     fn the_last_three_are_kept_and_old_epochs_go() {
         let mut all = names(&[(1, 1), (1, 2), (2, 3), (2, 4)]);
         all.extend([epoch_file(Epoch(1)), epoch_file(Epoch(2))]);
-        assert_eq!(
-            superfluous(&all, 3, Epoch(2)),
-            [name(1, 1).file(), epoch_file(Epoch(1))]
-        );
+        assert_eq!(superfluous(&all, 3, Epoch(2)), [name(1, 1).file(), epoch_file(Epoch(1))]);
     }
 
     type Candidate = Result<(CheckpointName, Result<Checkpoint, Damaged>), ()>;
 
     #[test]
     fn a_damaged_checkpoint_falls_back_to_the_one_before() {
-        let candidates: Vec<Candidate> = vec![
-            Ok((name(2, 4), Err(Damaged::Magic))),
-            Ok((name(2, 3), Ok(sample(2, 3)))),
-            Err(()),
-        ];
+        let candidates: Vec<Candidate> =
+            vec![Ok((name(2, 4), Err(Damaged::Magic))), Ok((name(2, 3), Ok(sample(2, 3)))), Err(())];
         match choose(candidates) {
-            Ok(Choice::Resume {
-                checkpoint,
-                damaged,
-            }) => {
+            Ok(Choice::Resume { checkpoint, damaged }) => {
                 assert_eq!(checkpoint.offset, Offset(3));
                 assert_eq!(damaged, [(name(2, 4), Damaged::Magic)]);
             }
@@ -183,10 +146,8 @@ mod tests {
         assert!(matches!(choose(Vec::<Candidate>::new()), Ok(Choice::Fresh)));
         let bad: Vec<Candidate> = vec![Ok((name(1, 1), Err(Damaged::Magic)))];
         assert!(matches!(choose(bad), Ok(Choice::AllDamaged(_))));
-        let newer: Vec<Candidate> = vec![
-            Ok((name(1, 1), Err(Damaged::Newer { found: 9 }))),
-            Ok((name(1, 0), Ok(sample(1, 0)))),
-        ];
+        let newer: Vec<Candidate> =
+            vec![Ok((name(1, 1), Err(Damaged::Newer { found: 9 }))), Ok((name(1, 0), Ok(sample(1, 0))))];
         assert!(matches!(choose(newer), Ok(Choice::Newer(..))));
     }
 }

@@ -67,18 +67,10 @@ impl DirectoryStore {
     /// # Errors
     /// [`StoreError`] where the folder cannot be made or read.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let fail = |doing, source| StoreError {
-            doing,
-            path: folder.to_owned(),
-            source,
-        };
+        let fail = |doing, source| StoreError { doing, path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(|e| fail("make the folder", e))?;
         let handle = File::open(folder).map_err(|e| fail("open the folder", e))?;
-        let store = Self {
-            folder: folder.to_owned(),
-            handle,
-            temporaries: AtomicU64::new(0),
-        };
+        let store = Self { folder: folder.to_owned(), handle, temporaries: AtomicU64::new(0) };
         for entry in fs::read_dir(folder).map_err(|e| fail("list", e))? {
             let name = entry.map_err(|e| fail("list", e))?.file_name();
             if name.to_string_lossy().starts_with(TEMPORARY) {
@@ -89,11 +81,7 @@ impl DirectoryStore {
     }
 
     fn fail(&self, doing: &'static str, name: &str, source: io::Error) -> StoreError {
-        StoreError {
-            doing,
-            path: self.folder.join(name),
-            source,
-        }
+        StoreError { doing, path: self.folder.join(name), source }
     }
 }
 
@@ -101,11 +89,7 @@ impl CheckpointStore for DirectoryStore {
     fn list(&self) -> Result<Vec<String>, StoreError> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(|e| self.fail("list", "", e))? {
-            let name = entry
-                .map_err(|e| self.fail("list", "", e))?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
+            let name = entry.map_err(|e| self.fail("list", "", e))?.file_name().to_string_lossy().into_owned();
             if !name.starts_with('.') {
                 names.push(name);
             }
@@ -123,9 +107,7 @@ impl CheckpointStore for DirectoryStore {
 
     fn create(&self, name: &str, bytes: &[u8]) -> Result<Created, StoreError> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = self
-            .folder
-            .join(format!("{TEMPORARY}{}-{number}", std::process::id()));
+        let temporary = self.folder.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
         let write = || {
             let mut file = File::create(&temporary)?;
             file.write_all(bytes)?;
@@ -133,20 +115,11 @@ impl CheckpointStore for DirectoryStore {
         };
         let renamed = write().and_then(|()| {
             // A rename that refuses to replace is the compare-and-set.
-            renameat_with(
-                CWD,
-                &temporary,
-                CWD,
-                self.folder.join(name),
-                RenameFlags::NOREPLACE,
-            )
-            .map_err(io::Error::from)
+            renameat_with(CWD, &temporary, CWD, self.folder.join(name), RenameFlags::NOREPLACE).map_err(io::Error::from)
         });
         match renamed {
             Ok(()) => {
-                self.handle
-                    .sync_all()
-                    .map_err(|e| self.fail("make durable", name, e))?;
+                self.handle.sync_all().map_err(|e| self.fail("make durable", name, e))?;
                 Ok(Created::New)
             }
             Err(e) => {

@@ -43,11 +43,7 @@ impl Decimal6 {
             return None;
         }
         let (quotient, remainder) = (numerator / denominator, numerator % denominator);
-        let away = if remainder.abs() * 2 >= denominator.abs() {
-            numerator.signum() * denominator.signum()
-        } else {
-            0
-        };
+        let away = if remainder.abs() * 2 >= denominator.abs() { numerator.signum() * denominator.signum() } else { 0 };
         Some(Self(quotient + away))
     }
 
@@ -61,15 +57,8 @@ impl Decimal6 {
 
 impl fmt::Display for Decimal6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (units, digits) = (
-            self.0.unsigned_abs() / 1_000_000,
-            self.0.unsigned_abs() % 1_000_000,
-        );
-        write!(
-            f,
-            "{}{units}.{digits:06}",
-            if self.0 < 0 { "-" } else { "" }
-        )
+        let (units, digits) = (self.0.unsigned_abs() / 1_000_000, self.0.unsigned_abs() % 1_000_000);
+        write!(f, "{}{units}.{digits:06}", if self.0 < 0 { "-" } else { "" })
     }
 }
 
@@ -122,11 +111,7 @@ mod tests {
 
     #[test]
     fn a_divisor_of_zero_has_no_quotient() {
-        let derived = Derived::from(&Metrics {
-            impressions: 10,
-            cost_micros: 0,
-            ..Metrics::default()
-        });
+        let derived = Derived::from(&Metrics { impressions: 10, cost_micros: 0, ..Metrics::default() });
         assert_eq!(derived.ctr.unwrap().to_string(), "0.000000");
         assert_eq!((derived.cpc, derived.cpa, derived.roas), (None, None, None));
     }

@@ -28,16 +28,9 @@ pub enum ViewError {
     Broker(#[from] BrokerError),
     /// The log is sound and holds something that this version does not read.
     #[error("topic {topic}, partition {partition}, offset {offset}: {source}")]
-    Record {
-        topic: String,
-        partition: PartitionId,
-        offset: Offset,
-        source: BadRecord,
-    },
+    Record { topic: String, partition: PartitionId, offset: Offset, source: BadRecord },
     /// The answer would not fit the memory set aside for it.
-    #[error(
-        "these windows take more than {limit_bytes} bytes; narrow the query: name a dimension, or a shorter time"
-    )]
+    #[error("these windows take more than {limit_bytes} bytes; narrow the query: name a dimension, or a shorter time")]
     TooLarge { limit_bytes: usize },
 }
 

@@ -128,17 +128,12 @@ pub fn read_page(
                     continue;
                 }
                 let size = record.value.len() + record.key.map_or(0, <[u8]>::len);
-                if page.records.len() >= limits.records
-                    || (bytes + size > limits.bytes && bytes > 0)
-                {
+                if page.records.len() >= limits.records || (bytes + size > limits.bytes && bytes > 0) {
                     return Ok(page);
                 }
                 bytes += size.max(1);
-                let timestamp_ms = batch
-                    .base_timestamp_ms
-                    .saturating_add(record.timestamp_delta_ms);
-                page.records
-                    .push(view(at.partition, offset, timestamp_ms, &record));
+                let timestamp_ms = batch.base_timestamp_ms.saturating_add(record.timestamp_delta_ms);
+                page.records.push(view(at.partition, offset, timestamp_ms, &record));
                 page.next_offset = offset.plus(1);
             }
             page.next_offset = page.next_offset.max(batch.next_offset());
@@ -149,35 +144,16 @@ pub fn read_page(
     Ok(page)
 }
 
-fn view(
-    partition: PartitionId,
-    offset: Offset,
-    timestamp_ms: i64,
-    record: &Record<'_>,
-) -> RecordView {
-    let decoded = partial::is_partial(record.value)
-        .then(|| Partial::decode(record.key?, record.value).ok())
-        .flatten();
-    let value = decoded.map_or_else(
-        || content(record.value),
-        |p| Content::Partial(partial_view(p)),
-    );
-    RecordView {
-        partition,
-        offset,
-        timestamp_ms,
-        key: record.key.map(key),
-        value,
-    }
+fn view(partition: PartitionId, offset: Offset, timestamp_ms: i64, record: &Record<'_>) -> RecordView {
+    let decoded = partial::is_partial(record.value).then(|| Partial::decode(record.key?, record.value).ok()).flatten();
+    let value = decoded.map_or_else(|| content(record.value), |p| Content::Partial(partial_view(p)));
+    RecordView { partition, offset, timestamp_ms, key: record.key.map(key), value }
 }
 
 fn key(bytes: &[u8]) -> Content {
     if let Some(SourcePosition { source, row }) = SourcePosition::decode(bytes) {
         // In hex: a JSON number of 64 bits is not safe in every reader.
-        return Content::SourcePosition {
-            source: format!("{source:016x}"),
-            row,
-        };
+        return Content::SourcePosition { source: format!("{source:016x}"), row };
     }
     content(bytes)
 }

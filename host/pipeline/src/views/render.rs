@@ -15,12 +15,7 @@ cost_micros,revenue_micros,ctr,cpc,cpa,roas,final";
 
 /// Appends a row of CSV with its end of line.
 pub fn put_csv(out: &mut String, row: &WindowRow) {
-    let Derived {
-        ctr,
-        cpc,
-        cpa,
-        roas,
-    } = row.derived();
+    let Derived { ctr, cpc, cpa, roas } = row.derived();
     let (window, m) = (&row.window, &row.metrics);
     let text = |d: Option<Decimal6>| d.map(|d| d.to_string()).unwrap_or_default();
     // Writing to a String cannot fail.
@@ -140,19 +135,9 @@ mod tests {
 
     fn row(key: &str, clicks: i64) -> WindowRow {
         WindowRow {
-            window: WindowKey {
-                size_ms: 60_000,
-                start_ms: 1_413_849_600_000,
-                dimension: "site_category".into(),
-            },
+            window: WindowKey { size_ms: 60_000, start_ms: 1_413_849_600_000, dimension: "site_category".into() },
             key: key.into(),
-            metrics: Metrics {
-                impressions: 3,
-                clicks,
-                conversions: 0,
-                cost_micros: 1_500_000,
-                revenue_micros: 0,
-            },
+            metrics: Metrics { impressions: 3, clicks, conversions: 0, cost_micros: 1_500_000, revenue_micros: 0 },
             lower_bound: false,
             final_: true,
         }

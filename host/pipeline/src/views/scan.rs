@@ -58,12 +58,8 @@ pub fn visit_batch(
     from: Offset,
     visit: &mut Visit<'_>,
 ) -> Result<(), ViewError> {
-    let bad = |offset, source| ViewError::Record {
-        topic: at.topic.to_string(),
-        partition: at.partition,
-        offset,
-        source,
-    };
+    let bad =
+        |offset, source| ViewError::Record { topic: at.topic.to_string(), partition: at.partition, offset, source };
     let bytes = batch.records()?;
     for record in Records::new(&bytes).map_err(|e| bad(batch.base_offset, e.into()))? {
         let record = record.map_err(|e| bad(batch.base_offset, e.into()))?;

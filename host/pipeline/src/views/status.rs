@@ -107,11 +107,7 @@ pub struct Status {
 ///
 /// # Errors
 /// [`ViewError`] where a topic cannot be read.
-pub fn status(
-    broker: &dyn Broker,
-    state: RunState,
-    sinks: Vec<Value>,
-) -> Result<Status, ViewError> {
+pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result<Status, ViewError> {
     let topics = topics(broker)?;
     let mut status = Status {
         state,
@@ -125,16 +121,10 @@ pub fn status(
     if let Some(input) = broker.topic(AD_EVENTS_RAW)? {
         status.run = Some(input.id);
         let ends = |p| Ok((p, broker.ends(&TopicPartition::new(AD_EVENTS_RAW, p))?));
-        let partitions = (0..input.spec.partitions)
-            .map(PartitionId)
-            .map(ends)
-            .collect::<Result<Vec<_>, ViewError>>()?;
+        let partitions =
+            (0..input.spec.partitions).map(PartitionId).map(ends).collect::<Result<Vec<_>, ViewError>>()?;
         // A partition that never had a record may have no commit either: looking for one would read the whole topic.
-        let used = partitions
-            .iter()
-            .filter(|(_, ends)| ends.end > Offset(0))
-            .map(|(p, _)| *p)
-            .collect();
+        let used = partitions.iter().filter(|(_, ends)| ends.end > Offset(0)).map(|(p, _)| *p).collect();
         let commits = newest_commits(broker, input.id, &used)?;
         for (partition, ends) in partitions {
             let view = partition_view(partition, ends, commits.get(&partition));
@@ -146,11 +136,7 @@ pub fn status(
     Ok(status)
 }
 
-fn partition_view(
-    partition: PartitionId,
-    ends: Ends,
-    newest: Option<&(Epoch, Commit)>,
-) -> PartitionView {
+fn partition_view(partition: PartitionId, ends: Ends, newest: Option<&(Epoch, Commit)>) -> PartitionView {
     let commit = newest.map(|(_, commit)| commit);
     let processed = commit.map_or(Offset(0), |c| c.as_of_offset);
     PartitionView {
@@ -189,20 +175,10 @@ pub fn topics(broker: &dyn Broker) -> Result<Vec<TopicView>, ViewError> {
 pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewError> {
     let partition = |partition| {
         let ends = broker.ends(&TopicPartition::new(info.spec.name.as_str(), partition))?;
-        Ok(TopicPartitionView {
-            partition,
-            log_start_offset: ends.start,
-            log_end_offset: ends.end,
-        })
+        Ok(TopicPartitionView { partition, log_start_offset: ends.start, log_end_offset: ends.end })
     };
-    let partitions = (0..info.spec.partitions)
-        .map(|p| partition(PartitionId(p)))
-        .collect::<Result<_, ViewError>>()?;
-    Ok(TopicView {
-        topic: info.spec.name.clone(),
-        compacted: info.spec.compact,
-        partitions,
-    })
+    let partitions = (0..info.spec.partitions).map(|p| partition(PartitionId(p))).collect::<Result<_, ViewError>>()?;
+    Ok(TopicView { topic: info.spec.name.clone(), compacted: info.spec.compact, partitions })
 }
 
 /// The newest commit of each partition, found from the topic's end backwards.
@@ -220,13 +196,7 @@ fn newest_commits(
     let mut newest = BTreeMap::<PartitionId, (Epoch, Commit)>::new();
     for partition in (0..output.spec.partitions).map(PartitionId) {
         let at = TopicPartition::new(CTR_WINDOWS, partition);
-        let mut tail = Tail {
-            run,
-            used,
-            batches: 0,
-            commits: BTreeMap::new(),
-            opened: BTreeMap::new(),
-        };
+        let mut tail = Tail { run, used, batches: 0, commits: BTreeMap::new(), opened: BTreeMap::new() };
         let mut failure = None;
         broker.last_batch_with(&at, &mut |batch| match tail.take(&at, batch) {
             Ok(enough) => enough,
@@ -239,9 +209,7 @@ fn newest_commits(
             return Err(e);
         }
         for (input, found) in tail.commits {
-            let newer = newest
-                .get(&input)
-                .is_none_or(|(e, c)| (found.0, found.1.as_of_offset) > (*e, c.as_of_offset));
+            let newer = newest.get(&input).is_none_or(|(e, c)| (found.0, found.1.as_of_offset) > (*e, c.as_of_offset));
             if newer {
                 newest.insert(input, found);
             }
@@ -269,8 +237,7 @@ impl Tail<'_> {
             if partial::is_partial(record.value) {
                 return Ok(());
             }
-            let WindowRecord::Output(output) = WindowRecord::decode(record.key, record.value)?
-            else {
+            let WindowRecord::Output(output) = WindowRecord::decode(record.key, record.value)? else {
                 return Ok(());
             };
             if output.stamp.run != self.run {
@@ -280,23 +247,18 @@ impl Tail<'_> {
                 Body::Commit(commit) => {
                     let found = (output.stamp.epoch, commit);
                     let known = self.commits.get(&output.stamp.partition);
-                    if known.is_none_or(|(e, c)| {
-                        (found.0, found.1.as_of_offset) >= (*e, c.as_of_offset)
-                    }) {
+                    if known.is_none_or(|(e, c)| (found.0, found.1.as_of_offset) >= (*e, c.as_of_offset)) {
                         self.commits.insert(output.stamp.partition, found);
                     }
                 }
                 Body::Epoch => {
-                    self.opened
-                        .insert(output.stamp.partition, output.stamp.epoch);
+                    self.opened.insert(output.stamp.partition, output.stamp.epoch);
                 }
                 Body::Late { .. } | Body::Decision { .. } => {}
             }
             Ok(())
         })?;
-        let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| {
-            self.opened.get(p).is_some_and(|o| o <= epoch)
-        };
+        let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| self.opened.get(p).is_some_and(|o| o <= epoch);
         let complete = self.used.iter().all(|p| self.commits.contains_key(p));
         Ok(complete && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))
     }
@@ -316,19 +278,12 @@ pub fn modules(broker: &dyn Broker) -> Result<Vec<ModuleView>, ViewError> {
     };
     let mut newest = None;
     visit_batch(&at, &batch, Offset(0), &mut |_, record| {
-        newest = Some(
-            serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?,
-        );
+        newest = Some(serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?);
         Ok(())
     })?;
     let stages = newest.map(|d| d.stages).unwrap_or_default();
     Ok(stages
         .into_iter()
-        .map(|s| ModuleView {
-            stage: s.stage,
-            name: s.name,
-            version: s.version,
-            sha256: s.sha256,
-        })
+        .map(|s| ModuleView { stage: s.stage, name: s.name, version: s.version, sha256: s.sha256 })
         .collect())
 }

@@ -27,9 +27,7 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(ms) = text.parse::<i64>() {
         return Ok(ms);
     }
-    let midnight = text
-        .parse::<jiff::civil::Date>()
-        .map(|_| format!("{text}T00:00:00Z"));
+    let midnight = text.parse::<jiff::civil::Date>().map(|_| format!("{text}T00:00:00Z"));
     midnight
         .as_deref()
         .unwrap_or(text)

@@ -37,10 +37,7 @@ pub struct WindowQuery {
 impl WindowQuery {
     fn wants(&self, window: &WindowKey) -> bool {
         window.size_ms == self.size_ms
-            && self
-                .dimension
-                .as_ref()
-                .is_none_or(|d| *d == window.dimension)
+            && self.dimension.as_ref().is_none_or(|d| *d == window.dimension)
             && self.from_ms.is_none_or(|from| window.start_ms >= from)
             && self.to_ms.is_none_or(|to| window.start_ms < to)
     }
@@ -84,9 +81,7 @@ pub fn parse_size(name: &str) -> Result<i64, String> {
     match name {
         "1m" => Ok(60_000),
         "5m" => Ok(300_000),
-        _ => Err(format!(
-            "{name:?} is not a window size; there are 1m and 5m"
-        )),
+        _ => Err(format!("{name:?} is not a window size; there are 1m and 5m")),
     }
 }
 
@@ -112,29 +107,18 @@ pub struct Windows {
 /// # Errors
 /// [`ViewError`] where a topic cannot be read, or the answer is too large.
 pub fn windows(broker: &dyn Broker, query: &WindowQuery) -> Result<Windows, ViewError> {
-    let (Some(input), Some(output)) = (broker.topic(AD_EVENTS_RAW)?, broker.topic(CTR_WINDOWS)?)
-    else {
-        return Ok(Windows {
-            table: BTreeMap::new(),
-            final_before_ms: None,
-        });
+    let (Some(input), Some(output)) = (broker.topic(AD_EVENTS_RAW)?, broker.topic(CTR_WINDOWS)?) else {
+        return Ok(Windows { table: BTreeMap::new(), final_before_ms: None });
     };
     let mut reading = Reading::new(query, input.id);
     for partition in (0..output.spec.partitions).map(PartitionId) {
         let at = TopicPartition::new(CTR_WINDOWS, partition);
-        scan(broker, &at, Offset(0), &mut |offset, record| {
-            reading.take(partition, offset, record)
-        })?;
+        scan(broker, &at, Offset(0), &mut |offset, record| reading.take(partition, offset, record))?;
         if reading.held_bytes > LIMIT_BYTES {
-            return Err(ViewError::TooLarge {
-                limit_bytes: LIMIT_BYTES,
-            });
+            return Err(ViewError::TooLarge { limit_bytes: LIMIT_BYTES });
         }
     }
-    Ok(Windows {
-        table: reading.table,
-        final_before_ms: reading.progress.final_before_ms(input.spec.partitions),
-    })
+    Ok(Windows { table: reading.table, final_before_ms: reading.progress.final_before_ms(input.spec.partitions) })
 }
 
 struct Reading<'a> {
@@ -158,12 +142,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn take(
-        &mut self,
-        partition: PartitionId,
-        offset: Offset,
-        record: &Record<'_>,
-    ) -> Result<(), BadRecord> {
+    fn take(&mut self, partition: PartitionId, offset: Offset, record: &Record<'_>) -> Result<(), BadRecord> {
         if !partial::is_partial(record.value) {
             let read = WindowRecord::decode(record.key, record.value)?;
             if let WindowRecord::Output(output) = &read
@@ -176,8 +155,7 @@ impl<'a> Reading<'a> {
         }
         let head = Head::decode(record.key.unwrap_or_default(), record.value)?;
         let term = (head.owner.run, head.owner.partition, head.version.epoch);
-        if head.owner.run != self.run || !self.fence.admits(term) || !self.query.wants(&head.window)
-        {
+        if head.owner.run != self.run || !self.fence.admits(term) || !self.query.wants(&head.window) {
             return Ok(());
         }
         let entries = record.value.get(head.entries_at..).unwrap_or_default();
@@ -211,24 +189,14 @@ impl Windows {
                 Ok((sums, lower_bound)) => sums
                     .into_iter()
                     .filter(|(_, metrics)| metrics.impressions > 0)
-                    .map(|(key, metrics)| {
-                        Ok(WindowRow {
-                            window: window.clone(),
-                            key,
-                            metrics,
-                            lower_bound,
-                            final_,
-                        })
-                    })
+                    .map(|(key, metrics)| Ok(WindowRow { window: window.clone(), key, metrics, lower_bound, final_ }))
                     .collect(),
             }
         })
     }
 }
 
-fn merge(
-    owners: &BTreeMap<Owner, Encoded>,
-) -> Result<(BTreeMap<String, Metrics>, bool), ViewError> {
+fn merge(owners: &BTreeMap<Owner, Encoded>) -> Result<(BTreeMap<String, Metrics>, bool), ViewError> {
     let mut sums = BTreeMap::<String, Metrics>::new();
     let mut lower_bound = false;
     for encoded in owners.values() {

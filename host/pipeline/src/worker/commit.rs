@@ -37,13 +37,7 @@ struct Appender<'a> {
 
 impl<'a> Appender<'a> {
     fn new(worker: &'a Worker, topic: TopicPartition, now_ms: i64) -> Self {
-        Self {
-            worker,
-            topic,
-            set: RecordSetBuilder::default(),
-            pending: Vec::new(),
-            now_ms,
-        }
+        Self { worker, topic, set: RecordSetBuilder::default(), pending: Vec::new(), now_ms }
     }
 
     fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), WorkerError> {
@@ -55,9 +49,7 @@ impl<'a> Appender<'a> {
     }
 
     fn push_all(&mut self, waiting: &[Waiting]) -> Result<(), WorkerError> {
-        waiting
-            .iter()
-            .try_for_each(|w| self.push(w.key.as_bytes(), &w.value))
+        waiting.iter().try_for_each(|w| self.push(w.key.as_bytes(), &w.value))
     }
 
     fn flush(&mut self) -> Result<(), WorkerError> {
@@ -96,10 +88,7 @@ impl Worker {
         let mut windows = Appender::new(self, windows_topic(), now_ms);
         self.stamp_partials(&emitted, &mut windows)?;
         windows.push_all(&self.outputs.late)?;
-        let commit = Output {
-            stamp: self.stamp(),
-            body: Body::Commit(record),
-        };
+        let commit = Output { stamp: self.stamp(), body: Body::Commit(record) };
         windows.push(commit.key().as_bytes(), &commit.encode())?;
         let windows_end = windows.finish()?;
 
@@ -113,9 +102,7 @@ impl Worker {
         self.committed = self.position;
         self.decided = false;
         self.last_commit = Instant::now();
-        self.shared
-            .metrics
-            .committed(self.owner.partition, begun.elapsed(), bytes);
+        self.shared.metrics.committed(self.owner.partition, begun.elapsed(), bytes);
         let (committed, watermark) = (self.committed, self.chain.watermark());
         self.shared.peers.update(self.owner.partition, |peer| {
             peer.committed = committed;
@@ -137,18 +124,11 @@ impl Worker {
     }
 
     /// Puts the host's stamps before what the module emitted, without decoding it.
-    fn stamp_partials(
-        &self,
-        emitted: &[u8],
-        windows: &mut Appender<'_>,
-    ) -> Result<(), WorkerError> {
+    fn stamp_partials(&self, emitted: &[u8], windows: &mut Appender<'_>) -> Result<(), WorkerError> {
         if emitted.is_empty() {
             return Ok(());
         }
-        let version = Version {
-            epoch: self.epoch,
-            as_of: self.position,
-        };
+        let version = Version { epoch: self.epoch, as_of: self.position };
         let mut stamps = Vec::new();
         partial::put_stamps(&mut stamps, &version);
         let (mut key, mut value) = (partial::key_prefix(&self.owner).into_bytes(), stamps);
@@ -194,13 +174,8 @@ impl Worker {
             state: self.saved.state.to_bytes(),
         };
         let bytes = checkpoint.encode();
-        let name = CheckpointName {
-            epoch: self.epoch,
-            offset: self.position,
-        };
-        if self.store.create(&name.file(), &bytes)? == Created::Exists
-            && self.position != self.committed
-        {
+        let name = CheckpointName { epoch: self.epoch, offset: self.position };
+        if self.store.create(&name.file(), &bytes)? == Created::Exists && self.position != self.committed {
             return Err(WorkerError::Fenced {
                 topic: self.input.topic.to_string(),
                 partition: self.owner.partition,
@@ -214,13 +189,7 @@ impl Worker {
     fn forget_old_checkpoints(&mut self, newest: &Checkpoint) -> Result<(), WorkerError> {
         let kept = self.shared.options.checkpoints_kept.max(1);
         let names = self.store().list()?;
-        self.kept.push_back((
-            CheckpointName {
-                epoch: newest.epoch,
-                offset: newest.offset,
-            },
-            newest.outputs,
-        ));
+        self.kept.push_back((CheckpointName { epoch: newest.epoch, offset: newest.offset }, newest.outputs));
         for name in superfluous(&names, kept, self.epoch) {
             self.store().delete(&name)?;
         }
@@ -230,12 +199,7 @@ impl Worker {
         if let (Some(oldest), Some((first, outputs))) = (oldest, self.kept.front())
             && *first == oldest
         {
-            self.shared.peers.keep_from(
-                &*self.shared.broker,
-                self.owner.partition,
-                oldest.offset,
-                *outputs,
-            );
+            self.shared.peers.keep_from(&*self.shared.broker, self.owner.partition, oldest.offset, *outputs);
         }
         Ok(())
     }
@@ -243,10 +207,7 @@ impl Worker {
     /// Writes a decision down, durably, before it takes effect.
     pub(super) fn decide(&mut self, offset: Offset, decision: Decision) -> Result<(), WorkerError> {
         let now_ms = self.shared.clock.now_ms();
-        let output = Output {
-            stamp: self.stamp(),
-            body: Body::Decision { offset, decision },
-        };
+        let output = Output { stamp: self.stamp(), body: Body::Decision { offset, decision } };
         let mut windows = Appender::new(self, windows_topic(), now_ms);
         windows.push(output.key().as_bytes(), &output.encode())?;
         windows.finish()?;

@@ -14,34 +14,22 @@ const ATTEMPTS: u32 = 3;
 
 impl Worker {
     /// `true`: the batch is to be tried again as it is. `false`: the worker went back further than its start.
-    pub(super) fn on_fault(
-        &mut self,
-        batch: &StoredBatch,
-        fault: &Fault,
-        attempt: u32,
-    ) -> Result<bool, WorkerError> {
+    pub(super) fn on_fault(&mut self, batch: &StoredBatch, fault: &Fault, attempt: u32) -> Result<bool, WorkerError> {
         tracing::warn!(
             partition = %self.owner.partition, offset = %batch.base_offset, stage = %fault.stage,
             message = %fault.message, "a module failed"
         );
-        self.shared
-            .metrics
-            .faulted(self.owner.partition, &fault.stage);
+        self.shared.metrics.faulted(self.owner.partition, &fault.stage);
         let went_back = self.saved.offset != batch.base_offset;
         self.go_back()?;
         if went_back {
             return Ok(false);
         }
-        let culprit = isolate(
-            &mut self.chain,
-            &self.saved.state,
-            &Source(batch),
-            &self.verdicts,
-        )
-        .map_err(|e| match e {
-            ProcessError::Source(e) => WorkerError::Source(e.to_string()),
-            ProcessError::Fault(fault) => WorkerError::State(fault),
-        })?;
+        let culprit =
+            isolate(&mut self.chain, &self.saved.state, &Source(batch), &self.verdicts).map_err(|e| match e {
+                ProcessError::Source(e) => WorkerError::Source(e.to_string()),
+                ProcessError::Fault(fault) => WorkerError::State(fault),
+            })?;
         match culprit {
             Some(culprit) => self.convict(culprit)?,
             None if attempt >= ATTEMPTS => {
@@ -59,29 +47,12 @@ impl Worker {
     }
 
     fn convict(&mut self, culprit: Culprit) -> Result<(), WorkerError> {
-        let Culprit {
-            offset,
-            stage,
-            sha256,
-            message,
-        } = culprit;
+        let Culprit { offset, stage, sha256, message } = culprit;
         if offset < self.recovered.resume_at {
             let needed = self.recovered.resume_at;
-            return Err(WorkerError::Irreproducible {
-                stage,
-                offset,
-                message,
-                needed,
-            });
+            return Err(WorkerError::Irreproducible { stage, offset, message, needed });
         }
-        self.decide(
-            offset,
-            Decision::Verdict {
-                stage: stage.clone(),
-                sha256,
-                message: message.clone(),
-            },
-        )?;
+        self.decide(offset, Decision::Verdict { stage: stage.clone(), sha256, message: message.clone() })?;
         self.verdicts.insert(offset, stage, message);
         Ok(())
     }
@@ -94,13 +65,7 @@ impl Worker {
             self.stages = self.shared.chains.deployment(deployment)?;
             self.deployment = deployment;
         }
-        self.chain
-            .restore(&self.saved.state)
-            .map_err(|source| ChainError::Module {
-                stage: "state".into(),
-                deployment,
-                source,
-            })?;
+        self.chain.restore(&self.saved.state).map_err(|source| ChainError::Module { stage: "state".into(), source })?;
         self.position = self.saved.offset;
         self.ledger = self.saved.ledger.clone();
         self.outputs.back_to(self.saved.outputs);

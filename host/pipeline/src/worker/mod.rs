@@ -15,18 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, BrokerError, StoredBatch, TopicPartition};
-use clickmill_engine::{
-    BatchOutcome, BatchSource, Chain, ChainState, EngineError, Fault, ProcessError, Verdicts,
-};
+use clickmill_engine::{BatchOutcome, BatchSource, Chain, ChainState, Fault, ProcessError, Verdicts};
 use clickmill_schemas::output::{Decision, Ledger};
 use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::Malformed;
 use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
 
 use crate::chains::{ChainError, Chains};
-use crate::checkpoint::{
-    CheckpointName, CheckpointStore, Damaged, DirectoryStore, OutputEnds, StoreError,
-};
+use crate::checkpoint::{CheckpointName, CheckpointStore, Damaged, DirectoryStore, OutputEnds, StoreError};
 use crate::clock::Clock;
 use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
@@ -35,7 +31,7 @@ use crate::peers::{Peers, WorkerState};
 use crate::recovery::Recovered;
 use outputs::Outputs;
 
-pub(crate) use open::Assignment;
+pub(crate) use open::{Assignment, checkpoints};
 
 /// Longest wait for new records, so that a stop is seen soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
@@ -80,86 +76,38 @@ pub enum WorkerError {
     Deployment(#[from] DeploymentError),
     #[error("stage {} fails on its own state: {}; the partition cannot go on with this module", .0.stage, .0.message)]
     State(Fault),
-    #[error(
-        "the modules or parameters in the configuration cannot take over the state of those in force: {source}; put \
-         them back as they were, or begin with a new data directory"
-    )]
-    Incompatible { source: EngineError },
     #[error("a module's output is malformed: {0}")]
     Output(#[from] Malformed),
     #[error("cannot read a batch: {0}")]
     Source(String),
     #[error("checkpoint {name} of {topic}/{partition}: {why}")]
-    Newer {
-        topic: String,
-        partition: PartitionId,
-        name: String,
-        why: Damaged,
-    },
+    Newer { topic: String, partition: PartitionId, name: String, why: Damaged },
     #[error(
         "no checkpoint of {topic}/{partition} can be read ({why}), and the log begins only at offset {start}: restore the checkpoints from a backup"
     )]
-    AllDamaged {
-        topic: String,
-        partition: PartitionId,
-        start: Offset,
-        why: String,
-    },
+    AllDamaged { topic: String, partition: PartitionId, start: Offset, why: String },
     #[error(
         "checkpoint {name} is at offset {offset} of {place}, ahead of that log's end {end}: the log has lost records \
          that were counted; restore it from a backup, or remove the data directory to begin anew"
     )]
-    AheadOfLog {
-        name: String,
-        offset: Offset,
-        place: String,
-        end: Offset,
-    },
+    AheadOfLog { name: String, offset: Offset, place: String, end: Offset },
     #[error(
         "checkpoint {name} is of run {found}, and the topic's run is {expected}: the checkpoints belong to another log"
     )]
-    OtherRun {
-        name: String,
-        found: String,
-        expected: String,
-    },
+    OtherRun { name: String, found: String, expected: String },
     #[error(
         "{topic}/{partition}: records {from} to {start} are gone from the log, and recovery needs them up to {needed}"
     )]
-    Trimmed {
-        topic: String,
-        partition: PartitionId,
-        from: Offset,
-        start: Offset,
-        needed: Offset,
-    },
-    #[error(
-        "another process has taken {topic}/{partition} under a higher epoch than ours ({epoch})"
-    )]
-    Fenced {
-        topic: String,
-        partition: PartitionId,
-        epoch: Epoch,
-    },
+    Trimmed { topic: String, partition: PartitionId, from: Offset, start: Offset, needed: Offset },
+    #[error("another process has taken {topic}/{partition} under a higher epoch than ours ({epoch})")]
+    Fenced { topic: String, partition: PartitionId, epoch: Epoch },
     #[error(
         "stage {stage} fails at offset {offset} ({message}), though the records up to {needed} passed before the restart: \
          not decided anew; check the limits in force then and now"
     )]
-    Irreproducible {
-        stage: String,
-        offset: Offset,
-        message: String,
-        needed: Offset,
-    },
-    #[error(
-        "stage {stage} fails on offsets {from} to {end} together and on none of them alone: {message}"
-    )]
-    Unisolated {
-        stage: String,
-        from: Offset,
-        end: Offset,
-        message: String,
-    },
+    Irreproducible { stage: String, offset: Offset, message: String, needed: Offset },
+    #[error("stage {stage} fails on offsets {from} to {end} together and on none of them alone: {message}")]
+    Unisolated { stage: String, from: Offset, end: Offset, message: String },
     #[error("batch at offset {found} where {expected} was due")]
     Misaligned { found: Offset, expected: Offset },
 }
@@ -232,10 +180,7 @@ impl BatchSource for Source<'_> {
     fn records_len(&self) -> usize {
         self.0.records_len()
     }
-    fn write_records(
-        &self,
-        dst: &mut [u8],
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.0.read_into(dst).map_err(Into::into)
     }
 }
@@ -247,12 +192,8 @@ impl Worker {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.settle()?;
             let wait = self.until_commit().min(LONGEST_WAIT);
-            let batches = self.shared.broker.fetch(
-                &self.input,
-                self.position,
-                self.shared.options.fetch_max_bytes,
-                wait,
-            )?;
+            let batches =
+                self.shared.broker.fetch(&self.input, self.position, self.shared.options.fetch_max_bytes, wait)?;
             if batches.is_empty() {
                 self.follow_the_others()?;
             }
@@ -282,10 +223,7 @@ impl Worker {
     /// One batch through the chain. `false`: the worker went back, and must read again from its position.
     fn batch(&mut self, batch: &StoredBatch) -> Result<bool, WorkerError> {
         if batch.base_offset != self.position {
-            return Err(WorkerError::Misaligned {
-                found: batch.base_offset,
-                expected: self.position,
-            });
+            return Err(WorkerError::Misaligned { found: batch.base_offset, expected: self.position });
         }
         let mut attempts = 0;
         loop {
@@ -293,10 +231,7 @@ impl Worker {
                 self.save_point()?;
             }
             self.outcome.clear();
-            match self
-                .chain
-                .process(&Source(batch), &self.verdicts, &mut self.outcome)
-            {
+            match self.chain.process(&Source(batch), &self.verdicts, &mut self.outcome) {
                 Ok(()) => break,
                 Err(ProcessError::Source(e)) => return Err(WorkerError::Source(e.to_string())),
                 Err(ProcessError::Fault(fault)) => {
@@ -314,9 +249,7 @@ impl Worker {
         if !std::mem::replace(&mut self.begun, true) {
             tracing::info!(partition = %self.owner.partition, position = %self.position, "first batch processed");
         }
-        self.shared
-            .metrics
-            .processed(self.owner.partition, u64::from(batch.count));
+        self.shared.metrics.processed(self.owner.partition, u64::from(batch.count));
         let (position, watermark, at) = (self.position, self.chain.watermark(), self.last_record);
         self.shared.peers.update(self.owner.partition, |peer| {
             peer.position = position;
@@ -333,33 +266,14 @@ impl Worker {
             self.ledger.drop_for("retention", end.0 - self.position.0);
             self.position = end;
         }
-        if let Some(deployment) = self
-            .recovered
-            .decisions
-            .activations
-            .get(&self.position)
-            .copied()
-        {
+        if let Some(deployment) = self.recovered.decisions.activations.get(&self.position).copied() {
             self.switch_to(deployment)?;
         } else if self.target != self.deployment && self.may_decide() {
-            self.decide(
-                self.position,
-                Decision::Activation {
-                    deployment: self.target,
-                },
-            )?;
-            self.recovered
-                .decisions
-                .activations
-                .insert(self.position, self.target);
+            self.decide(self.position, Decision::Activation { deployment: self.target })?;
+            self.recovered.decisions.activations.insert(self.position, self.target);
             self.switch_to(self.target)?;
         }
-        if let Some(advance) = self
-            .recovered
-            .decisions
-            .advances
-            .get(&self.position)
-            .copied()
+        if let Some(advance) = self.recovered.decisions.advances.get(&self.position).copied()
             && self.chain.watermark() < Some(advance)
         {
             self.chain.advance(advance).map_err(WorkerError::State)?;
@@ -374,11 +288,7 @@ impl Worker {
         }
         let state = self.chain.save().map_err(WorkerError::State)?;
         let mut chain = self.shared.chains.build(deployment)?;
-        chain.restore(&state).map_err(|source| ChainError::Module {
-            stage: "state".into(),
-            deployment,
-            source,
-        })?;
+        chain.restore(&state).map_err(|source| ChainError::Module { stage: "state".into(), source })?;
         self.stages = self.shared.chains.deployment(deployment)?;
         self.chain = chain;
         self.deployment = deployment;
@@ -394,24 +304,13 @@ impl Worker {
         }
         let others = self.shared.peers.neighbours(self.owner.partition);
         let own = self.chain.watermark();
-        if let Some(watermark_ms) = idle::advance_to(
-            own,
-            quiet,
-            self.shared.options.idle_partition_after,
-            &others,
-        ) && self.last_commit.elapsed() >= self.shared.options.commit_interval
+        if let Some(watermark_ms) = idle::advance_to(own, quiet, self.shared.options.idle_partition_after, &others)
+            && self.last_commit.elapsed() >= self.shared.options.commit_interval
         {
             self.decide(self.position, Decision::WatermarkAdvance { watermark_ms })?;
-            self.recovered
-                .decisions
-                .advances
-                .insert(self.position, watermark_ms);
-            self.chain
-                .advance(watermark_ms)
-                .map_err(WorkerError::State)?;
-            self.shared.peers.update(self.owner.partition, |peer| {
-                peer.watermark_ms = Some(watermark_ms)
-            });
+            self.recovered.decisions.advances.insert(self.position, watermark_ms);
+            self.chain.advance(watermark_ms).map_err(WorkerError::State)?;
+            self.shared.peers.update(self.owner.partition, |peer| peer.watermark_ms = Some(watermark_ms));
         }
         Ok(())
     }
@@ -427,10 +326,7 @@ impl Worker {
 
     fn until_commit(&self) -> Duration {
         if self.has_news() {
-            self.shared
-                .options
-                .commit_interval
-                .saturating_sub(self.last_commit.elapsed())
+            self.shared.options.commit_interval.saturating_sub(self.last_commit.elapsed())
         } else {
             LONGEST_WAIT
         }
@@ -440,8 +336,7 @@ impl Worker {
         self.has_news()
             && self.may_decide()
             && (self.last_commit.elapsed() >= self.shared.options.commit_interval
-                || self.outputs.bytes() + self.chain.pending_bytes()
-                    >= self.shared.options.commit_pending_bytes)
+                || self.outputs.bytes() + self.chain.pending_bytes() >= self.shared.options.commit_pending_bytes)
     }
 
     fn publish(&self, state: WorkerState) {

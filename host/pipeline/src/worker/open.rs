@@ -17,9 +17,7 @@ use super::commit::{errors_topic, windows_topic};
 use super::outputs::Outputs;
 use super::{SavePoint, Shared, Worker, WorkerError};
 use crate::chains::ChainError;
-use crate::checkpoint::resolve::{
-    self, CheckpointName, Choice, epoch_file, newest_first, next_epoch,
-};
+use crate::checkpoint::resolve::{self, CheckpointName, Choice, epoch_file, newest_first, next_epoch};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, OutputEnds};
 use crate::recovery::{Recovered, Recovery};
@@ -38,45 +36,26 @@ pub(crate) struct Assignment {
 impl Worker {
     /// Recovers a partition, ready to run.
     pub(crate) fn open(shared: Arc<Shared>, assignment: Assignment) -> Result<Self, WorkerError> {
-        let Assignment {
-            input,
-            run,
-            store,
-            target,
-        } = assignment;
+        let Assignment { input, run, store, target } = assignment;
         let partition = input.partition;
         let log = shared.broker.ends(&input)?;
         let epoch = take_epoch(&store)?;
         let kept = checkpoints(&store)?;
         let checkpoint = choose(&kept, &input, run, log.start)?;
-        let ends = checkpoint
-            .as_ref()
-            .map_or(OutputEnds::default(), |c| c.outputs);
+        let ends = checkpoint.as_ref().map_or(OutputEnds::default(), |c| c.outputs);
         if let Some(checkpoint) = &checkpoint {
             check_ends(&shared, checkpoint, &input, log.end)?;
         }
-        let stamp = Stamp {
-            run,
-            partition,
-            epoch,
-        };
+        let stamp = Stamp { run, partition, epoch };
         let term = open_term(&shared, stamp)?;
         let recovered = read_outputs(&shared, run, partition, checkpoint.as_ref(), ends, term)?;
 
         let position = checkpoint.as_ref().map_or(Offset(0), |c| c.offset);
         let found = recovered.decisions.activations.get(&position).copied();
-        let deployment = checkpoint
-            .as_ref()
-            .map(|c| c.deployment)
-            .or(found)
-            .unwrap_or(target);
+        let deployment = checkpoint.as_ref().map(|c| c.deployment).or(found).unwrap_or(target);
         let mut chain = shared.chains.build(deployment)?;
         if let Some(checkpoint) = &checkpoint {
-            let failed = |source| ChainError::Module {
-                stage: "state".into(),
-                deployment,
-                source,
-            };
+            let failed = |source| ChainError::Module { stage: "state".into(), source };
             let state = ChainState::from_bytes(&checkpoint.state).map_err(failed)?;
             chain.restore(&state).map_err(failed)?;
         }
@@ -84,15 +63,8 @@ impl Worker {
         for (offset, verdict) in &recovered.decisions.verdicts {
             verdicts.insert(*offset, verdict.stage.clone(), verdict.message.clone());
         }
-        let ledger = checkpoint
-            .as_ref()
-            .map_or_else(Ledger::default, |c| c.ledger.clone());
+        let ledger = checkpoint.as_ref().map_or_else(Ledger::default, |c| c.ledger.clone());
         let state = chain.save().map_err(WorkerError::State)?;
-        if target != deployment {
-            // Found out now, before anything of the new deployment is in force.
-            let incompatible = |source| WorkerError::Incompatible { source };
-            shared.chains.build(target)?.restore(&state).map_err(incompatible)?;
-        }
         let generation = checkpoint.as_ref().map_or(Generation(0), |c| c.generation);
         let kept: VecDeque<_> = kept
             .into_iter()
@@ -100,35 +72,20 @@ impl Worker {
             .map(|(name, read)| (name, read.map_or(OutputEnds::default(), |c| c.outputs)))
             .collect();
         if let Some((oldest, outputs)) = kept.front() {
-            shared
-                .peers
-                .keep_from(&*shared.broker, partition, oldest.offset, *outputs);
+            shared.peers.keep_from(&*shared.broker, partition, oldest.offset, *outputs);
         }
-        let saved = SavePoint {
-            offset: position,
-            state,
-            ledger: ledger.clone(),
-            deployment,
-            outputs: Default::default(),
-        };
+        let saved =
+            SavePoint { offset: position, state, ledger: ledger.clone(), deployment, outputs: Default::default() };
         let stages = shared.chains.deployment(deployment)?;
         let mut recovered = recovered;
         if let Some(checkpoint) = &checkpoint {
             for (offset, deployment) in &checkpoint.activations {
-                recovered
-                    .decisions
-                    .activations
-                    .entry(*offset)
-                    .or_insert(*deployment);
+                recovered.decisions.activations.entry(*offset).or_insert(*deployment);
             }
         }
         let mut worker = Self {
             input,
-            owner: Owner {
-                run,
-                partition,
-                generation,
-            },
+            owner: Owner { run, partition, generation },
             epoch,
             store,
             chain,
@@ -140,10 +97,7 @@ impl Worker {
             position,
             ledger,
             outputs: Outputs::default(),
-            ends: OutputEnds {
-                windows: term.windows.max(ends.windows),
-                errors: term.errors.max(ends.errors),
-            },
+            ends: OutputEnds { windows: term.windows.max(ends.windows), errors: term.errors.max(ends.errors) },
             kept,
             committed: position,
             decided: false,
@@ -177,22 +131,11 @@ impl Worker {
                 });
             }
             self.decide(self.position, Decision::Gap { end: log_start })?;
-            self.recovered
-                .decisions
-                .gaps
-                .insert(self.position, log_start);
+            self.recovered.decisions.gaps.insert(self.position, log_start);
         }
         if self.recovered.decisions.activations.is_empty() {
-            self.decide(
-                self.position,
-                Decision::Activation {
-                    deployment: self.deployment,
-                },
-            )?;
-            self.recovered
-                .decisions
-                .activations
-                .insert(self.position, self.deployment);
+            self.decide(self.position, Decision::Activation { deployment: self.deployment })?;
+            self.recovered.decisions.activations.insert(self.position, self.deployment);
         }
         Ok(())
     }
@@ -207,10 +150,10 @@ fn take_epoch(store: &DirectoryStore) -> Result<Epoch, WorkerError> {
     }
 }
 
-type Read = Result<Checkpoint, crate::checkpoint::Damaged>;
+pub(crate) type Read = Result<Checkpoint, crate::checkpoint::Damaged>;
 
 /// The checkpoints that are kept, newest first.
-fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName, Read)>, WorkerError> {
+pub(crate) fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName, Read)>, WorkerError> {
     let mut out = Vec::new();
     for name in newest_first(&store.list()?) {
         if let Some(bytes) = store.read(&name.file())? {
@@ -230,48 +173,23 @@ fn choose(
     let (topic, partition) = (input.topic.to_string(), input.partition);
     match resolve::choose(candidates)? {
         Choice::Fresh => Ok(None),
-        Choice::Newer(name, why) => Err(WorkerError::Newer {
-            topic,
-            partition,
-            name: name.file(),
-            why,
-        }),
+        Choice::Newer(name, why) => Err(WorkerError::Newer { topic, partition, name: name.file(), why }),
         Choice::AllDamaged(damaged) => {
-            let why = damaged
-                .iter()
-                .map(|(n, w)| format!("{}: {w}", n.file()))
-                .collect::<Vec<_>>()
-                .join("; ");
+            let why = damaged.iter().map(|(n, w)| format!("{}: {w}", n.file())).collect::<Vec<_>>().join("; ");
             if log_start > Offset(0) {
-                return Err(WorkerError::AllDamaged {
-                    topic,
-                    partition,
-                    start: log_start,
-                    why,
-                });
+                return Err(WorkerError::AllDamaged { topic, partition, start: log_start, why });
             }
             tracing::error!(%partition, %why, "no checkpoint can be read: starting from the beginning of the log");
             Ok(None)
         }
-        Choice::Resume {
-            checkpoint,
-            damaged,
-        } => {
+        Choice::Resume { checkpoint, damaged } => {
             for (name, why) in damaged {
                 tracing::error!(%partition, checkpoint = %name.file(), %why, "checkpoint passed over");
             }
             if checkpoint.run != run || checkpoint.partition != partition {
-                let name = CheckpointName {
-                    epoch: checkpoint.epoch,
-                    offset: checkpoint.offset,
-                }
-                .file();
+                let name = CheckpointName { epoch: checkpoint.epoch, offset: checkpoint.offset }.file();
                 let (found, expected) = (checkpoint.run.to_string(), run.to_string());
-                return Err(WorkerError::OtherRun {
-                    name,
-                    found,
-                    expected,
-                });
+                return Err(WorkerError::OtherRun { name, found, expected });
             }
             Ok(Some(*checkpoint))
         }
@@ -285,48 +203,26 @@ fn check_ends(
     input: &TopicPartition,
     input_end: Offset,
 ) -> Result<(), WorkerError> {
-    let name = CheckpointName {
-        epoch: checkpoint.epoch,
-        offset: checkpoint.offset,
-    }
-    .file();
-    let outputs = [
-        (windows_topic(), checkpoint.outputs.windows),
-        (errors_topic(), checkpoint.outputs.errors),
-    ];
+    let name = CheckpointName { epoch: checkpoint.epoch, offset: checkpoint.offset }.file();
+    let outputs = [(windows_topic(), checkpoint.outputs.windows), (errors_topic(), checkpoint.outputs.errors)];
     let mut all = vec![(input.to_string(), checkpoint.offset, input_end)];
     for (topic, offset) in outputs {
         all.push((topic.to_string(), offset, shared.broker.ends(&topic)?.end));
     }
     match all.into_iter().find(|(_, offset, end)| offset > end) {
-        Some((place, offset, end)) => Err(WorkerError::AheadOfLog {
-            name,
-            offset,
-            place,
-            end,
-        }),
+        Some((place, offset, end)) => Err(WorkerError::AheadOfLog { name, offset, place, end }),
         None => Ok(()),
     }
 }
 
 /// Opens the term in both output topics; their ends just after.
 fn open_term(shared: &Shared, stamp: Stamp) -> Result<OutputEnds, WorkerError> {
-    let output = Output {
-        stamp,
-        body: Body::Epoch,
-    };
+    let output = Output { stamp, body: Body::Epoch };
     let mut set = RecordSetBuilder::default();
-    set.push(
-        Some(output.key().as_bytes()),
-        &output.encode(),
-        shared.clock.now_ms(),
-    );
+    set.push(Some(output.key().as_bytes()), &output.encode(), shared.clock.now_ms());
     let windows = shared.broker.append(&windows_topic(), &set)?;
     let errors = shared.broker.append(&errors_topic(), &set)?;
-    Ok(OutputEnds {
-        windows: windows.wait()?.plus(1),
-        errors: errors.wait()?.plus(1),
-    })
+    Ok(OutputEnds { windows: windows.wait()?.plus(1), errors: errors.wait()?.plus(1) })
 }
 
 fn read_outputs(
@@ -338,18 +234,14 @@ fn read_outputs(
     to: OutputEnds,
 ) -> Result<Recovered, WorkerError> {
     let mut recovery = Recovery::new(run, partition, checkpoint);
-    each_record(
-        shared,
-        &windows_topic(),
-        from.windows,
-        to.windows,
-        |record| match WindowRecord::decode(record.key, record.value) {
+    each_record(shared, &windows_topic(), from.windows, to.windows, |record| {
+        match WindowRecord::decode(record.key, record.value) {
             Ok(record) => recovery.window_record(&record),
             Err(why) => {
                 tracing::error!(%why, "a record of ctr_windows cannot be read; passed over")
             }
-        },
-    )?;
+        }
+    })?;
     each_record(shared, &errors_topic(), from.errors, to.errors, |record| {
         if let Ok(output) = Output::decode(record.value) {
             recovery.errors_term(&output);
@@ -369,10 +261,7 @@ fn each_record(
 ) -> Result<(), WorkerError> {
     let mut next = from.max(shared.broker.ends(topic)?.start);
     while next < to {
-        let batches: Vec<StoredBatch> =
-            shared
-                .broker
-                .fetch(topic, next, READ_BYTES, Duration::ZERO)?;
+        let batches: Vec<StoredBatch> = shared.broker.fetch(topic, next, READ_BYTES, Duration::ZERO)?;
         for batch in &batches {
             for record in Records::new(&batch.records()?)? {
                 let record = record?;

@@ -38,21 +38,13 @@ impl Outputs {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark {
-            letters: self.letters.len(),
-            late: self.late.len(),
-        }
+        Mark { letters: self.letters.len(), late: self.late.len() }
     }
 
     pub(super) fn back_to(&mut self, mark: Mark) {
         self.letters.truncate(mark.letters);
         self.late.truncate(mark.late);
-        self.bytes = self
-            .letters
-            .iter()
-            .chain(&self.late)
-            .map(Waiting::bytes)
-            .sum();
+        self.bytes = self.letters.iter().chain(&self.late).map(Waiting::bytes).sum();
     }
 
     pub(super) fn clear(&mut self) {
@@ -81,13 +73,8 @@ impl Worker {
     pub(super) fn absorb(&mut self, batch: &StoredBatch) -> Result<(), WorkerError> {
         self.ledger.counted += self.outcome.counted;
         for (stage, records) in &self.outcome.dropped {
-            let name = self
-                .stages
-                .stages
-                .get(*stage)
-                .map_or("", |s| s.stage.as_str());
-            self.ledger
-                .drop_for(&format!("filtered by {name}"), *records);
+            let name = self.stages.stages.get(*stage).map_or("", |s| s.stage.as_str());
+            self.ledger.drop_for(&format!("filtered by {name}"), *records);
         }
         if self.outcome.routed.is_empty() {
             return Ok(());
@@ -99,44 +86,24 @@ impl Worker {
         routed.sort_unstable_by_key(|r| r.offset);
         for routed in &routed {
             match &routed.route {
-                RouteOwned::Error {
-                    error_type,
-                    rule,
-                    message,
-                } => {
+                RouteOwned::Error { error_type, rule, message } => {
                     self.ledger.reject(rule);
                     self.shared.metrics.rejected(self.owner.partition, rule);
                     if routed.offset >= self.recovered.errors_through {
                         let payload = payload(&mut records, batch.base_offset, routed.offset)?;
                         let letter = self.letter(routed, payload, *error_type, rule, message);
-                        let key = format!(
-                            "{}|{}|{}",
-                            self.owner.run, self.owner.partition, routed.offset
-                        );
+                        let key = format!("{}|{}|{}", self.owner.run, self.owner.partition, routed.offset);
                         // Plain structs: serialization has no failing case.
                         let value = serde_json::to_vec(&letter).unwrap_or_default();
                         self.outputs.letter(Waiting { key, value });
                     }
                 }
-                RouteOwned::Late {
-                    ts_ms,
-                    watermark_ms,
-                } => {
+                RouteOwned::Late { ts_ms, watermark_ms } => {
                     self.ledger.late += 1;
                     if routed.offset >= self.recovered.late_through {
-                        let body = Body::Late {
-                            offset: routed.offset,
-                            ts_ms: *ts_ms,
-                            watermark_ms: *watermark_ms,
-                        };
-                        let output = Output {
-                            stamp: self.stamp(),
-                            body,
-                        };
-                        self.outputs.late(Waiting {
-                            key: output.key(),
-                            value: output.encode(),
-                        });
+                        let body = Body::Late { offset: routed.offset, ts_ms: *ts_ms, watermark_ms: *watermark_ms };
+                        let output = Output { stamp: self.stamp(), body };
+                        self.outputs.late(Waiting { key: output.key(), value: output.encode() });
                     }
                 }
             }
@@ -147,11 +114,7 @@ impl Worker {
     }
 
     pub(super) fn stamp(&self) -> Stamp {
-        Stamp {
-            run: self.owner.run,
-            partition: self.owner.partition,
-            epoch: self.epoch,
-        }
+        Stamp { run: self.owner.run, partition: self.owner.partition, epoch: self.epoch }
     }
 
     fn letter(
@@ -192,18 +155,12 @@ impl Worker {
 }
 
 /// The value of the record at `offset`, as it was produced: a later stage only saw it in another encoding.
-fn payload<'a>(
-    records: &mut Records<'a>,
-    base: Offset,
-    offset: Offset,
-) -> Result<&'a [u8], WorkerError> {
+fn payload<'a>(records: &mut Records<'a>, base: Offset, offset: Offset) -> Result<&'a [u8], WorkerError> {
     for record in records {
         let record = record?;
         if base.plus(record.offset_delta.unsigned_abs()) == offset {
             return Ok(record.value);
         }
     }
-    Err(WorkerError::Source(format!(
-        "offset {offset} was routed and is not in its batch"
-    )))
+    Err(WorkerError::Source(format!("offset {offset} was routed and is not in its batch")))
 }

@@ -33,11 +33,7 @@ impl Host for FakeHost {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.ready.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("partition 1 has no worker".to_owned())
-        }
+        if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
     }
 
     fn registry(&self) -> prometheus::Registry {
@@ -56,10 +52,7 @@ pub struct Running {
 }
 
 pub fn local() -> Options {
-    Options {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        ..Options::default()
-    }
+    Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Options::default() }
 }
 
 impl Running {
@@ -68,21 +61,12 @@ impl Running {
     }
 
     /// With a broker of the test's own around the log.
-    pub async fn start_over(
-        options: Options,
-        wrap: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>,
-    ) -> Self {
+    pub async fn start_over(options: Options, wrap: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log: Arc<dyn Broker> =
-            Arc::new(EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap());
-        let run = topics::create_all(&*log, &TopicsOptions::default())
-            .unwrap()
-            .id;
+        let log: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap());
+        let run = topics::create_all(&*log, &TopicsOptions::default()).unwrap().id;
         let broker = wrap(Arc::clone(&log));
-        let host = Arc::new(FakeHost {
-            ready: AtomicBool::new(true),
-            registry: prometheus::Registry::new(),
-        });
+        let host = Arc::new(FakeHost { ready: AtomicBool::new(true), registry: prometheus::Registry::new() });
         let server = Server::bind(options).unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -90,15 +74,7 @@ impl Running {
             let _ = stopped.await;
         });
         let task = tokio::spawn(async { served.await.unwrap() });
-        Self {
-            address,
-            broker: log,
-            host,
-            run,
-            stop: Some(stop),
-            task,
-            _dir: dir,
-        }
+        Self { address, broker: log, host, run, stop: Some(stop), task, _dir: dir }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -109,116 +85,62 @@ impl Running {
         self.send("POST", path, &[], body).await
     }
 
-    pub async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Answer {
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
             self.address,
             body.len()
         );
-        headers
-            .iter()
-            .for_each(|(k, v)| head.push_str(&format!("{k}: {v}\r\n")));
+        headers.iter().for_each(|(k, v)| head.push_str(&format!("{k}: {v}\r\n")));
         head.push_str("\r\n");
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         socket.write_all(head.as_bytes()).await.unwrap();
         // A server that refuses early may close before it has taken everything.
         let _ = socket.write_all(body).await;
         let mut answer = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer))
-            .await
-            .expect("an answer");
+        let _ =
+            tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.expect("an answer");
         Answer::parse(&answer)
     }
 
     pub fn append(&self, topic: &str, partition: u32, records: &[(Option<&[u8]>, &[u8])]) {
         let mut set = RecordSetBuilder::default();
-        records
-            .iter()
-            .for_each(|(key, value)| set.push(*key, value, 1_000));
-        self.broker
-            .append(&TopicPartition::new(topic, PartitionId(partition)), &set)
-            .unwrap()
-            .wait()
-            .unwrap();
+        records.iter().for_each(|(key, value)| set.push(*key, value, 1_000));
+        self.broker.append(&TopicPartition::new(topic, PartitionId(partition)), &set).unwrap().wait().unwrap();
     }
 
     /// One window of the partition 0, with one key.
-    pub fn partial(
-        &self,
-        as_of: u64,
-        start_ms: i64,
-        dimension: &str,
-        key_of_window: &str,
-        impressions: i64,
-    ) {
-        let owner = Owner {
-            run: self.run,
-            partition: PartitionId(0),
-            generation: Generation(0),
-        };
+    pub fn partial(&self, as_of: u64, start_ms: i64, dimension: &str, key_of_window: &str, impressions: i64) {
+        let owner = Owner { run: self.run, partition: PartitionId(0), generation: Generation(0) };
         let mut key = partial::key_prefix(&owner).into_bytes();
         partial::put_guest_key(&mut key, 60_000, start_ms, dimension);
         let mut value = Vec::new();
-        partial::put_stamps(
-            &mut value,
-            &Version {
-                epoch: Epoch(1),
-                as_of: Offset(as_of),
-            },
-        );
+        partial::put_stamps(&mut value, &Version { epoch: Epoch(1), as_of: Offset(as_of) });
         partial::put_guest_head(&mut value, false, 1);
-        let metrics = Metrics {
-            impressions,
-            clicks: 1,
-            cost_micros: 500_000,
-            ..Metrics::default()
-        };
+        let metrics = Metrics { impressions, clicks: 1, cost_micros: 500_000, ..Metrics::default() };
         partial::put_entry(&mut value, key_of_window.as_bytes(), &metrics);
         partial::put_end(&mut value);
         self.append(CTR_WINDOWS, 0, &[(Some(&key), &value)]);
     }
 
     pub fn commit(&self, partition: u32, as_of: u64, closed_before_ms: i64) {
-        let stamp = Stamp {
-            run: self.run,
-            partition: PartitionId(partition),
-            epoch: Epoch(1),
-        };
+        let stamp = Stamp { run: self.run, partition: PartitionId(partition), epoch: Epoch(1) };
         let body = Body::Commit(Commit {
             generation: Generation(0),
             as_of_offset: Offset(as_of),
             watermark_ms: Some(closed_before_ms + 60_000),
             closed_before_ms: Some(closed_before_ms),
-            ledger: Ledger {
-                counted: as_of,
-                ..Ledger::default()
-            },
+            ledger: Ledger { counted: as_of, ..Ledger::default() },
             committed_at_ms: 1_000,
         });
         let output = Output { stamp, body };
-        self.append(
-            CTR_WINDOWS,
-            0,
-            &[(Some(output.key().as_bytes()), &output.encode())],
-        );
+        self.append(CTR_WINDOWS, 0, &[(Some(output.key().as_bytes()), &output.encode())]);
     }
 
     /// Records in the topic, over all partitions.
     pub fn count(&self, topic: &str) -> u64 {
         let partitions = self.broker.topic(topic).unwrap().unwrap().spec.partitions;
-        let end = |p| {
-            self.broker
-                .ends(&TopicPartition::new(topic, PartitionId(p)))
-                .unwrap()
-                .end
-                .0
-        };
+        let end = |p| self.broker.ends(&TopicPartition::new(topic, PartitionId(p))).unwrap().end.0;
         (0..partitions).map(end).sum()
     }
 }
@@ -232,13 +154,8 @@ pub struct Answer {
 
 impl Answer {
     fn parse(bytes: &[u8]) -> Self {
-        let at = bytes
-            .windows(4)
-            .position(|w| w == b"\r\n\r\n")
-            .expect("a whole head");
-        let head = String::from_utf8(bytes[..at].to_vec())
-            .unwrap()
-            .to_lowercase();
+        let at = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
+        let head = String::from_utf8(bytes[..at].to_vec()).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut body = bytes[at + 4..].to_vec();
         if head.contains("transfer-encoding: chunked") {

@@ -33,32 +33,13 @@ struct Members<'a> {
 
 impl Learner {
     /// Reads a record; `None` where something in it is unexpected. With it comes its shape, if it is worth learning.
-    pub fn read(
-        &mut self,
-        json: &[u8],
-        slots: &mut Slots,
-        unescaped: &mut String,
-    ) -> Option<Option<Shape>> {
+    pub fn read(&mut self, json: &[u8], slots: &mut Slots, unescaped: &mut String) -> Option<Option<Shape>> {
         let fields = [(Field::Int(Int::Click), Span::default()); FIELDS.len()];
-        let mut members = Members {
-            json,
-            slots,
-            unescaped,
-            fields,
-            count: 0,
-            set: 0,
-            look: 0,
-            last_end: 0,
-            seen: 0,
-        };
+        let mut members = Members { json, slots, unescaped, fields, count: 0, set: 0, look: 0, last_end: 0, seen: 0 };
         members.read()?;
         let alike = members.look == self.last_look && members.unescaped.is_empty();
         self.last_look = members.look;
-        Some(if alike {
-            Shape::new(json, &members.fields)
-        } else {
-            None
-        })
+        Some(if alike { Shape::new(json, &members.fields) } else { None })
     }
 }
 
@@ -104,10 +85,7 @@ impl Members<'_> {
             Some(field @ Field::Text(text)) => {
                 let start = after(b'"', json, value)?;
                 let end = string_end(json, start, &mut self.seen);
-                let span = Span {
-                    start,
-                    len: end - start,
-                };
+                let span = Span { start, len: end - start };
                 self.note(field, 16 + text as u32, span)?;
                 self.slots.texts[text as usize] = span;
                 if json.get(end) == Some(&b'"') {
@@ -119,14 +97,7 @@ impl Members<'_> {
             }
             Some(field @ Field::Int(int)) => {
                 let (number, end) = integer(json, value)?;
-                self.note(
-                    field,
-                    int as u32,
-                    Span {
-                        start: value,
-                        len: end - value,
-                    },
-                )?;
+                self.note(field, int as u32, Span { start: value, len: end - value })?;
                 self.slots.ints[int as usize] = number;
                 int.holds(number).then_some(end)
             }
@@ -144,8 +115,7 @@ impl Members<'_> {
         *self.fields.get_mut(self.count)? = (field, span);
         self.count += 1;
         let between = (span.start - self.last_end) as u64;
-        self.look =
-            (self.look ^ (between << 5 | u64::from(bit))).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.look = (self.look ^ (between << 5 | u64::from(bit))).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.last_end = span.start + span.len;
         Some(())
     }
@@ -155,13 +125,9 @@ impl Members<'_> {
     #[inline(never)]
     fn escaped(&mut self, start: usize) -> Option<(Span, usize)> {
         let quote = start - 1;
-        let mut strings =
-            serde_json::Deserializer::from_slice(self.json.get(quote..)?).into_iter::<String>();
+        let mut strings = serde_json::Deserializer::from_slice(self.json.get(quote..)?).into_iter::<String>();
         let text = strings.next()?.ok()?;
-        let span = Span {
-            start: self.json.len() + self.unescaped.len(),
-            len: text.len(),
-        };
+        let span = Span { start: self.json.len() + self.unescaped.len(), len: text.len() };
         self.unescaped.push_str(&text);
         Some((span, quote + strings.byte_offset()))
     }
@@ -175,11 +141,7 @@ impl Members<'_> {
             }
         }
         match self.json.get(at)? {
-            b'"' => after(
-                b'"',
-                self.json,
-                string_end(self.json, at + 1, &mut self.seen),
-            ),
+            b'"' => after(b'"', self.json, string_end(self.json, at + 1, &mut self.seen)),
             _ => number_end(self.json, at),
         }
     }

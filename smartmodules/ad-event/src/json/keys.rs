@@ -51,26 +51,16 @@ const MULTIPLIER: u64 = {
         if i == FIELDS.len() {
             break multiplier;
         }
-        multiplier = multiplier
-            .wrapping_mul(0xD134_2543_DE82_EF95)
-            .wrapping_add(2);
+        multiplier = multiplier.wrapping_mul(0xD134_2543_DE82_EF95).wrapping_add(2);
     }
 };
 
 static SLOTS: [Slot; 1 << SLOT_BITS] = {
-    let mut slots = [const {
-        Slot {
-            words: (0, 0),
-            field: None,
-        }
-    }; 1 << SLOT_BITS];
+    let mut slots = [const { Slot { words: (0, 0), field: None } }; 1 << SLOT_BITS];
     let mut i = 0;
     while i < FIELDS.len() {
         let words = words_of(FIELDS[i].0.as_bytes());
-        slots[slot_of(words, MULTIPLIER)] = Slot {
-            words,
-            field: Some(FIELDS[i].1),
-        };
+        slots[slot_of(words, MULTIPLIER)] = Slot { words, field: Some(FIELDS[i].1) };
         i += 1;
     }
     slots
@@ -80,11 +70,7 @@ static SLOTS: [Slot; 1 << SLOT_BITS] = {
 #[inline]
 pub fn field_of(words: KeyWords) -> Option<Field> {
     let slot = &SLOTS[slot_of(words, MULTIPLIER)];
-    if slot.words == words {
-        slot.field
-    } else {
-        None
-    }
+    if slot.words == words { slot.field } else { None }
 }
 
 /// The field of this name.

@@ -39,28 +39,17 @@ impl Parser {
     #[inline]
     pub fn parse<'a>(&'a mut self, json: &'a [u8]) -> Result<AdEvent<'a>, Fault> {
         self.unescaped.clear();
-        let read = self
-            .shape
-            .as_mut()
-            .and_then(|shape| shape.read(json, &mut self.slots));
+        let read = self.shape.as_mut().and_then(|shape| shape.read(json, &mut self.slots));
         if read.is_none() {
             self.parse_other(json)?;
         }
         let unescaped = self.unescaped.as_bytes();
-        Ok(AdEvent {
-            source: json,
-            unescaped,
-            slots: &self.slots,
-            may_have_nul: !unescaped.is_empty(),
-        })
+        Ok(AdEvent { source: json, unescaped, slots: &self.slots, may_have_nul: !unescaped.is_empty() })
     }
 
     #[inline(never)]
     fn parse_other(&mut self, json: &[u8]) -> Result<(), Fault> {
-        match self
-            .learner
-            .read(json, &mut self.slots, &mut self.unescaped)
-        {
+        match self.learner.read(json, &mut self.slots, &mut self.unescaped) {
             Some(Some(shape)) => self.shape = Some(shape),
             Some(None) => {}
             None => {

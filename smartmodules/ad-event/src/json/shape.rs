@@ -26,10 +26,7 @@ impl Between {
     /// `None` where the text is too long, or empty, which it is never between values.
     fn new(text: &[u8]) -> Option<Self> {
         let words = std::array::from_fn(|i| word(text, 8 * i));
-        (1..=MAX_BETWEEN).contains(&text.len()).then_some(Self {
-            words,
-            len: text.len(),
-        })
+        (1..=MAX_BETWEEN).contains(&text.len()).then_some(Self { words, len: text.len() })
     }
 
     /// Whether this text stands here.
@@ -71,28 +68,14 @@ impl Shape {
     /// value stands, without quotes. `None` where something between them is too long.
     pub fn new(json: &[u8], fields: &[(Field, Span); FIELDS.len()]) -> Option<Self> {
         let before_first = Between::new(json.get(..fields[0].1.start)?)?;
-        let none = Step {
-            field: Field::Int(Int::Click),
-            len: 0,
-            after: before_first,
-        };
+        let none = Step { field: Field::Int(Int::Click), len: 0, after: before_first };
         let mut steps = [none; FIELDS.len()];
-        let nexts = fields[1..]
-            .iter()
-            .map(|(_, span)| span.start)
-            .chain([json.len()]);
+        let nexts = fields[1..].iter().map(|(_, span)| span.start).chain([json.len()]);
         for ((step, (field, span)), next) in steps.iter_mut().zip(fields).zip(nexts) {
             let after = Between::new(json.get(span.start + span.len..next)?)?;
-            *step = Step {
-                field: *field,
-                len: span.len,
-                after,
-            };
+            *step = Step { field: *field, len: span.len, after };
         }
-        Some(Self {
-            before_first,
-            steps,
-        })
+        Some(Self { before_first, steps })
     }
 
     /// Reads a record of this shape; `None` where it has another, or something unexpected in its values.

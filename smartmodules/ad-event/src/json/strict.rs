@@ -19,22 +19,14 @@ pub fn parse(json: &[u8], slots: &mut Slots, unescaped: &mut String) -> Result<(
     let text = std::str::from_utf8(json).map_err(|e| {
         let at = e.valid_up_to();
         let byte = json.get(at).copied().unwrap_or_default();
-        Fault::parsing(
-            rule::UTF8,
-            format!("byte 0x{byte:02x} at position {at} is not UTF-8"),
-        )
+        Fault::parsing(rule::UTF8, format!("byte 0x{byte:02x} at position {at} is not UTF-8"))
     })?;
     let mut members = Members::default();
     let mut source = serde_json::Deserializer::from_str(text);
-    source
-        .deserialize_map(&mut members)
-        .and_then(|()| source.end())
-        .map_err(|e| match e.classify() {
-            Category::Data => {
-                Fault::schema(rule::OBJECT, format!("not a JSON object: {}", shown(json)))
-            }
-            _ => Fault::parsing(rule::JSON, format!("not JSON: {e}")),
-        })?;
+    source.deserialize_map(&mut members).and_then(|()| source.end()).map_err(|e| match e.classify() {
+        Category::Data => Fault::schema(rule::OBJECT, format!("not a JSON object: {}", shown(json))),
+        _ => Fault::parsing(rule::JSON, format!("not JSON: {e}")),
+    })?;
     members.fill(text, slots, unescaped)
 }
 
@@ -63,35 +55,22 @@ fn place(field: Field) -> usize {
 
 impl Members<'_> {
     fn fill(self, source: &str, slots: &mut Slots, unescaped: &mut String) -> Result<(), Fault> {
-        let missing = FIELDS
-            .iter()
-            .filter(|(_, field)| self.values[place(*field)].is_none());
+        let missing = FIELDS.iter().filter(|(_, field)| self.values[place(*field)].is_none());
         let missing: Vec<_> = missing.map(|(name, _)| format!("`{name}`")).collect();
         if !missing.is_empty() {
-            return Err(Fault::schema(
-                rule::REQUIRED,
-                format!("missing: {}", missing.join(", ")),
-            ));
+            return Err(Fault::schema(rule::REQUIRED, format!("missing: {}", missing.join(", "))));
         }
         if let Some(field) = self.duplicate {
-            return Err(Fault::schema(
-                rule::DUPLICATE,
-                format!("`{}` stands there twice", field.name()),
-            ));
+            return Err(Fault::schema(rule::DUPLICATE, format!("`{}` stands there twice", field.name())));
         }
         for (name, field) in FIELDS {
             match (field, &self.values[place(field)]) {
                 (Field::Text(text), Some(Value::Text(value))) => {
                     // A text without escapes could stay where it is; but then it would not have come here.
-                    slots.texts[text as usize] = Span {
-                        start: source.len() + unescaped.len(),
-                        len: value.len(),
-                    };
+                    slots.texts[text as usize] = Span { start: source.len() + unescaped.len(), len: value.len() };
                     unescaped.push_str(value);
                 }
-                (Field::Int(int), Some(Value::Int(value))) if int.holds(*value) => {
-                    slots.ints[int as usize] = *value
-                }
+                (Field::Int(int), Some(Value::Int(value))) if int.holds(*value) => slots.ints[int as usize] = *value,
                 (_, value) => return Err(wrong(name, field, value.as_ref())),
             }
         }
@@ -114,11 +93,7 @@ fn wrong(name: &str, field: Field, value: Option<&Value<'_>>) -> Fault {
         (_, Some(Value::Text(text))) => (shown(text.as_bytes()), false),
         (_, None) => ("nothing".to_owned(), false),
     };
-    let rule = if out_of_range {
-        rule::RANGE
-    } else {
-        rule::TYPE
-    };
+    let rule = if out_of_range { rule::RANGE } else { rule::TYPE };
     Fault::schema(rule, format!("`{name}` must be {expected}, found {found}"))
 }
 
@@ -135,10 +110,7 @@ impl<'de> Visitor<'de> for &mut Members<'de> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            if self.values[place(field)]
-                .replace(map.next_value_seed(AnyValue)?)
-                .is_some()
-            {
+            if self.values[place(field)].replace(map.next_value_seed(AnyValue)?).is_some() {
                 self.duplicate.get_or_insert(field);
             }
         }

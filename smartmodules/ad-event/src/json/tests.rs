@@ -14,28 +14,16 @@ fn check(taught: &mut Parser, json: &[u8]) -> bool {
     let mut room = (Slots::default(), String::new());
     let expected = strict::parse(json, &mut room.0, &mut room.1).map(|()| as_event(json, &room));
     let oracle = Oracle::read(json);
-    assert_eq!(
-        expected.is_ok(),
-        oracle.is_some(),
-        "{expected:?} {}",
-        text()
-    );
+    assert_eq!(expected.is_ok(), oracle.is_some(), "{expected:?} {}", text());
     if let (Ok(event), Some(oracle)) = (&expected, &oracle) {
         assert!(oracle.same_as(event), "{}", text());
     }
     let mut room = (Slots::default(), String::new());
-    if taught
-        .shape
-        .as_mut()
-        .is_some_and(|shape| shape.read(json, &mut room.0).is_some())
-    {
+    if taught.shape.as_mut().is_some_and(|shape| shape.read(json, &mut room.0).is_some()) {
         assert_eq!(expected, Ok(as_event(json, &room)), "tier 1: {}", text());
     }
     let mut room = (Slots::default(), String::new());
-    if Learner::default()
-        .read(json, &mut room.0, &mut room.1)
-        .is_some()
-    {
+    if Learner::default().read(json, &mut room.0, &mut room.1).is_some() {
         assert_eq!(expected, Ok(as_event(json, &room)), "tier 2: {}", text());
     }
     assert_eq!(taught.parse(json), expected);
@@ -43,12 +31,7 @@ fn check(taught: &mut Parser, json: &[u8]) -> bool {
 }
 
 fn as_event<'a>(json: &'a [u8], (slots, unescaped): &'a (Slots, String)) -> AdEvent<'a> {
-    AdEvent {
-        source: json,
-        unescaped: unescaped.as_bytes(),
-        slots,
-        may_have_nul: true,
-    }
+    AdEvent { source: json, unescaped: unescaped.as_bytes(), slots, may_have_nul: true }
 }
 
 /// A parser that has seen records like this one.
@@ -64,17 +47,13 @@ const TYPICAL: &str = r#"{"id":"10017246106627470759","click":1,"hour":"14102100
 
 fn typical_members() -> Vec<(String, String)> {
     let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(TYPICAL).unwrap();
-    object
-        .into_iter()
-        .map(|(key, value)| (key, value.to_string()))
-        .collect()
+    object.into_iter().map(|(key, value)| (key, value.to_string())).collect()
 }
 
 fn render(members: &[(String, String)], spaces: &[&str]) -> String {
     let mut space = spaces.iter().cycle();
     let mut s = || space.next().copied().unwrap_or_default();
-    let member =
-        |(key, value): &(String, String)| format!("{}\"{key}\"{}:{}{value}{}", s(), s(), s(), s());
+    let member = |(key, value): &(String, String)| format!("{}\"{key}\"{}:{}{value}{}", s(), s(), s(), s());
     let members: Vec<_> = members.iter().map(member).collect();
     format!("{{{}}}", members.join(","))
 }
@@ -175,10 +154,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize * limit) >> 31
     }
 }
@@ -187,20 +163,13 @@ impl Random {
 #[test]
 fn all_tiers_agree_on_mutated_records() {
     const INTERESTING: &[u8] = b"\"\\{}[]:,.-+eE0123456789 \t\n\x00\x1f\x7f\x80\xc3\xa9\xff/u";
-    let count = std::env::var("CLICKMILL_MUTATIONS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(250_000);
+    let count = std::env::var("CLICKMILL_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(250_000);
     let seeds = [
         TYPICAL.to_owned(),
         render(&typical_members(), &["", "", " ", ""]),
         render(&typical_members(), &["\n  ", "", " ", ""]),
-        TYPICAL
-            .replace("e16ceb4b", "пример.example")
-            .replace("258766e2", ""),
-        TYPICAL
-            .replace("\"C20\"", "\"version\":\"1.2\",\"C20\"")
-            .replace("14102100", "1410210012345678"),
+        TYPICAL.replace("e16ceb4b", "пример.example").replace("258766e2", ""),
+        TYPICAL.replace("\"C20\"", "\"version\":\"1.2\",\"C20\"").replace("14102100", "1410210012345678"),
         TYPICAL.replace("a99f214a", r"a\u00e99\/f"),
     ];
     let mut parsers = seeds.each_ref().map(|seed| taught(seed.as_bytes()));
@@ -235,32 +204,14 @@ fn all_tiers_agree_on_mutated_records() {
 
 #[test]
 fn the_fast_tiers_take_what_they_are_for() {
-    let alike = [
-        TYPICAL.to_owned(),
-        render(&typical_members(), &["", "", " ", ""]),
-        TYPICAL.replace("e16c", "ü"),
-    ];
+    let alike = [TYPICAL.to_owned(), render(&typical_members(), &["", "", " ", ""]), TYPICAL.replace("e16c", "ü")];
     for json in alike {
-        let mut shape = taught(json.as_bytes())
-            .shape
-            .expect("two records alike teach a shape");
-        let other = json
-            .replace("8b19fe67", "8b19fe67-and-longer")
-            .replace("19665", "7");
-        assert!(
-            shape
-                .read(other.as_bytes(), &mut Slots::default())
-                .is_some(),
-            "{other}"
-        );
+        let mut shape = taught(json.as_bytes()).shape.expect("two records alike teach a shape");
+        let other = json.replace("8b19fe67", "8b19fe67-and-longer").replace("19665", "7");
+        assert!(shape.read(other.as_bytes(), &mut Slots::default()).is_some(), "{other}");
     }
-    let wild = render(&typical_members(), &["\n\t", "  ", "", " "])
-        .replace("\"ts\"", "\"new\" : null, \"ts\"");
-    assert!(
-        Learner::default()
-            .read(wild.as_bytes(), &mut Slots::default(), &mut String::new())
-            .is_some()
-    );
+    let wild = render(&typical_members(), &["\n\t", "  ", "", " "]).replace("\"ts\"", "\"new\" : null, \"ts\"");
+    assert!(Learner::default().read(wild.as_bytes(), &mut Slots::default(), &mut String::new()).is_some());
 }
 
 #[test]
@@ -268,30 +219,10 @@ fn faults_name_the_rule_and_the_place() {
     for (from, to, rule, message) in [
         ("{\"id\"", "{\"id", "json", "line 1 column"),
         ("\"click\":1,", "", "required", "`click`"),
-        (
-            "\"click\":1",
-            "\"click\":\"1\"",
-            "type",
-            "`click` must be an integer of 32 bits, found \"1\"",
-        ),
-        (
-            "\"click\":1",
-            "\"click\":1.0",
-            "type",
-            "`click` must be an integer of 32 bits, found the number 1.0",
-        ),
-        (
-            "\"hour\":\"14102100\"",
-            "\"hour\":14102100",
-            "type",
-            "`hour` must be a string, found 14102100",
-        ),
-        (
-            "\"C21\":52",
-            "\"C21\":2147483648",
-            "range",
-            "`C21` must be an integer of 32 bits, found 2147483648",
-        ),
+        ("\"click\":1", "\"click\":\"1\"", "type", "`click` must be an integer of 32 bits, found \"1\""),
+        ("\"click\":1", "\"click\":1.0", "type", "`click` must be an integer of 32 bits, found the number 1.0"),
+        ("\"hour\":\"14102100\"", "\"hour\":14102100", "type", "`hour` must be a string, found 14102100"),
+        ("\"C21\":52", "\"C21\":2147483648", "range", "`C21` must be an integer of 32 bits, found 2147483648"),
         (
             "1413849600000",
             "18446744073709551615",
@@ -299,12 +230,7 @@ fn faults_name_the_rule_and_the_place() {
             "`ts` must be an integer of 64 bits, found 18446744073709551615",
         ),
         ("\"C21\":52", "\"C21\":52,\"C20\":1", "duplicate", "`C20`"),
-        (
-            "\"site_id\":\"f9c69707\"",
-            "\"site_id\":null",
-            "type",
-            "`site_id` must be a string, found null",
-        ),
+        ("\"site_id\":\"f9c69707\"", "\"site_id\":null", "type", "`site_id` must be a string, found null"),
         ("}", "} x", "json", "trailing characters"),
         ("\"f9c69707\"", "\"\u{1}\"", "json", "control character"),
     ] {
@@ -313,13 +239,9 @@ fn faults_name_the_rule_and_the_place() {
         assert_eq!(fault.rule, rule, "{fault}");
         assert!(fault.message.contains(message), "{fault}");
     }
-    for (json, rule) in [
-        (&b"[1]"[..], "object"),
-        (b"7", "object"),
-        (b"", "json"),
-        (b"{\xff}", "utf8"),
-        (b"nul", "json"),
-    ] {
+    for (json, rule) in
+        [(&b"[1]"[..], "object"), (b"7", "object"), (b"", "json"), (b"{\xff}", "utf8"), (b"nul", "json")]
+    {
         assert_eq!(Parser::default().parse(json).unwrap_err().rule, rule);
     }
     assert_eq!(Field::Text(Text::Id).name(), "id");

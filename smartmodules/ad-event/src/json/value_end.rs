@@ -13,19 +13,12 @@ pub fn skip_white_space(json: &[u8], mut at: usize) -> usize {
 pub fn number_end(json: &[u8], at: usize) -> Option<usize> {
     let after_digits = |start: usize| {
         let rest = json.get(start..)?;
-        let len = rest
-            .iter()
-            .position(|b| !b.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let len = rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
         (len > 0).then_some(start + len)
     };
     let is = |at: usize, bytes: &[u8]| json.get(at).is_some_and(|b| bytes.contains(b));
     let start = at + usize::from(is(at, b"-"));
-    let mut end = if is(start, b"0") {
-        start + 1
-    } else {
-        after_digits(start)?
-    };
+    let mut end = if is(start, b"0") { start + 1 } else { after_digits(start)? };
     if is(end, b".") {
         end = after_digits(end + 1)?;
     }

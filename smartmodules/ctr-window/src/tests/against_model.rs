@@ -39,34 +39,16 @@ fn observe(windows: &mut Windows, event: &Event) -> Fate {
 fn emit(windows: &mut Windows) -> Vec<(WindowId, Sums)> {
     let mut set = Vec::new();
     windows.emit(|key, value| set.push((key.to_vec(), value.to_vec())));
-    let owner = Owner {
-        run: RunId([0; 16]),
-        partition: PartitionId(0),
-        generation: Generation(0),
-    };
-    let version = Version {
-        epoch: Epoch(1),
-        as_of: Offset(0),
-    };
+    let owner = Owner { run: RunId([0; 16]), partition: PartitionId(0), generation: Generation(0) };
+    let version = Version { epoch: Epoch(1), as_of: Offset(0) };
     let read = |(guest_key, guest_value): (Vec<u8>, Vec<u8>)| {
         let key = [partial::key_prefix(&owner).into_bytes(), guest_key].concat();
         let mut value = Vec::new();
         partial::put_stamps(&mut value, &version);
         value.extend_from_slice(&guest_value);
-        let Partial {
-            window,
-            lower_bound,
-            entries,
-            ..
-        } = Partial::decode(&key, &value).unwrap();
-        assert!(
-            entries.is_sorted_by(|a, b| a.0 < b.0),
-            "keys are in order, each once"
-        );
-        (
-            (window.size_ms, window.start_ms, window.dimension),
-            (lower_bound, entries.into_iter().collect()),
-        )
+        let Partial { window, lower_bound, entries, .. } = Partial::decode(&key, &value).unwrap();
+        assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "keys are in order, each once");
+        ((window.size_ms, window.start_ms, window.dimension), (lower_bound, entries.into_iter().collect()))
     };
     set.into_iter().map(read).collect()
 }
@@ -95,15 +77,13 @@ fn offsets() -> impl Strategy<Value = (i64, bool)> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = prop_oneof![4 => "[a-c]", 2 => "[a-h]", 1 => "[a-b]{8,60}", 1 => Just("__overflow__".to_owned())];
-    let metrics = (0i64..2, 0i64..2, 0i64..1_000, 0i64..9).prop_map(
-        |(clicks, conversions, cost, revenue)| Metrics {
-            impressions: 1,
-            clicks,
-            conversions,
-            cost_micros: cost,
-            revenue_micros: revenue,
-        },
-    );
+    let metrics = (0i64..2, 0i64..2, 0i64..1_000, 0i64..9).prop_map(|(clicks, conversions, cost, revenue)| Metrics {
+        impressions: 1,
+        clicks,
+        conversions,
+        cost_micros: cost,
+        revenue_micros: revenue,
+    });
     let event = (offsets(), key, -2i64..4, metrics);
     let extreme = prop_oneof![
         Just(i64::MIN),
@@ -120,51 +100,28 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just((None, 3)),
         1 => Just((None, 4)),
     ];
-    let base = prop_oneof![
-        Just(1_413_849_600_000i64),
-        Just(-150_000i64),
-        Just(END_MS - 40_000_000),
-        Just(FIRST_MS - 40_000)
-    ];
-    (
-        base,
-        extreme,
-        0i64..400_000,
-        prop::collection::vec(step, 1..160),
-    )
-        .prop_map(|(base, extreme, ahead, steps)| {
-            let mut now = base;
-            let steps = steps.into_iter().map(|step| match step {
-                (Some(((offset, moves), site_category, device_type, metrics)), _) => {
-                    let ts_ms = now.saturating_add(offset);
-                    if moves {
-                        now = ts_ms;
-                    }
-                    Step::Event(Event {
-                        ts_ms,
-                        site_category,
-                        device_type,
-                        metrics,
-                    })
+    let base =
+        prop_oneof![Just(1_413_849_600_000i64), Just(-150_000i64), Just(END_MS - 40_000_000), Just(FIRST_MS - 40_000)];
+    (base, extreme, 0i64..400_000, prop::collection::vec(step, 1..160)).prop_map(|(base, extreme, ahead, steps)| {
+        let mut now = base;
+        let steps = steps.into_iter().map(|step| match step {
+            (Some(((offset, moves), site_category, device_type, metrics)), _) => {
+                let ts_ms = now.saturating_add(offset);
+                if moves {
+                    now = ts_ms;
                 }
-                (None, 1) => Step::Emit,
-                (None, 2) => Step::Reload,
-                (None, 3) => Step::Advance(now.saturating_add(ahead)),
-                _ => {
-                    let metrics = Metrics {
-                        impressions: 1,
-                        ..Metrics::default()
-                    };
-                    Step::Event(Event {
-                        ts_ms: extreme,
-                        site_category: "a".to_owned(),
-                        device_type: 1,
-                        metrics,
-                    })
-                }
-            });
-            steps.collect()
-        })
+                Step::Event(Event { ts_ms, site_category, device_type, metrics })
+            }
+            (None, 1) => Step::Emit,
+            (None, 2) => Step::Reload,
+            (None, 3) => Step::Advance(now.saturating_add(ahead)),
+            _ => {
+                let metrics = Metrics { impressions: 1, ..Metrics::default() };
+                Step::Event(Event { ts_ms: extreme, site_category: "a".to_owned(), device_type: 1, metrics })
+            }
+        });
+        steps.collect()
+    })
 }
 
 fn reload(windows: &Windows) -> Windows {

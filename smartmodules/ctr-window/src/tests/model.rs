@@ -43,13 +43,7 @@ fn floor(ts: i128, size: i128) -> i128 {
 
 impl Model {
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            watermark: None,
-            seen: Vec::new(),
-            cells: BTreeMap::new(),
-            touched: BTreeSet::new(),
-        }
+        Self { config, watermark: None, seen: Vec::new(), cells: BTreeMap::new(), touched: BTreeSet::new() }
     }
 
     pub fn watermark_ms(&self) -> Option<i64> {
@@ -57,13 +51,11 @@ impl Model {
     }
 
     fn closed(&self, end: i128) -> bool {
-        self.watermark
-            .is_some_and(|w| end + i128::from(self.config.watermark.allowed_lateness_ms) <= w)
+        self.watermark.is_some_and(|w| end + i128::from(self.config.watermark.allowed_lateness_ms) <= w)
     }
 
     fn far(&self, ts: i128) -> bool {
-        self.watermark
-            .is_none_or(|w| ts > w + i128::from(self.config.watermark.future_limit_ms))
+        self.watermark.is_none_or(|w| ts > w + i128::from(self.config.watermark.future_limit_ms))
     }
 
     pub fn observe(&mut self, event: &Event) -> Fate {
@@ -75,9 +67,7 @@ impl Model {
         let start = floor(ts, MINUTE);
         if event.ts_ms < FIRST_MS {
             return match watermark_ms {
-                Some(watermark_ms) if self.closed(i128::from(FIRST_MS)) => {
-                    Fate::Late { watermark_ms }
-                }
+                Some(watermark_ms) if self.closed(i128::from(FIRST_MS)) => Fate::Late { watermark_ms },
                 _ => Fate::BeforeTime,
             };
         }
@@ -104,34 +94,19 @@ impl Model {
     }
 
     fn held_bytes(&self) -> u64 {
-        let held = self
-            .cells
-            .iter()
-            .filter(|((start, _), _)| !self.closed(floor(*start, FIVE) + FIVE));
+        let held = self.cells.iter().filter(|((start, _), _)| !self.closed(floor(*start, FIVE) + FIVE));
         held.map(|(_, cell)| cell_bytes(cell)).sum()
     }
 
     fn count(&mut self, start: i128, event: &Event) {
         self.touched.insert(start);
         let total = self.cells.entry((start, "total")).or_default();
-        total
-            .1
-            .entry(String::new())
-            .or_default()
-            .add(&event.metrics);
+        total.1.entry(String::new()).or_default().add(&event.metrics);
         let device_type = event.device_type.to_string();
-        for (dimension, key) in [
-            ("device_type", &device_type),
-            ("site_category", &event.site_category),
-        ] {
+        for (dimension, key) in [("device_type", &device_type), ("site_category", &event.site_category)] {
             // `total` has no key to pay for.
-            let totals = self
-                .cells
-                .keys()
-                .filter(|(_, dimension)| *dimension == "total");
-            let free = totals
-                .filter(|(start, _)| !self.closed(floor(*start, FIVE) + FIVE))
-                .count() as u64;
+            let totals = self.cells.keys().filter(|(_, dimension)| *dimension == "total");
+            let free = totals.filter(|(start, _)| !self.closed(floor(*start, FIVE) + FIVE)).count() as u64;
             let held = self.held_bytes() - free * KEY_OVERHEAD_BYTES;
             let bytes = key.len() as u64 + KEY_OVERHEAD_BYTES;
             let config = self.config.clone();
@@ -144,10 +119,7 @@ impl Model {
                         && held + bytes <= config.max_held_key_bytes));
             let key = if fits { key.as_str() } else { OVERFLOW_KEY };
             cell.0 |= !fits;
-            cell.1
-                .entry(key.to_owned())
-                .or_default()
-                .add(&event.metrics);
+            cell.1.entry(key.to_owned()).or_default().add(&event.metrics);
         }
     }
 
@@ -161,15 +133,10 @@ impl Model {
         }
         let last = |n: usize| self.seen[self.seen.len().saturating_sub(n)..].to_vec();
         let recent = last(rule.future_window);
-        let near: Vec<_> = recent
-            .iter()
-            .filter(|r| (**r - ts).abs() <= limit)
-            .collect();
+        let near: Vec<_> = recent.iter().filter(|r| (**r - ts).abs() <= limit).collect();
         let first_pair = self.watermark.is_none() && near.iter().any(|r| **r != ts);
-        let thin: Vec<_> = last(rule.future_window.min(2 * rule.future_quorum))
-            .into_iter()
-            .filter(|r| self.far(*r))
-            .collect();
+        let thin: Vec<_> =
+            last(rule.future_window.min(2 * rule.future_quorum)).into_iter().filter(|r| self.far(*r)).collect();
         let target = if near.len() >= rule.future_quorum || first_pair {
             ts
         } else if thin.len() >= rule.future_quorum {
@@ -189,9 +156,7 @@ impl Model {
 
     pub fn advance(&mut self, watermark_ms: i64) {
         if watermark_ms >= FIRST_MS {
-            self.watermark = self
-                .watermark
-                .max(Some(i128::from(watermark_ms.min(END_MS))));
+            self.watermark = self.watermark.max(Some(i128::from(watermark_ms.min(END_MS))));
         }
     }
 
@@ -200,11 +165,7 @@ impl Model {
         let mut windows = BTreeMap::<WindowId, Sums>::new();
         for ((start, dimension), (lower_bound, rows)) in &self.cells {
             for size in [MINUTE, FIVE] {
-                let id = (
-                    size as i64,
-                    floor(*start, size) as i64,
-                    (*dimension).to_owned(),
-                );
+                let id = (size as i64, floor(*start, size) as i64, (*dimension).to_owned());
                 let window = windows.entry(id).or_default();
                 window.0 |= lower_bound;
                 for (key, metrics) in rows {
@@ -219,29 +180,20 @@ impl Model {
     pub fn take_changed(&mut self) -> BTreeSet<WindowId> {
         let touched = std::mem::take(&mut self.touched);
         let of = |start: i128, size: i128| (size as i64, floor(start, size) as i64);
-        let windows = touched
-            .into_iter()
-            .flat_map(|start| [of(start, MINUTE), of(start, FIVE)]);
+        let windows = touched.into_iter().flat_map(|start| [of(start, MINUTE), of(start, FIVE)]);
         with_dimensions(windows)
     }
 
     /// The windows that are open.
     pub fn open(&self) -> BTreeSet<WindowId> {
-        let all = self
-            .windows()
-            .into_keys()
-            .map(|(size, start, _)| (size, start));
-        with_dimensions(
-            all.filter(|(size, start)| !self.closed(i128::from(*start) + i128::from(*size))),
-        )
+        let all = self.windows().into_keys().map(|(size, start, _)| (size, start));
+        with_dimensions(all.filter(|(size, start)| !self.closed(i128::from(*start) + i128::from(*size))))
     }
 }
 
 fn with_dimensions(windows: impl Iterator<Item = (i64, i64)>) -> BTreeSet<WindowId> {
     let dimensions = ["device_type", "site_category", "total"];
-    windows
-        .flat_map(|(size, start)| dimensions.map(|d| (size, start, d.to_owned())))
-        .collect()
+    windows.flat_map(|(size, start)| dimensions.map(|d| (size, start, d.to_owned()))).collect()
 }
 
 fn cell_bytes((_, rows): &Sums) -> u64 {

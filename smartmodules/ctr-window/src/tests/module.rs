@@ -30,14 +30,7 @@ fn enriched(ts_ms: i64, click: i64, site_category: &str, appended: &Enriched<'_>
 
 fn paid() -> Enriched<'static> {
     let (conversion, cost_micros, revenue_micros) = (1, 700, 5_000_000);
-    Enriched {
-        device_class: b"mobile",
-        hour_of_day: 3,
-        weekday: 1,
-        conversion,
-        cost_micros,
-        revenue_micros,
-    }
+    Enriched { device_class: b"mobile", hour_of_day: 3, weekday: 1, conversion, cost_micros, revenue_micros }
 }
 
 fn module(params: &[(&str, &str)]) -> Harness<CtrWindow> {
@@ -51,18 +44,13 @@ fn feed(module: &mut Harness<CtrWindow>, values: &[Vec<u8>]) -> Vec<OutputRecord
 
 fn emitted(module: &mut Harness<CtrWindow>) -> Vec<(String, Vec<u8>)> {
     let records = decode(module.guest.emit()).unwrap().into_iter();
-    records
-        .map(|r| (String::from_utf8(r.key.unwrap()).unwrap(), r.value))
-        .collect()
+    records.map(|r| (String::from_utf8(r.key.unwrap()).unwrap(), r.value)).collect()
 }
 
 #[test]
 fn an_enriched_event_is_counted_with_its_money_in_both_sizes() {
     let mut module = module(&[("dimensions", "total,device_class,C1,weekday")]);
-    assert_eq!(
-        feed(&mut module, &[enriched(START + 61_000, 1, "a", &paid())]),
-        []
-    );
+    assert_eq!(feed(&mut module, &[enriched(START + 61_000, 1, "a", &paid())]), []);
     let partials = emitted(&mut module);
     let keys: Vec<_> = partials.iter().map(|(key, _)| key.as_str()).collect();
     let dimensions = ["C1", "device_class", "total", "weekday"];
@@ -70,9 +58,7 @@ fn an_enriched_event_is_counted_with_its_money_in_both_sizes() {
     let five = dimensions.map(|d| format!("300000|{START}|{d}"));
     assert_eq!(keys, [minute, five].concat());
     // Lower bound: no; one entry: key "1005", impressions 1, clicks 1, conversions 1, cost 700, revenue 5,000,000.
-    let value = [
-        0, 2, 8, b'1', b'0', b'0', b'5', 2, 2, 2, 0xf8, 0x0a, 0x80, 0xad, 0xe2, 0x04, 0,
-    ];
+    let value = [0, 2, 8, b'1', b'0', b'0', b'5', 2, 2, 2, 0xf8, 0x0a, 0x80, 0xad, 0xe2, 0x04, 0];
     assert_eq!(partials[0].1, value);
     assert_eq!(emitted(&mut module), [], "nothing changed since");
 }
@@ -88,35 +74,18 @@ fn json_is_counted_too_without_money() {
 fn a_record_for_a_closed_pane_is_late_with_both_times_and_its_own_value() {
     let mut module = module(&[]);
     let late = json(START + 59_999, 0, "a");
-    let values = [
-        json(START + 129_999, 0, "a"),
-        json(START + 130_000, 0, "a"),
-        late.clone(),
-    ];
+    let values = [json(START + 129_999, 0, "a"), json(START + 130_000, 0, "a"), late.clone()];
     let out = feed(&mut module, &values);
     assert_eq!(out.len(), 1);
-    assert_eq!(
-        out[0].route(),
-        Some(Route::Late {
-            ts_ms: START + 59_999,
-            watermark_ms: START + 120_000
-        })
-    );
+    assert_eq!(out[0].route(), Some(Route::Late { ts_ms: START + 59_999, watermark_ms: START + 120_000 }));
     assert_eq!((out[0].offset_delta, &out[0].value), (2, &late));
-    assert_eq!(
-        (module.guest.watermark(), module.guest.closed_before()),
-        (START + 120_000, START + 60_000)
-    );
+    assert_eq!((module.guest.watermark(), module.guest.closed_before()), (START + 120_000, START + 60_000));
 }
 
 #[test]
 fn a_record_one_millisecond_before_its_pane_closes_is_counted() {
     let mut module = module(&[]);
-    let values = [
-        json(START + 129_998, 0, "a"),
-        json(START + 129_999, 0, "a"),
-        json(START, 0, "a"),
-    ];
+    let values = [json(START + 129_998, 0, "a"), json(START + 129_999, 0, "a"), json(START, 0, "a")];
     assert_eq!(feed(&mut module, &values), []);
 }
 
@@ -127,38 +96,21 @@ fn no_room_that_far_ahead_is_an_error_that_says_so() {
     let out = feed(&mut module, &[far(0), far(1), far(2)]);
     let routes: Vec<_> = out.iter().map(|r| r.route().unwrap()).collect();
     assert_eq!(routes.len(), 2);
-    let Route::Error {
-        error_type: ErrorType::Schema,
-        rule: "too_far_ahead",
-        message,
-    } = routes[0]
-    else {
+    let Route::Error { error_type: ErrorType::Schema, rule: "too_far_ahead", message } = routes[0] else {
         panic!("{routes:?}")
     };
     assert_eq!(
         message,
-        format!(
-            "`ts` {}: no room for a window so far ahead of the watermark (none yet)",
-            START + 86_400_000
-        )
+        format!("`ts` {}: no room for a window so far ahead of the watermark (none yet)", START + 86_400_000)
     );
 }
 
 #[test]
 fn what_cannot_be_read_or_is_out_of_range_goes_to_the_errors_and_counts_nowhere() {
     let mut module = module(&[]);
-    let dear = Enriched {
-        cost_micros: crate::metrics::MAX_MICROS + 1,
-        ..paid()
-    };
-    let unpaid = Enriched {
-        revenue_micros: -1,
-        ..paid()
-    };
-    let twice = Enriched {
-        conversion: 2,
-        ..paid()
-    };
+    let dear = Enriched { cost_micros: crate::metrics::MAX_MICROS + 1, ..paid() };
+    let unpaid = Enriched { revenue_micros: -1, ..paid() };
+    let twice = Enriched { conversion: 2, ..paid() };
     let mut not_utf8 = enriched(START, 0, "12345678", &paid());
     let at = not_utf8.windows(8).position(|w| w == b"12345678").unwrap();
     not_utf8[at + 3] = 0xff;
@@ -175,16 +127,7 @@ fn what_cannot_be_read_or_is_out_of_range_goes_to_the_errors_and_counts_nowhere(
     let out = feed(&mut module, &values);
     assert_eq!(out.len(), values.len());
     for (record, value) in out.iter().zip(&values) {
-        assert!(
-            matches!(
-                record.route(),
-                Some(Route::Error {
-                    rule: "window_input",
-                    ..
-                })
-            ),
-            "{record:?}"
-        );
+        assert!(matches!(record.route(), Some(Route::Error { rule: "window_input", .. })), "{record:?}");
         assert_eq!(&record.value, value);
     }
     assert_eq!(emitted(&mut module), []);
@@ -195,13 +138,8 @@ fn what_cannot_be_read_or_is_out_of_range_goes_to_the_errors_and_counts_nowhere(
 fn a_dimension_of_enrich_without_enrich_is_an_error_that_says_what_to_do() {
     let mut module = module(&[("dimensions", "device_class")]);
     let out = feed(&mut module, &[json(START, 0, "a")]);
-    let Some(Route::Error { message, .. }) = out[0].route() else {
-        panic!("{out:?}")
-    };
-    assert!(
-        message.contains("`device_class`") && message.contains("enrich need that module"),
-        "{message}"
-    );
+    let Some(Route::Error { message, .. }) = out[0].route() else { panic!("{out:?}") };
+    assert!(message.contains("`device_class`") && message.contains("enrich need that module"), "{message}");
 }
 
 #[test]
@@ -212,20 +150,11 @@ fn parameters_that_cannot_be_are_refused_at_init() {
 }
 
 /// Runs a stream in batches that end where `cuts` says, saving and loading into a new module after each where `reload`.
-fn outcome(
-    events: &[Vec<u8>],
-    cuts: &[bool],
-    reload: bool,
-) -> (Vec<(usize, OutputRecord)>, Vec<u8>) {
+fn outcome(events: &[Vec<u8>], cuts: &[bool], reload: bool) -> (Vec<(usize, OutputRecord)>, Vec<u8>) {
     let mut at = 0;
     let mut routed = Vec::new();
     let mut current = module(&[]);
-    for batch in events
-        .iter()
-        .zip(cuts)
-        .collect::<Vec<_>>()
-        .chunk_by(|(_, cut), _| !**cut)
-    {
+    for batch in events.iter().zip(cuts).collect::<Vec<_>>().chunk_by(|(_, cut), _| !**cut) {
         let values: Vec<&[u8]> = batch.iter().map(|(event, _)| event.as_slice()).collect();
         for mut record in current.batch(&values).unwrap() {
             let place = at + std::mem::take(&mut record.offset_delta) as usize;

@@ -26,59 +26,26 @@ impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
-        let options = TopicsOptions {
-            partitions: 2,
-            ..TopicsOptions::default()
-        };
+        let options = TopicsOptions { partitions: 2, ..TopicsOptions::default() };
         let run = topics::create_all(&log, &options).unwrap().id;
-        Self {
-            log,
-            run,
-            _dir: dir,
-        }
+        Self { log, run, _dir: dir }
     }
 
     fn append(&self, topic: &str, partition: u32, records: &[(Option<&[u8]>, &[u8])]) {
         let mut set = RecordSetBuilder::default();
-        records
-            .iter()
-            .for_each(|(key, value)| set.push(*key, value, 1_000));
-        self.log
-            .append(&TopicPartition::new(topic, PartitionId(partition)), &set)
-            .unwrap()
-            .wait()
-            .unwrap();
+        records.iter().for_each(|(key, value)| set.push(*key, value, 1_000));
+        self.log.append(&TopicPartition::new(topic, PartitionId(partition)), &set).unwrap().wait().unwrap();
     }
 
     /// `entries`: (key, impressions, clicks).
-    fn partial(
-        &self,
-        partition: u32,
-        version: (u64, u64),
-        window: (i64, i64, &str),
-        entries: &[(&str, i64, i64)],
-    ) {
-        let owner = Owner {
-            run: self.run,
-            partition: PartitionId(partition),
-            generation: Generation(0),
-        };
+    fn partial(&self, partition: u32, version: (u64, u64), window: (i64, i64, &str), entries: &[(&str, i64, i64)]) {
+        let owner = Owner { run: self.run, partition: PartitionId(partition), generation: Generation(0) };
         let (size_ms, start_ms, dimension) = window;
         let mut key = partial::key_prefix(&owner).into_bytes();
         partial::put_guest_key(&mut key, size_ms, start_ms, dimension);
         let mut value = Vec::new();
-        partial::put_stamps(
-            &mut value,
-            &Version {
-                epoch: Epoch(version.0),
-                as_of: Offset(version.1),
-            },
-        );
-        partial::put_guest_head(
-            &mut value,
-            entries.iter().any(|e| e.0 == OVERFLOW_KEY),
-            entries.len(),
-        );
+        partial::put_stamps(&mut value, &Version { epoch: Epoch(version.0), as_of: Offset(version.1) });
+        partial::put_guest_head(&mut value, entries.iter().any(|e| e.0 == OVERFLOW_KEY), entries.len());
         for (key, impressions, clicks) in entries {
             let metrics = Metrics {
                 impressions: *impressions,
@@ -93,24 +60,13 @@ impl Fixture {
     }
 
     fn output(&self, partition: u32, epoch: u64, body: Body) {
-        let stamp = Stamp {
-            run: self.run,
-            partition: PartitionId(partition),
-            epoch: Epoch(epoch),
-        };
+        let stamp = Stamp { run: self.run, partition: PartitionId(partition), epoch: Epoch(epoch) };
         let output = Output { stamp, body };
-        self.append(
-            CTR_WINDOWS,
-            0,
-            &[(Some(output.key().as_bytes()), &output.encode())],
-        );
+        self.append(CTR_WINDOWS, 0, &[(Some(output.key().as_bytes()), &output.encode())]);
     }
 
     fn commit(&self, partition: u32, epoch: u64, as_of: u64, closed_before_ms: i64) {
-        let mut ledger = Ledger {
-            counted: as_of.saturating_sub(1),
-            ..Ledger::default()
-        };
+        let mut ledger = Ledger { counted: as_of.saturating_sub(1), ..Ledger::default() };
         ledger.reject("json");
         self.output(
             partition,
@@ -131,18 +87,10 @@ impl Fixture {
     }
 
     fn rows(&self, query: &WindowQuery) -> Vec<WindowRow> {
-        windows(&self.log, query)
-            .unwrap()
-            .into_rows()
-            .map(Result::unwrap)
-            .collect()
+        windows(&self.log, query).unwrap().into_rows().map(Result::unwrap).collect()
     }
 }
 
 fn minutes(dimension: &str) -> WindowQuery {
-    WindowQuery {
-        size_ms: MINUTE,
-        dimension: Some(dimension.to_owned()),
-        ..WindowQuery::default()
-    }
+    WindowQuery { size_ms: MINUTE, dimension: Some(dimension.to_owned()), ..WindowQuery::default() }
 }

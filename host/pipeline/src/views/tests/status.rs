@@ -13,26 +13,14 @@ fn another_runs_windows_are_not_ours() {
     f.commit(0, 1, 5, 0);
     f.run = own;
     assert!(f.rows(&minutes("total")).is_empty());
-    assert_eq!(
-        status(&f.log, RunState::Stopped, Vec::new())
-            .unwrap()
-            .partitions[0]
-            .processed_offset,
-        Offset(0)
-    );
+    assert_eq!(status(&f.log, RunState::Stopped, Vec::new()).unwrap().partitions[0].processed_offset, Offset(0));
 }
 
 #[test]
 fn a_data_directory_without_topics_has_an_empty_status_and_no_windows() {
     let dir = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
-    assert_eq!(
-        windows(&log, &minutes("total"))
-            .unwrap()
-            .into_rows()
-            .count(),
-        0
-    );
+    assert_eq!(windows(&log, &minutes("total")).unwrap().into_rows().count(), 0);
     let status = status(&log, RunState::Stopped, Vec::new()).unwrap();
     assert!(status.run.is_none() && status.partitions.is_empty() && status.ledger.balances());
 }
@@ -47,30 +35,12 @@ fn status_sums_the_newest_commits_and_takes_produced_from_the_log() {
     f.commit(0, 1, 5, 0);
     f.commit(1, 1, 3, MINUTE);
     f.commit(0, 1, 10, MINUTE);
-    let status = status(
-        &f.log,
-        RunState::Running,
-        vec![serde_json::json!({"name": "s"})],
-    )
-    .unwrap();
-    assert_eq!(
-        (
-            status.ledger.produced,
-            status.ledger.fates.counted,
-            status.ledger.fates.rejected
-        ),
-        (13, 11, 2)
-    );
+    let status = status(&f.log, RunState::Running, vec![serde_json::json!({"name": "s"})]).unwrap();
+    assert_eq!((status.ledger.produced, status.ledger.fates.counted, status.ledger.fates.rejected), (13, 11, 2));
     assert!(status.ledger.balances());
     let p0 = &status.partitions[0];
-    assert_eq!(
-        (p0.log_end_offset, p0.processed_offset, p0.lag),
-        (Offset(12), Offset(10), 2)
-    );
-    assert_eq!(
-        (p0.watermark_ms, p0.closed_before_ms),
-        (Some(2 * MINUTE), Some(MINUTE))
-    );
+    assert_eq!((p0.log_end_offset, p0.processed_offset, p0.lag), (Offset(12), Offset(10), 2));
+    assert_eq!((p0.watermark_ms, p0.closed_before_ms), (Some(2 * MINUTE), Some(MINUTE)));
     assert_eq!(status.run, Some(f.run));
     assert_eq!(status.topics.len(), 4);
     let json = serde_json::to_value(&status).unwrap();
@@ -85,19 +55,9 @@ fn a_commit_ahead_of_its_log_does_not_balance() {
     let f = Fixture::new();
     f.produce(0, 4);
     f.commit(0, 1, 4, 0);
-    assert!(
-        status(&f.log, RunState::Stopped, Vec::new())
-            .unwrap()
-            .ledger
-            .balances()
-    );
+    assert!(status(&f.log, RunState::Stopped, Vec::new()).unwrap().ledger.balances());
     f.commit(0, 1, 10, 0);
-    assert!(
-        !status(&f.log, RunState::Stopped, Vec::new())
-            .unwrap()
-            .ledger
-            .balances()
-    );
+    assert!(!status(&f.log, RunState::Stopped, Vec::new()).unwrap().ledger.balances());
 }
 
 #[test]
@@ -111,13 +71,7 @@ fn the_commit_of_a_frozen_host_behind_its_successors_is_not_the_newest() {
     }
     f.commit(0, 1, 40, 0);
     let status = status(&f.log, RunState::Stopped, Vec::new()).unwrap();
-    assert_eq!(
-        (
-            status.partitions[0].processed_offset,
-            status.partitions[0].epoch
-        ),
-        (Offset(20), Some(Epoch(2)))
-    );
+    assert_eq!((status.partitions[0].processed_offset, status.partitions[0].epoch), (Offset(20), Some(Epoch(2))));
 }
 
 #[test]
@@ -131,19 +85,10 @@ fn modules_are_those_of_the_newest_deployment() {
             sha256: ModuleDigest([4; 32]),
             params: Default::default(),
         };
-        let deployment = Deployment {
-            stages: vec![stage],
-            message: String::new(),
-            created_at_ms: 1,
-        };
+        let deployment = Deployment { stages: vec![stage], message: String::new(), created_at_ms: 1 };
         deployment::append(&f.log, &deployment).unwrap();
     }
-    let modules = status(&f.log, RunState::Stopped, Vec::new())
-        .unwrap()
-        .modules;
+    let modules = status(&f.log, RunState::Stopped, Vec::new()).unwrap().modules;
     assert_eq!(modules.len(), 1);
-    assert_eq!(
-        (modules[0].version.as_str(), modules[0].sha256),
-        ("0.2.0", ModuleDigest([4; 32]))
-    );
+    assert_eq!((modules[0].version.as_str(), modules[0].sha256), ("0.2.0", ModuleDigest([4; 32])));
 }

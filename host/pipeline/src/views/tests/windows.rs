@@ -4,34 +4,19 @@ use super::*;
 
 fn short(rows: &[WindowRow]) -> Vec<(i64, &str, &str, i64)> {
     rows.iter()
-        .map(|r| {
-            (
-                r.window.start_ms / MINUTE,
-                r.window.dimension.as_str(),
-                r.key.as_str(),
-                r.metrics.impressions,
-            )
-        })
+        .map(|r| (r.window.start_ms / MINUTE, r.window.dimension.as_str(), r.key.as_str(), r.metrics.impressions))
         .collect()
 }
 
 #[test]
 fn partitions_add_up_and_rows_come_by_start_dimension_and_key_bytewise() {
     let f = Fixture::new();
-    f.partial(
-        0,
-        (1, 5),
-        (MINUTE, MINUTE, "site_category"),
-        &[("b", 2, 1), ("B", 1, 0), ("é", 4, 0)],
-    );
+    f.partial(0, (1, 5), (MINUTE, MINUTE, "site_category"), &[("b", 2, 1), ("B", 1, 0), ("é", 4, 0)]);
     f.partial(1, (1, 5), (MINUTE, MINUTE, "site_category"), &[("b", 3, 1)]);
     f.partial(0, (1, 5), (MINUTE, 0, "total"), &[("", 9, 3)]);
     f.partial(0, (1, 5), (MINUTE, 0, "banner_pos"), &[("0", 9, 3)]);
     f.partial(0, (1, 5), (5 * MINUTE, 0, "total"), &[("", 99, 3)]);
-    let rows = f.rows(&WindowQuery {
-        size_ms: MINUTE,
-        ..WindowQuery::default()
-    });
+    let rows = f.rows(&WindowQuery { size_ms: MINUTE, ..WindowQuery::default() });
     let expected = [
         (0, "banner_pos", "0", 9),
         (0, "total", "", 9),
@@ -49,15 +34,8 @@ fn a_query_takes_windows_by_start_from_inclusive_to_exclusive() {
     for start in 0..4 {
         f.partial(0, (1, 1), (MINUTE, start * MINUTE, "total"), &[("", 1, 0)]);
     }
-    let query = WindowQuery {
-        from_ms: Some(MINUTE),
-        to_ms: Some(3 * MINUTE),
-        ..minutes("total")
-    };
-    assert_eq!(
-        short(&f.rows(&query)),
-        [(1, "total", "", 1), (2, "total", "", 1)]
-    );
+    let query = WindowQuery { from_ms: Some(MINUTE), to_ms: Some(3 * MINUTE), ..minutes("total") };
+    assert_eq!(short(&f.rows(&query)), [(1, "total", "", 1), (2, "total", "", 1)]);
 }
 
 #[test]
@@ -78,12 +56,7 @@ fn a_newer_version_replaces_and_an_older_one_or_a_fenced_one_does_not() {
 #[test]
 fn a_window_is_final_once_every_partition_has_closed_it_and_empty_ones_are_not_shown() {
     let f = Fixture::new();
-    f.partial(
-        0,
-        (1, 5),
-        (MINUTE, 0, "total"),
-        &[("", 1, 0), ("gone", 0, 0)],
-    );
+    f.partial(0, (1, 5), (MINUTE, 0, "total"), &[("", 1, 0), ("gone", 0, 0)]);
     f.partial(0, (1, 5), (MINUTE, MINUTE, "total"), &[("", 1, 0)]);
     f.commit(0, 1, 5, 10 * MINUTE);
     assert!(f.rows(&minutes("total")).iter().all(|r| !r.final_));
@@ -95,18 +68,9 @@ fn a_window_is_final_once_every_partition_has_closed_it_and_empty_ones_are_not_s
 #[test]
 fn an_overflow_bucket_makes_the_dimension_of_that_window_a_lower_bound() {
     let f = Fixture::new();
-    f.partial(
-        0,
-        (1, 5),
-        (MINUTE, 0, "site_category"),
-        &[("a", 1, 0), (OVERFLOW_KEY, 3, 0)],
-    );
+    f.partial(0, (1, 5), (MINUTE, 0, "site_category"), &[("a", 1, 0), (OVERFLOW_KEY, 3, 0)]);
     f.partial(1, (1, 5), (MINUTE, 0, "site_category"), &[("b", 1, 0)]);
-    assert!(
-        f.rows(&minutes("site_category"))
-            .iter()
-            .all(|r| r.lower_bound)
-    );
+    assert!(f.rows(&minutes("site_category")).iter().all(|r| r.lower_bound));
 }
 
 #[test]
@@ -114,8 +78,5 @@ fn a_record_that_no_worker_wrote_is_named_with_its_place() {
     let f = Fixture::new();
     f.append(CTR_WINDOWS, 0, &[(None, b"{\"kind\":\"epoch\"}")]);
     let error = windows(&f.log, &minutes("total")).unwrap_err().to_string();
-    assert!(
-        error.starts_with("topic ctr_windows, partition 0, offset 0: not an output record"),
-        "{error}"
-    );
+    assert!(error.starts_with("topic ctr_windows, partition 0, offset 0: not an output record"), "{error}");
 }

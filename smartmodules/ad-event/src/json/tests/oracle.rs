@@ -40,37 +40,14 @@ impl Oracle {
     pub fn read(json: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(json).ok()?;
         // A derived struct would take an array as well.
-        let object = text
-            .trim_start_matches([' ', '\t', '\n', '\r'])
-            .starts_with('{');
+        let object = text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
         serde_json::from_str(text).ok().filter(|_| object)
     }
 
     pub fn same_as(&self, event: &AdEvent<'_>) -> bool {
-        let Self {
-            C1,
-            C14,
-            C15,
-            C16,
-            C17,
-            C18,
-            C19,
-            C20,
-            C21,
-            ..
-        } = self;
+        let Self { C1, C14, C15, C16, C17, C18, C19, C20, C21, .. } = self;
         let ints = [*C1, *C14, *C15, *C16, *C17, *C18, *C19, *C20, *C21].map(i64::from);
-        let fields = [
-            Int::C1,
-            Int::C14,
-            Int::C15,
-            Int::C16,
-            Int::C17,
-            Int::C18,
-            Int::C19,
-            Int::C20,
-            Int::C21,
-        ];
+        let fields = [Int::C1, Int::C14, Int::C15, Int::C16, Int::C17, Int::C18, Int::C19, Int::C20, Int::C21];
         let texts = [
             (&self.id, Text::Id),
             (&self.hour, Text::Hour),
@@ -85,9 +62,7 @@ impl Oracle {
             (&self.device_model, Text::DeviceModel),
         ];
         fields.map(|f| event.int(f)) == ints
-            && texts
-                .iter()
-                .all(|(text, field)| text.as_bytes() == event.text(*field))
+            && texts.iter().all(|(text, field)| text.as_bytes() == event.text(*field))
             && i64::from(self.click) == event.int(Int::Click)
             && i64::from(self.banner_pos) == event.int(Int::BannerPos)
             && i64::from(self.device_type) == event.int(Int::DeviceType)
