@@ -1,5 +1,7 @@
 //! What is wrong with the input ends in a dead letter or a clear error; what is right is counted.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod common;
 
 use std::fs;

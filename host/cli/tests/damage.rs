@@ -1,5 +1,7 @@
 //! Cut and flipped bytes in log tails and checkpoints: mended or named, never a wrong number.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod common;
 
 use std::fs;

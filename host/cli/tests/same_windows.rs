@@ -1,5 +1,7 @@
 //! The same file gives the same windows, whatever the speed, the batches, the restarts, and who was interrupted.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod common;
 
 use std::time::Duration;

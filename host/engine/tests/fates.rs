@@ -1,5 +1,7 @@
 //! Every record of a batch has exactly one fate, and each stage gets exactly what the one before handed on.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod common;
 
 use clickmill_engine::{BatchOutcome, BatchSource, Module, ProcessError, RouteOwned, Routed, Verdicts};

@@ -93,9 +93,7 @@ async fn latencies(config: &Config, lines: &[Vec<u8>]) -> Result<Vec<Duration>> 
     let connection = tokio::spawn(connection);
     let partitions = config.broker.topics.ad_events_raw.partitions;
     let broker = stack.broker();
-    while client.query_one("SELECT to_regclass('realtime.watermarks') IS NOT NULL", &[]).await?.get::<_, bool>(0)
-        == false
-    {
+    while !client.query_one("SELECT to_regclass('realtime.watermarks') IS NOT NULL", &[]).await?.get::<_, bool>(0) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // 10 ms of events at a time, each round to the next partition.

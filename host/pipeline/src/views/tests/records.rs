@@ -35,7 +35,7 @@ fn a_page_shows_text_as_it_is_partials_decoded_and_other_bytes_in_base64() {
 #[test]
 fn a_page_is_bounded_in_bytes_and_gives_at_least_one_record() {
     let f = Fixture::new();
-    f.append(AD_EVENTS_RAW, 0, &vec![(None, &[b'x'; 100][..]); 5]);
+    f.append(AD_EVENTS_RAW, 0, &[(None, &[b'x'; 100][..]); 5]);
     let at = TopicPartition::new(AD_EVENTS_RAW, PartitionId(0));
     for (bytes, expected) in [(10, 1), (250, 2), (1_000, 5)] {
         let limits = PageLimits { records: 100, bytes, wait: Duration::ZERO };
