@@ -140,7 +140,11 @@ impl Inner {
         }
         let account = account::server_account()?;
         let account = account.as_ref();
-        let home = home::prepare(&self.dir, account)?;
+        let home = {
+            // Both servers are started at once: the second must not look at a folder that is half made.
+            let _guard = self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            home::prepare(&self.dir, account)?
+        };
         let dir = P::dir(&home);
         let known = self.update(|record| {
             record.home = Some(home.clone());

@@ -95,13 +95,24 @@ fn a_flipped_byte_in_the_middle_of_the_log_is_named_with_its_place() {
 }
 
 #[test]
-fn a_log_that_ends_before_its_checkpoint_is_an_error_that_names_both() {
+fn a_log_restored_from_an_old_copy_ends_before_its_checkpoint_which_is_an_error_that_names_both() {
     let (bench, _) = processed();
-    let folder = bench.data().join("log/ad_events_raw/0");
+    let (folder, copy) = (bench.data().join("log/ad_events_raw/0"), bench.file("copy"));
+    copy_files(&folder, &copy);
+    let more = bench.generate(ROWS, 4, 6);
+    bench.run(&["produce", more.to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
     fs::remove_dir_all(&folder).unwrap();
-    fs::create_dir(&folder).unwrap();
+    copy_files(&copy, &folder);
     let error = bench.fails(&["run", "--until-end"], 1);
     assert!(error.contains(".ckpt") && error.contains("ad_events_raw/0") && error.contains("ahead"), "{error}");
+}
+
+fn copy_files(from: &PathBuf, to: &PathBuf) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(|f| f.unwrap().path()) {
+        fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::Bench;
 use common::sinks::{Sinks, balanced_ledger};
+use common::{Bench, eventually};
 
 const ROWS: u64 = 600_000;
 const KILLS: u32 = 20;
@@ -54,7 +54,7 @@ fn twenty_kills_change_no_count() {
         let host = killed.start("host", &["run"]);
         if kill == 2 {
             // As soon as the host answers; it is waited for whenever it is gone.
-            producer = Some(killed.start("produce", &["produce", "--rate", "60000", rows.to_str().unwrap()]));
+            producer = Some(killed.start("produce", &["produce", "--rate", "40000", rows.to_str().unwrap()]));
         }
         std::thread::sleep(Duration::from_millis(150 + moments.next_ms(900)));
         host.kill();
@@ -62,6 +62,10 @@ fn twenty_kills_change_no_count() {
     let host = killed.start("host", &["run"]);
     let produced = producer.unwrap().wait();
     assert_eq!(produced, Some(0), "produce: {}", killed.log("produce"));
+    // A SIGTERM before the host listens for it ends it like a kill.
+    eventually("the host answers", Duration::from_secs(20), || {
+        std::net::TcpStream::connect(("127.0.0.1", killed.port)).is_ok()
+    });
     assert_eq!(host.terminate(), Some(0), "host: {}", killed.log("host"));
     killed.run(&["run", "--until-end"]);
 

@@ -70,7 +70,7 @@ fn listen_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<S
 pub struct BrokerOptions {
     /// Which broker holds the topics. Default: `embedded`, a log under `data_dir`.
     pub kind: BrokerKind,
-    /// Least time between two fsyncs of a disk, which appends in between share: 0 to 10. Default: 2.
+    /// Least time between two fsyncs of a disk, which appends in between share: 0 to 10. Default: 5.
     pub sync_interval_ms: u64,
     /// A log's file is closed and the next begun at this size. Default: 64 MiB.
     pub segment_bytes: u64,
@@ -92,7 +92,7 @@ impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             kind: BrokerKind::Embedded,
-            sync_interval_ms: 2,
+            sync_interval_ms: 5,
             segment_bytes: 64 << 20,
             max_in_flight_bytes: 32 << 20,
             max_batch_bytes: 64 << 20,
