@@ -88,7 +88,7 @@ pub fn latency(bench: &Bench, report: &mut Report) -> Result<()> {
 
 async fn latencies(config: &Config, lines: &[Vec<u8>]) -> Result<Vec<Duration>> {
     let stack = Stack::start(config).await?;
-    let url = Servers::new(&config.data_dir).postgres().await?;
+    let url = stack.servers().postgres().await?;
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
     let connection = tokio::spawn(connection);
     let partitions = config.broker.topics.ad_events_raw.partitions;
