@@ -1,6 +1,5 @@
 //! The wall clock, injected: it may say *when* something happened, never what a value is (rule 2).
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Source of wall-clock times.
@@ -16,15 +15,5 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
-    }
-}
-
-/// A clock that tests set.
-#[derive(Debug, Default)]
-pub struct ManualClock(pub AtomicI64);
-
-impl Clock for ManualClock {
-    fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -36,8 +36,6 @@ pub struct Peer {
     pub watermark_ms: Option<i64>,
     /// When it last had a record.
     pub last_record: Instant,
-    /// When its first batch of this process had been processed.
-    pub first_batch: Option<Instant>,
     floor: Option<(Offset, OutputEnds)>,
 }
 
@@ -55,7 +53,6 @@ impl Peers {
             committed: Offset(0),
             watermark_ms: None,
             last_record: Instant::now(),
-            first_batch: None,
             floor: None,
         };
         Self(Mutex::new((0..partitions).map(peer).collect()))

@@ -42,10 +42,8 @@ pub fn memory(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
 
 /// Kill -9 in the middle of the rows, then the time to the first batch, and to where it was.
 pub fn restart(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
-    let mut config = bench.config("restart");
+    let config = bench.config("restart");
     events::fill(&config, &bench.rows(rows, 240)?)?;
-    // So slow that the kill comes in the middle: commits every second, as by default.
-    config.pipeline.fetch_max_bytes = 64 << 10;
     let mut host = Host::start(&config)?;
     let reached = loop {
         let processed = host.processed()?;

@@ -188,10 +188,10 @@ impl Worker {
 
     fn forget_old_checkpoints(&mut self, newest: &Checkpoint) -> Result<(), WorkerError> {
         let kept = self.shared.options.checkpoints_kept.max(1);
-        let names = self.store().list()?;
+        let names = self.store.list()?;
         self.kept.push_back((CheckpointName { epoch: newest.epoch, offset: newest.offset }, newest.outputs));
         for name in superfluous(&names, kept, self.epoch) {
-            self.store().delete(&name)?;
+            self.store.delete(&name)?;
         }
         let oldest = newest_first(&names).into_iter().take(kept).next_back();
         self.kept.retain(|(name, _)| Some(*name) >= oldest);

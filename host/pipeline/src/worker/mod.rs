@@ -22,7 +22,7 @@ use clickmill_schemas::record::Malformed;
 use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
 
 use crate::chains::{ChainError, Chains};
-use crate::checkpoint::{CheckpointName, CheckpointStore, Damaged, DirectoryStore, OutputEnds, StoreError};
+use crate::checkpoint::{CheckpointName, Damaged, DirectoryStore, OutputEnds, StoreError};
 use crate::clock::Clock;
 use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
@@ -255,7 +255,6 @@ impl Worker {
             peer.position = position;
             peer.watermark_ms = watermark;
             peer.last_record = at;
-            peer.first_batch.get_or_insert(at);
         });
         Ok(true)
     }
@@ -347,9 +346,5 @@ impl Worker {
             peer.position = position;
             peer.committed = committed;
         });
-    }
-
-    fn store(&self) -> &dyn CheckpointStore {
-        &self.store
     }
 }

@@ -48,7 +48,7 @@ impl Worker {
         }
         let stamp = Stamp { run, partition, epoch };
         let term = open_term(&shared, stamp)?;
-        let recovered = read_outputs(&shared, run, partition, checkpoint.as_ref(), ends, term)?;
+        let mut recovered = read_outputs(&shared, run, partition, checkpoint.as_ref(), ends, term)?;
 
         let position = checkpoint.as_ref().map_or(Offset(0), |c| c.offset);
         let found = recovered.decisions.activations.get(&position).copied();
@@ -77,7 +77,6 @@ impl Worker {
         let saved =
             SavePoint { offset: position, state, ledger: ledger.clone(), deployment, outputs: Default::default() };
         let stages = shared.chains.deployment(deployment)?;
-        let mut recovered = recovered;
         if let Some(checkpoint) = &checkpoint {
             for (offset, deployment) in &checkpoint.activations {
                 recovered.decisions.activations.entry(*offset).or_insert(*deployment);
