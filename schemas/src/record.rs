@@ -56,6 +56,25 @@ pub fn take_varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
         *at += 1;
         return Some(i64::from(first >> 1) ^ -i64::from(first & 1));
     }
+    if let Some(word) = bytes.get(*at..).and_then(<[u8]>::first_chunk) {
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            // The bytes up to the first without the high bit, and then their groups of seven bits put together.
+            let groups = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+            let pairs = groups & 0x007f_007f_007f_007f | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+            let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+            let v = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+            *at += ends.trailing_zeros() as usize / 8 + 1;
+            return Some((v >> 1) as i64 ^ -((v & 1) as i64));
+        }
+    }
+    take_long_varint(bytes, at)
+}
+
+/// A varint of more than eight bytes, or among the last ones.
+#[cold]
+fn take_long_varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let mut v = 0u64;
     for shift in (0..70).step_by(7) {
         let byte = *bytes.get(*at)?;
@@ -294,13 +313,19 @@ mod tests {
 
     #[test]
     fn varints_round_trip_at_their_length() {
-        for v in [0, -1, 1, 63, 64, -64, -65, 8191, 8192, i64::MAX, i64::MIN] {
+        let powers = (0..63).flat_map(|bit| [(1 << bit) - 1, 1 << bit, -(1 << bit), -(1 << bit) - 1]);
+        for v in powers.chain([i64::MAX, i64::MIN]) {
             let mut out = Vec::new();
             put_varint(&mut out, v);
             assert_eq!(out.len(), varint_len(v), "{v}");
-            let mut at = 0;
-            assert_eq!(take_varint(&out, &mut at), Some(v));
-            assert_eq!(at, out.len());
+            // The last bytes there are, and with others behind them.
+            for more in [0, 1, 20] {
+                let len = out.len();
+                out.resize(len + more, 0xff);
+                let mut at = 0;
+                assert_eq!((take_varint(&out, &mut at), at), (Some(v), len), "{v} and {more} more bytes");
+                out.truncate(len);
+            }
         }
         assert_eq!(take_varint(&[0xff; 11], &mut 0), None);
     }

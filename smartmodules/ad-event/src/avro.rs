@@ -8,6 +8,7 @@ use clickmill_schemas::record::take_varint;
 use crate::event::{AdEvent, Slots, Span};
 use crate::fault::{Fault, rule};
 use crate::fields::{FIELDS, Field, INT_COUNT, TEXT_COUNT, Text};
+use crate::word::low_bytes;
 
 /// Appends an event, header first.
 pub fn put_event(out: &mut Vec<u8>, event: &AdEvent<'_>) {
@@ -22,7 +23,7 @@ pub fn put_event(out: &mut Vec<u8>, event: &AdEvent<'_>) {
 #[inline]
 pub fn max_event_len(event: &AdEvent<'_>) -> usize {
     let texts: usize = event.slots.texts.iter().map(|span| span.len).sum();
-    HEADER_LEN + INT_COUNT * MAX_LONG + TEXT_COUNT * MAX_LONG + texts + WORD
+    HEADER_LEN + INT_COUNT * MAX_LONG + TEXT_COUNT * MAX_LONG + texts + SHORT_ROOM
 }
 
 /// Writes an event, header first, to the front of `room`, and returns its length. What lies behind it is overwritten.
@@ -46,41 +47,57 @@ pub fn write_event(room: &mut [u8], event: &AdEvent<'_>) -> usize {
 pub(crate) const MAX_LONG: usize = 10;
 /// Everything is written a word at a time.
 const WORD: usize = 8;
-
-/// Writes a word, and leaves it to the next one to overwrite what was too much of it.
-#[inline(always)]
-fn write_word(room: &mut [u8], at: usize, word: u64) {
-    room[at..at + WORD].copy_from_slice(&word.to_le_bytes());
-}
+/// Room for a short text with its length, whole words.
+const SHORT_ROOM: usize = 1 + SHORT;
+/// The longest text that is written without a loop.
+const SHORT: usize = 3 * WORD;
 
 /// Writes a text; longer ones by a call to copy, which for a few bytes costs more than the copying.
 #[inline(always)]
 fn write_text(room: &mut [u8], at: usize, event: &AdEvent<'_>, field: Text) -> usize {
-    const LONG: usize = 128;
-    let (len, word) = event.text_words(field);
-    let at = write_long(room, at, len as i64);
-    if len > LONG {
-        room[at..at + len].copy_from_slice(event.text(field));
-        return at + len;
+    let Span { start, len } = event.slots.texts[field as usize];
+    let from = event.from(start);
+    match (room[at..].first_chunk_mut::<SHORT_ROOM>(), from.first_chunk::<SHORT>()) {
+        (Some(room), Some(text)) if len <= SHORT => {
+            // What is too much of it is overwritten by the next field.
+            room[0] = (len << 1) as u8;
+            room[1..=WORD].copy_from_slice(&text[..WORD]);
+            if len > WORD {
+                room[1 + WORD..].copy_from_slice(&text[WORD..]);
+            }
+            at + 1 + len
+        }
+        _ => write_long_text(room, at, from.get(..len).unwrap_or_default()),
     }
-    for start in (0..len).step_by(WORD) {
-        write_word(room, at + start, word(start));
-    }
-    at + len
 }
 
-/// Writes an integer (Avro's `int` and `long` are the same bytes).
+#[inline(never)]
+fn write_long_text(room: &mut [u8], at: usize, text: &[u8]) -> usize {
+    let at = write_long(room, at, text.len() as i64);
+    room[at..at + text.len()].copy_from_slice(text);
+    at + text.len()
+}
+
+/// Writes an integer (Avro's `int` and `long` are the same bytes), and up to seven bytes more.
 #[inline(always)]
 pub(crate) fn write_long(room: &mut [u8], at: usize, value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    // Groups of seven bits, and the high bit of each but the last.
+    // Groups of seven bits, and the high bit of each but the last. Branches rather than arithmetic, since where the next
+    // field begins should not wait for this value.
     let (word, len) = match zigzag {
         ..0x80 => (zigzag, 1),
         0x80..0x4000 => (zigzag & 0x7f | (zigzag & 0x3f80) << 1 | 0x80, 2),
         0x4000..0x20_0000 => (zigzag & 0x7f | (zigzag & 0x3f80) << 1 | (zigzag & 0x1f_c000) << 2 | 0x8080, 3),
+        0x20_0000..0x100_0000_0000_0000 => {
+            let halves = zigzag & 0x0fff_ffff | (zigzag & 0x00ff_ffff_f000_0000) << 4;
+            let quarters = halves & 0x0000_3fff_0000_3fff | (halves & 0x0fff_c000_0fff_c000) << 2;
+            let groups = quarters & 0x007f_007f_007f_007f | (quarters & 0x3f80_3f80_3f80_3f80) << 1;
+            let len = (70 - zigzag.leading_zeros() as usize) / 7;
+            (groups | 0x8080_8080_8080_8080 & low_bytes(u64::MAX, len - 1), len)
+        }
         _ => return write_longer(room, at, zigzag),
     };
-    write_word(room, at, word);
+    room[at..at + WORD].copy_from_slice(&word.to_le_bytes());
     at + len
 }
 

@@ -1,7 +1,6 @@
 //! An ad event in memory: where its texts stand in what was read, and its integers.
 
 use crate::fields::{INT_COUNT, Int, TEXT_COUNT, Text};
-use crate::word::word;
 
 /// Place of a text: in the source, or, past its end, in the text that was unescaped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,11 +32,7 @@ impl<'a> AdEvent<'a> {
     #[inline]
     pub fn text(&self, field: Text) -> &'a [u8] {
         let Span { start, len } = self.slots.texts[field as usize];
-        let (within, start) = match start.checked_sub(self.source.len()) {
-            None => (self.source, start),
-            Some(start) => (self.unescaped, start),
-        };
-        within.get(start..start + len).unwrap_or_default()
+        self.from(start).get(..len).unwrap_or_default()
     }
 
     /// Length of the longest text, in bytes.
@@ -61,15 +56,14 @@ impl<'a> AdEvent<'a> {
         self.slots.ints[field as usize]
     }
 
-    /// Length of a text, and eight of its bytes from any position on; what lies past its end is not defined.
+    /// The text that begins at a position, and everything behind it.
     #[inline(always)]
-    pub(crate) fn text_words(&self, field: Text) -> (usize, impl Fn(usize) -> u64 + use<'a>) {
-        let Span { start, len } = self.slots.texts[field as usize];
+    pub(crate) fn from(&self, start: usize) -> &'a [u8] {
         let (within, start) = match start.checked_sub(self.source.len()) {
             None => (self.source, start),
             Some(start) => (self.unescaped, start),
         };
-        (len, move |at| word(within, start + at))
+        within.get(start..).unwrap_or_default()
     }
 }
 

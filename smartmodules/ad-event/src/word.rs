@@ -60,25 +60,47 @@ pub fn string_end(json: &[u8], start: usize, seen: &mut u64) -> usize {
     }
 }
 
-/// Whether a string has only plain characters for `len` bytes.
+/// Bytes that are looked at together, with one check that they are there.
+pub type Window = [u8; WINDOW];
+pub const WINDOW: usize = 64;
+/// The longest value that a window has room for, with 32 bytes behind it. All bits below its highest are set.
+pub const NEAR: usize = 31;
+
+/// The window that begins at a position; `None` where the bytes end before it does.
 #[inline(always)]
-pub fn is_plain(json: &[u8], mut at: usize, len: usize, seen: &mut u64) -> bool {
-    let mut left = len;
-    while left > 8 {
-        let word = word(json, at);
+pub fn window(bytes: &[u8], at: usize) -> Option<&Window> {
+    bytes.get(at..)?.first_chunk()
+}
+
+/// The word that begins so many words, at most 3, past a value of `len` bytes, at most [`NEAR`].
+#[inline(always)]
+pub const fn word_in(window: &Window, len: usize, words: usize) -> u64 {
+    // The mask changes nothing, and lets the compiler see that no check is needed.
+    let (_, rest) = window.split_at((len & NEAR) + 8 * words);
+    match rest.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => 0,
+    }
+}
+
+/// Whether the first `len` bytes of a word, at most 8, are plain characters.
+#[inline(always)]
+pub const fn is_plain_word(word: u64, len: usize) -> bool {
+    specials(word) & low_bytes(u64::MAX, len) == 0
+}
+
+/// The length of a string that begins at a position, at most [`NEAR`]; `None` where it may be 24 or more.
+#[inline(always)]
+pub fn string_end_in(window: &Window, at: usize, seen: &mut u64) -> Option<usize> {
+    for i in 0..3 {
+        let word = word_in(window, at, i);
         *seen |= word;
-        if specials(word) != 0 {
-            return false;
+        let specials = specials(word);
+        if specials != 0 {
+            return Some(8 * i + specials.trailing_zeros() as usize / 8);
         }
-        at += 8;
-        left -= 8;
     }
-    if left == 0 {
-        return true;
-    }
-    let word = word(json, at);
-    *seen |= word;
-    specials(word) << (64 - 8 * left) == 0
+    None
 }
 
 /// Whether any of the words that were collected may hold a byte that is not ASCII.
@@ -91,7 +113,13 @@ pub const fn may_be_non_ascii(seen: u64) -> bool {
 /// `-0`, which serde_json takes for a float. What follows is the caller's to check.
 #[inline(always)]
 pub fn integer(json: &[u8], at: usize) -> Option<(i64, usize)> {
-    let first = word(json, at);
+    let (value, len) = integer_from(word(json, at), || word(json, at + 8))?;
+    Some((value, at + len))
+}
+
+/// [`integer`] of the words that it would begin with, and its length.
+#[inline(always)]
+pub fn integer_from(first: u64, second: impl FnOnce() -> u64) -> Option<(i64, usize)> {
     let negative = first as u8 == b'-';
     let first = first >> (8 * u32::from(negative));
     let len = digit_count(first);
@@ -102,31 +130,24 @@ pub fn integer(json: &[u8], at: usize) -> Option<(i64, usize)> {
     let high = digits(first, len);
     if len == 8 {
         const POWERS: [i64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-        let second = word(json, at + 8);
+        let second = second();
         let more = digit_count(second);
         let low = if more == 0 { 0 } else { digits(second, more) };
-        return Some((high * POWERS.get(more)? + low, at + 8 + more));
+        return Some((high * POWERS.get(more)? + low, 8 + more));
     }
     let value = if negative { -high } else { high };
-    Some((value, at + len + usize::from(negative)))
+    Some((value, len + usize::from(negative)))
 }
 
-/// Reads an integer that has exactly `len` bytes, 1 to 8, and otherwise is as for [`integer`].
+/// Reads an integer that begins a word, has exactly `len` bytes and no sign, 1 to 8, and otherwise is as for [`integer`]. `None` also for
+/// other lengths.
 #[inline(always)]
-pub fn integer_of(json: &[u8], at: usize, len: usize) -> Option<i64> {
-    let mut first = word(json, at);
-    let mut len = len;
-    let negative = first as u8 == b'-';
-    if negative {
-        first >>= 8;
-        len -= 1;
-    }
-    let needless_zero = first as u8 == b'0' && (negative || len > 1);
-    if len == 0 || needless_zero || others(first) << (64 - 8 * len) != 0 {
+pub fn number_of(word: u64, len: usize) -> Option<i64> {
+    let needless_zero = word as u8 == b'0' && len > 1;
+    if len.wrapping_sub(1) >= 8 || needless_zero || others(word) & low_bytes(u64::MAX, len) != 0 {
         return None;
     }
-    let value = digits(first, len);
-    Some(if negative { -value } else { value })
+    Some(digits(word, len))
 }
 
 /// A word in which the lowest bit that is set lies in the first byte that is not a digit; 0 where there is none.
@@ -188,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_agree_with_bytes(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0x1e_u8..0x24, 0x2f_u8..0x3b, Just(b'\\')], 0..40)) {
+        fn words_agree_with_bytes(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0x1e_u8..0x24, 0x2f_u8..0x3b, Just(b'\\')], 0..32), at in 0usize..=NEAR) {
             let plain = bytes.iter().position(|b| matches!(b, b'"' | b'\\' | ..0x20)).unwrap_or(bytes.len());
             let mut seen = 0;
             prop_assert_eq!(string_end(&bytes, 0, &mut seen), plain);
@@ -199,13 +220,16 @@ mod tests {
             let first = word(&bytes, 0);
             prop_assert_eq!(digit_count(first), len);
             prop_assert!(len == 0 || digits(first, len) == value);
-            for len in 0..bytes.len() {
-                prop_assert_eq!(is_plain(&bytes, 0, len, &mut seen), len <= plain);
+            let mut room = [0; WINDOW];
+            room[at..at + bytes.len()].copy_from_slice(&bytes);
+            for len in 0..=8.min(bytes.len()) {
+                prop_assert_eq!(is_plain_word(first, len), len <= plain);
             }
-            for len in 1..=bytes.len().min(8) {
-                let whole = integer(&bytes, 0).filter(|(_, end)| *end >= len);
-                let cut = integer(&bytes[..len], 0).filter(|(_, end)| *end == len);
-                prop_assert_eq!(integer_of(&bytes, 0, len), cut.map(|(value, _)| value), "{:?}", whole);
+            prop_assert_eq!(string_end_in(&room, at, &mut seen), Some(plain).filter(|end| *end < 24));
+            prop_assert_eq!(integer_from(word_in(&room, at, 0), || word_in(&room, at, 1)), integer(&bytes, 0));
+            for len in 0..=bytes.len() {
+                let cut = integer(&bytes[..len], 0).filter(|(_, end)| *end == len && len <= 8 && bytes[0] != b'-');
+                prop_assert_eq!(number_of(first, len), cut.map(|(value, _)| value));
             }
             prop_assert_eq!(low_bytes(word(&bytes, 0), len).to_le_bytes()[..len].to_vec(), bytes[..len].to_vec());
         }
