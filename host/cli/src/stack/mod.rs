@@ -245,6 +245,15 @@ fn endpoint(url: Option<&ServerUrl>, servers: &Servers) -> Endpoint {
     url.map_or_else(|| Endpoint::Private(servers.clone()), |url| Endpoint::Named(url.clone()))
 }
 
+/// Compiles the stages' modules, so that the next start finds machine code in the cache.
+pub fn compile(config: &Config) -> Result<()> {
+    let engine = engine(config, &config.data_dir)?;
+    for stage in chain::stages(config)? {
+        engine.compile(&stage.wasm)?;
+    }
+    Ok(())
+}
+
 fn engine(config: &Config, data_dir: &Path) -> Result<Engine> {
     let cache_dir = config.engine.cache.then(|| data_dir.join("cache"));
     Engine::new(&EngineOptions { cache_dir }).context("setting up WebAssembly")
