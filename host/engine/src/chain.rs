@@ -104,6 +104,17 @@ impl Chain {
         verdicts: &Verdicts,
         out: &mut BatchOutcome,
     ) -> Result<(), ProcessError> {
+        let (batch, kept) = self.unpack(source, verdicts, out)?;
+        self.run_part(source, &batch, &kept, out)
+    }
+
+    /// A batch record by record, and which of them are to be run; those with a verdict are booked.
+    pub(crate) fn unpack(
+        &self,
+        source: &dyn BatchSource,
+        verdicts: &Verdicts,
+        out: &mut BatchOutcome,
+    ) -> Result<(Unpacked, Vec<Entry>), ProcessError> {
         let mut batch = Unpacked::read(source).map_err(ProcessError::Source)?;
         let mut kept = Vec::with_capacity(batch.records.len());
         for entry in std::mem::take(&mut batch.records) {
@@ -124,7 +135,7 @@ impl Chain {
                 value: batch.value(&entry).to_vec(),
             });
         }
-        self.run_part(source, &batch, &kept, out)
+        Ok((batch, kept))
     }
 
     /// Runs some records of a batch.

@@ -1,7 +1,8 @@
-//! Finding the record at fault in a batch that failed.
+//! A batch that failed, in parts: either one record of it is at fault, or the parts pass where the whole did not.
 //!
-//! By bisection: each half runs in fresh instances that hold the state before it. A record is convicted only if it
-//! fails alone, given the records before it; a batch that merely is too much at once has no culprit.
+//! By halves, from the first record to the last: a part that fails is run as two, in fresh instances that hold the state
+//! before it. A record is convicted only if it fails alone, given the records before it. A batch that merely is too much
+//! at once passes in parts, with the outcome that it has as a whole: no batch boundary matters to a module's results.
 
 use clickmill_schemas::{ModuleDigest, Offset};
 
@@ -20,11 +21,19 @@ pub struct Culprit {
     pub message: String,
 }
 
-/// Finds the first record of `source` that fails alone, given the records before it. `before` is the state of `chain`
-/// before the batch; records with a verdict in `known` are left out. `None`: the batch passes now, or no record of it
-/// fails alone.
-///
-/// The state of `chain` is undefined afterwards: restore it.
+/// What a batch came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Isolated {
+    /// The chain has processed the batch; its outcome is the one of [`Chain::process`].
+    Passed,
+    /// The first record that fails alone, given the records before it. The state of the chain is undefined: restore it.
+    Culprit(Culprit),
+    /// It was told to stop. The state of the chain is undefined: restore it.
+    Stopped,
+}
+
+/// Runs `source` in as many parts as it takes. `before` is the state of `chain` before the batch; records with a verdict
+/// in `known` are not run. Asks before each part whether to `stop`.
 ///
 /// # Errors
 /// [`ProcessError::Source`] where the batch cannot be read; [`ProcessError::Fault`] where a module fails apart from any
@@ -34,42 +43,75 @@ pub fn isolate(
     before: &ChainState,
     source: &dyn BatchSource,
     known: &Verdicts,
-) -> Result<Option<Culprit>, ProcessError> {
-    let mut batch = Unpacked::read(source).map_err(ProcessError::Source)?;
-    let mut suspects = std::mem::take(&mut batch.records);
-    suspects.retain(|entry| known.get(offset(source, entry)).is_none());
-    let try_on = |chain: &mut Chain, state: &ChainState, records: &[Entry]| {
-        chain.load(state)?;
-        match chain.run_part(source, &batch, records, &mut BatchOutcome::default()) {
-            Ok(()) => Ok(None),
-            Err(ProcessError::Fault(fault)) => Ok(Some(fault)),
-            Err(source) => Err(source),
-        }
-    };
-    if try_on(chain, before, &suspects)?.is_none() {
-        return Ok(None);
-    }
-    // What lies before `suspects` passes and leaves `state`; `suspects` failed as a whole, or what follows a half of it
-    // that passed.
-    let (mut suspects, mut state) = (&suspects[..], before.clone());
-    while suspects.len() > 1 {
-        let (first, second) = suspects.split_at(suspects.len() / 2);
-        if try_on(chain, &state, first)?.is_some() {
-            suspects = first;
-        } else {
-            state = chain.save()?;
-            suspects = second;
-        }
-    }
-    let [alone] = suspects else { return Ok(None) };
-    Ok(try_on(chain, &state, suspects)?.map(|fault| Culprit {
-        offset: offset(source, alone),
-        stage: fault.stage,
-        sha256: fault.sha256,
-        message: fault.message,
-    }))
+    stop: &dyn Fn() -> bool,
+    out: &mut BatchOutcome,
+) -> Result<Isolated, ProcessError> {
+    out.clear();
+    let (batch, entries) = chain.unpack(source, known, out)?;
+    chain.load(before)?;
+    let mut parts = Parts { chain, state: before.clone(), source, batch, stop, out };
+    Ok(match parts.run(&entries, false)? {
+        Part::AtOnce | Part::InParts => Isolated::Passed,
+        Part::Culprit(culprit) => Isolated::Culprit(culprit),
+        Part::Stopped => Isolated::Stopped,
+    })
 }
 
-fn offset(source: &dyn BatchSource, entry: &Entry) -> Offset {
-    source.base_offset().plus(u64::from(entry.delta))
+enum Part {
+    AtOnce,
+    InParts,
+    Culprit(Culprit),
+    Stopped,
+}
+
+struct Parts<'a> {
+    chain: &'a mut Chain,
+    /// After everything that has passed.
+    state: ChainState,
+    source: &'a dyn BatchSource,
+    batch: Unpacked,
+    stop: &'a dyn Fn() -> bool,
+    out: &'a mut BatchOutcome,
+}
+
+impl Parts<'_> {
+    /// Runs these records, the next ones; `fails` where it is not worth trying all of them at once.
+    fn run(&mut self, entries: &[Entry], fails: bool) -> Result<Part, ProcessError> {
+        if (self.stop)() {
+            return Ok(Part::Stopped);
+        }
+        let alone = entries.len() <= 1;
+        if alone || !fails {
+            let mut part = BatchOutcome::default();
+            match self.chain.run_part(self.source, &self.batch, entries, &mut part) {
+                Ok(()) => {
+                    self.state = self.chain.save()?;
+                    self.out.add(part);
+                    return Ok(Part::AtOnce);
+                }
+                Err(ProcessError::Fault(fault)) if alone => {
+                    let offset = self.source.base_offset().plus(entries.first().map_or(0, |e| u64::from(e.delta)));
+                    let (stage, sha256, message) = (fault.stage, fault.sha256, fault.message);
+                    return Ok(Part::Culprit(Culprit { offset, stage, sha256, message }));
+                }
+                Err(ProcessError::Fault(_)) => self.chain.load(&self.state)?,
+                Err(unreadable) => return Err(unreadable),
+            }
+        }
+        let (first, second) = entries.split_at(entries.len() / 2);
+        // Where the first half passes at once it is the second that fails, if a record does.
+        Ok(match self.run(first, false)? {
+            Part::AtOnce => in_parts(self.run(second, true)?),
+            Part::InParts => in_parts(self.run(second, false)?),
+            ended => ended,
+        })
+    }
+}
+
+/// What a part came to that has other parts before it.
+fn in_parts(part: Part) -> Part {
+    match part {
+        Part::AtOnce => Part::InParts,
+        other => other,
+    }
 }

@@ -1,7 +1,8 @@
 //! SmartModules on wasmtime: compile cache, sandbox, and chains that hand batches from module to module.
 //!
 //! This crate owns the host's side of the ABI (`abi`), what a module may use (`limits`), what becomes of each record of a
-//! batch ([`BatchOutcome`]), and finding the record at fault when a module fails ([`isolate`]). It knows nothing of
+//! batch ([`BatchOutcome`]), and finding the record at fault when a module fails
+//! ([`isolate`]). It knows nothing of
 //! topics, checkpoints or deployments: batches come in through [`BatchSource`], state goes out as [`ChainState`].
 //!
 //! Whatever a module does ends in a [`Fault`] and leaves the host unharmed. Nothing here reads a wall clock into a
@@ -28,7 +29,7 @@ mod verdicts;
 pub use chain::{Chain, StageSpec};
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, Fault, ProcessError};
-pub use isolate::{Culprit, isolate};
+pub use isolate::{Culprit, Isolated, isolate};
 pub use limits::Limits;
 pub use module::Module;
 pub use outcome::{BatchOutcome, RouteOwned, Routed};

@@ -35,7 +35,7 @@ pub struct Routed {
 /// Fates of a batch's records: `records = counted + dropped + routed`, always.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchOutcome {
-    /// In order of stages (verdicts first), and of offsets within one.
+    /// In order of stages (verdicts first), and of offsets within one; part after part where it was run in parts.
     pub routed: Vec<Routed>,
     /// Records that reached the last stage and were not routed by it.
     pub counted: u64,
@@ -52,6 +52,14 @@ impl BatchOutcome {
         self.dropped.clear();
         self.counted = 0;
         self.records = 0;
+    }
+
+    /// Takes in the outcome of the records that come next.
+    pub(crate) fn add(&mut self, next: Self) {
+        self.routed.extend(next.routed);
+        self.dropped.extend(next.dropped);
+        self.counted += next.counted;
+        self.records += next.records;
     }
 
     pub(crate) fn drop_at(&mut self, stage: usize, records: u32) {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use clickmill_engine::{ChainState, EngineError, Module, Verdicts, isolate};
+use clickmill_engine::{BatchOutcome, Chain, ChainState, Culprit, EngineError, Isolated, Module, Verdicts, isolate};
 use clickmill_schemas::Offset;
 use common::*;
 
@@ -74,6 +74,15 @@ fn a_state_that_a_module_refuses_is_told_in_its_words() {
     assert!(chain.save().is_ok());
 }
 
+/// The record at fault, if there is one.
+fn first_culprit(chain: &mut Chain, before: &ChainState, batch: &Batch, known: &Verdicts) -> Option<Culprit> {
+    match isolate(chain, before, batch, known, &|| false, &mut BatchOutcome::default()).unwrap() {
+        Isolated::Culprit(culprit) => Some(culprit),
+        Isolated::Passed => None,
+        Isolated::Stopped => panic!("nobody told it to stop"),
+    }
+}
+
 #[test]
 fn a_poison_record_among_a_thousand_is_found() {
     let module = counter(&at_poison("unreachable"));
@@ -83,7 +92,7 @@ fn a_poison_record_among_a_thousand_is_found() {
         let before = chain.save().unwrap();
         let batch = batch(1_000, &poisoned);
         let fault = process(&mut chain, &batch).unwrap_err();
-        let culprit = isolate(&mut chain, &before, &batch, &Verdicts::default()).unwrap().unwrap();
+        let culprit = first_culprit(&mut chain, &before, &batch, &Verdicts::default()).unwrap();
         assert_eq!(culprit.offset, Offset(BASE + expected));
         assert_eq!((&culprit.stage, culprit.sha256), (&fault.stage, module.digest()));
         assert!(culprit.message.contains("unreachable"), "{culprit:?}");
@@ -98,7 +107,7 @@ fn verdicts_one_after_the_other_bring_a_batch_through() {
     let batch = batch(300, &[7, 8, 299]);
     let mut verdicts = Verdicts::default();
     let mut found = Vec::new();
-    while let Some(culprit) = isolate(&mut chain, &before, &batch, &verdicts).unwrap() {
+    while let Some(culprit) = first_culprit(&mut chain, &before, &batch, &verdicts) {
         found.push(culprit.offset.0 - BASE);
         verdicts.insert(culprit.offset, culprit.stage, culprit.message);
     }
@@ -124,19 +133,63 @@ fn a_record_that_fails_only_in_the_state_before_it_is_found_in_that_state() {
     }
     let before = chain.save().unwrap();
     process(&mut chain, &poisoned).unwrap_err();
-    let culprit = isolate(&mut chain, &before, &poisoned, &Verdicts::default()).unwrap().unwrap();
+    let culprit = first_culprit(&mut chain, &before, &poisoned, &Verdicts::default()).unwrap();
     assert_eq!(culprit.offset, Offset(BASE + 60));
-    assert_eq!(isolate(&mut chain, &empty, &poisoned, &Verdicts::default()).unwrap(), None);
+    assert_eq!(first_culprit(&mut chain, &empty, &poisoned, &Verdicts::default()), None);
+}
+
+/// Traps on more than 10 records at once.
+const TOO_MANY: &str =
+    "(if (i32.gt_u (call $be (i32.add (local.get $p) (i32.const 12))) (i32.const 10)) (then unreachable))";
+
+#[test]
+fn a_batch_that_is_only_too_much_at_once_passes_in_parts_as_it_would_whole() {
+    let before = chain(&[&counter("")]).save().unwrap();
+    for records in [11, 100, 1_001] {
+        let batch = Batch::of(records);
+        let (mut whole, mut parts) = (chain(&[&counter("")]), chain(&[&counter(TOO_MANY)]));
+        let expected = process(&mut whole, &batch).unwrap();
+        process(&mut parts, &batch).unwrap_err();
+        let mut out = BatchOutcome::default();
+        let got = isolate(&mut parts, &before, &batch, &Verdicts::default(), &|| false, &mut out).unwrap();
+        assert_eq!((got, out.records, out.counted), (Isolated::Passed, expected.records, expected.counted));
+        assert!(out.is_balanced() && out.routed.is_empty());
+        assert_eq!(parts.watermark(), whole.watermark());
+        // And it goes on from there.
+        process(&mut parts, &Batch::of(10)).unwrap();
+        assert_eq!(parts.watermark(), Some(records as i64 + 10));
+    }
 }
 
 #[test]
-fn a_batch_that_is_only_too_much_at_once_has_no_culprit() {
-    let too_many =
-        "(if (i32.gt_u (call $be (i32.add (local.get $p) (i32.const 12))) (i32.const 100)) (then unreachable))";
-    let mut chain = chain(&[&counter(too_many)]);
+fn a_record_at_fault_is_found_in_a_batch_that_is_too_much_at_once_too() {
+    let module = counter(&format!("{TOO_MANY} {}", at_poison("unreachable")));
+    for poisoned in [0, 1, 499, 500, 617, 999] {
+        let mut chain = chain(&[&module]);
+        let before = chain.save().unwrap();
+        let batch = batch(1_000, &[poisoned]);
+        let mut verdicts = Verdicts::default();
+        let found = first_culprit(&mut chain, &before, &batch, &verdicts).unwrap();
+        assert_eq!(found.offset, Offset(BASE + poisoned as u64));
+        verdicts.insert(found.offset, found.stage, found.message);
+        let mut out = BatchOutcome::default();
+        let got = isolate(&mut chain, &before, &batch, &verdicts, &|| false, &mut out).unwrap();
+        assert_eq!((got, out.counted, out.routed.len()), (Isolated::Passed, 999, 1));
+        assert!(out.is_balanced());
+    }
+}
+
+#[test]
+fn it_stops_between_two_parts_when_told_to() {
+    let mut chain = chain(&[&counter(&at_poison("unreachable"))]);
     let before = chain.save().unwrap();
-    process(&mut chain, &Batch::of(101)).unwrap_err();
-    assert_eq!(isolate(&mut chain, &before, &Batch::of(101), &Verdicts::default()).unwrap(), None);
+    let (batch, asked) = (batch(1_000, &[617]), std::cell::Cell::new(0));
+    let stop = || asked.replace(asked.get() + 1) == 3;
+    let mut out = BatchOutcome::default();
+    let got = isolate(&mut chain, &before, &batch, &Verdicts::default(), &stop, &mut out).unwrap();
+    assert_eq!((got, asked.get()), (Isolated::Stopped, 4));
+    chain.restore(&before).unwrap();
+    assert_eq!(chain.watermark(), None);
 }
 
 #[test]
@@ -145,7 +198,7 @@ fn an_endless_loop_on_one_record_is_that_records_fault() {
     let mut chain = chain(&[&module]);
     let before = chain.save().unwrap();
     let batch = batch(1_000, &[333]);
-    let culprit = isolate(&mut chain, &before, &batch, &Verdicts::default()).unwrap().unwrap();
+    let culprit = first_culprit(&mut chain, &before, &batch, &Verdicts::default()).unwrap();
     assert_eq!(culprit.offset, Offset(BASE + 333));
     assert!(culprit.message.contains("time limit"), "{culprit:?}");
 }

@@ -2,12 +2,13 @@
 //!
 //! Two locks: the writer's (held over a write) and the view's (held for look-ups only, so that readers never wait
 //! for the disk); taken in this order. Laws: sealed segments are durable in whole; the view's durable end never
-//! passes what a successful sync covered; the mark is written before the end is published.
+//! passes what a successful sync covered; the mark is written before the end is published; a partition fails only
+//! while no sync is under way, so what a sync proved is published before anything is cut.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use clickmill_schemas::Offset;
@@ -22,6 +23,9 @@ use super::{guard, now_ms, wait_until};
 use crate::error::BrokerError;
 use crate::topic::Ends;
 
+#[cfg(test)]
+mod tests;
+
 /// A partition of the embedded log.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -33,8 +37,11 @@ pub(super) struct Partition {
     changed: Condvar,
     /// `None` in a log that was opened for reading only.
     mark: Mutex<Option<MarkFile>>,
-    /// Held over a sync.
+    /// Held over a sync, and while the partition fails.
     syncing: Mutex<()>,
+    /// Syncs that are to fail, as those of a disk that goes bad.
+    #[cfg(test)]
+    bad_syncs: std::sync::atomic::AtomicU32,
     /// When the last sync began.
     last_sync: Mutex<Option<Instant>>,
     /// Queued for a syncer.
@@ -108,6 +115,8 @@ impl Partition {
             changed: Condvar::new(),
             mark: Mutex::new(mark),
             syncing: Mutex::new(()),
+            #[cfg(test)]
+            bad_syncs: Default::default(),
             last_sync: Mutex::new(None),
             dirty: AtomicBool::new(false),
             upkeep: Mutex::new(Upkeep { floor, compacted_to: Offset(0) }),
@@ -216,15 +225,30 @@ impl Partition {
         *guard(&self.last_sync)
     }
 
-    /// One at a time: the system reports a lost write to one sync only, and the next must not take it for a success.
+    /// One at a time, and none after one that failed: the system reports a lost write to one sync only, and the next
+    /// must not take it for a success.
     pub(super) fn sync_reach(&self, reach: &Reach) -> Result<(), BrokerError> {
-        let _one = guard(&self.syncing);
-        let result = reach.file.sync_data().map_err(|e| BrokerError::io("sync", &self.place.segment(reach.segment), e));
+        let one = guard(&self.syncing);
+        {
+            let view = guard(&self.view);
+            if !matches!(view.state, State::Open) {
+                return Err(self.refusal(&view.state, view.durable_end));
+            }
+        }
+        let result = self.sync_file(reach).map_err(|e| BrokerError::io("sync", &self.place.segment(reach.segment), e));
         match &result {
             Ok(()) => self.publish(reach),
-            Err(error) => self.fail(error),
+            Err(error) => self.fail_between_syncs(&one, error),
         }
         result
+    }
+
+    fn sync_file(&self, reach: &Reach) -> std::io::Result<()> {
+        #[cfg(test)]
+        if self.bad_syncs.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(std::io::Error::other("a bad disk"));
+        }
+        reach.file.sync_data()
     }
 
     pub(super) fn reach(writer: &mut Writer) -> Reach {
@@ -245,8 +269,8 @@ impl Partition {
             tracing::warn!(%error, "the mark of what is synced could not be written");
         }
         let mut view = guard(&self.view);
-        // A roll may have published more in the meantime; a failure may have cut what this sync did not cover.
-        if reach.end > view.durable_end && matches!(view.state, State::Open) {
+        // A roll may have published more in the meantime.
+        if reach.end > view.durable_end {
             view.durable_end = reach.end;
             if view.active.header.base == reach.segment {
                 view.active.durable_len = reach.len;
@@ -256,8 +280,14 @@ impl Partition {
         }
     }
 
-    /// After a failed sync the system may have dropped pages and call the next sync a success: stop here.
+    /// Stops appends for good, where it is unknown what the file holds.
     pub(super) fn fail(&self, error: &BrokerError) {
+        self.fail_between_syncs(&guard(&self.syncing), error);
+    }
+
+    /// After a failed sync the system may have dropped pages and call the next sync a success: stop here. The guard
+    /// says that no sync is under way, whose mark would claim what is cut here.
+    fn fail_between_syncs(&self, _syncing: &MutexGuard<'_, ()>, error: &BrokerError) {
         let mut view = guard(&self.view);
         if matches!(view.state, State::Open) {
             tracing::error!(partition = %self.place.at, %error, "appends stop, reads go on");
@@ -279,7 +309,8 @@ impl Partition {
         guard(&self.mark).as_mut().map_or(Ok(()), change)
     }
 
-    /// Takes no more appends; what was written is made durable first, and the mark too. The bytes of budget set free.
+    /// Takes no more appends; what was written is made durable first (but for a partition that failed: what it could
+    /// not make durable is gone), and the mark too. The bytes of budget set free.
     pub(super) fn close(&self) -> usize {
         let mut writer = guard(&self.writer);
         let reach = Self::reach(&mut writer);
