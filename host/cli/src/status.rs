@@ -48,8 +48,8 @@ fn text(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     let verdict = if ledger.balances() { "it balances" } else { "IT DOES NOT BALANCE" };
     writeln!(
         out,
-        "ledger: {} produced = {} counted + {} rejected + {} late + {} dropped ({verdict})",
-        ledger.produced, fates.counted, fates.rejected, fates.late, fates.dropped
+        "ledger: {} produced = {} counted + {} rejected + {} late + {} dropped + {} waiting ({verdict})",
+        ledger.produced, fates.counted, fates.rejected, fates.late, fates.dropped, ledger.waiting
     )?;
     for (what, by) in [("rejected", &fates.rejected_by_rule), ("dropped", &fates.dropped_by_reason)] {
         for (why, n) in by {

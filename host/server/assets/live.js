@@ -85,7 +85,7 @@ function show(frame) {
   at("lag").textContent = whole.format(frame.lag);
   at("watermark").textContent = frame.watermark ? frame.watermark.slice(0, 19).replace("T", " ") : "–";
   const ledger = frame.ledger;
-  for (const id of ["produced", "counted", "rejected", "late", "dropped"]) at(id).textContent = whole.format(ledger[id]);
+  for (const id of ["produced", "counted", "rejected", "late", "dropped", "waiting"]) at(id).textContent = whole.format(ledger[id]);
   at("balance").textContent = frame.balanced ? "it balances" : "does not balance";
   at("balance").className = frame.balanced ? "chip good" : "chip bad";
   const reasons = Object.entries({ ...ledger.rejected_by_rule, ...ledger.dropped_by_reason });

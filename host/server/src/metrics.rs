@@ -85,7 +85,7 @@ fn of_status(status: &Status) -> Result<Registry, prometheus::Error> {
     let processed = offsets("clickmill_processed_offset", "Exclusive end of what has its fate and its results")?;
     let lag = offsets("clickmill_lag_records", "Records in the log that are not processed yet")?;
     let produced =
-        counters(&registry, "clickmill_produced_records_total", "Records of the log below the processed offset", &[])?;
+        counters(&registry, "clickmill_produced_records_total", "Records that the log was ever given", &[])?;
     let fates = counters(
         &registry,
         "clickmill_ledger_records_total",
@@ -136,7 +136,7 @@ fn of_status(status: &Status) -> Result<Registry, prometheus::Error> {
         }
     }
     let balanced =
-        IntGauge::new("clickmill_ledger_balanced", "1 where produced = counted + rejected + late + dropped")?;
+        IntGauge::new("clickmill_ledger_balanced", "1 where produced = counted + rejected + late + dropped + lag")?;
     balanced.set(i64::from(status.ledger.balances()));
     registry.register(Box::new(balanced))?;
     modules(&registry, status)?;

@@ -29,7 +29,8 @@ async fn status_is_that_of_the_contract_with_the_hosts_sinks() {
     server.commit(0, 1, 0);
     let status = server.get("/api/status").await.json();
     assert_eq!(status["state"], "running");
-    assert_eq!(status["ledger"]["produced"], 1);
+    assert_eq!(status["ledger"]["produced"], 2);
+    assert_eq!(status["ledger"]["waiting"], 1);
     assert_eq!(status["sinks"], json!([{"name": "postgres"}]));
     let partition = &status["partitions"][0];
     assert_eq!(partition["topic"], AD_EVENTS_RAW);
@@ -128,7 +129,7 @@ async fn metrics_have_offsets_fates_requests_and_what_the_host_registers() {
     for line in [
         "clickmill_log_end_offset{partition=\"2\",topic=\"ad_events_raw\"} 3",
         "clickmill_processed_offset{partition=\"2\",topic=\"ad_events_raw\"} 2",
-        "clickmill_produced_records_total{partition=\"2\",topic=\"ad_events_raw\"} 2",
+        "clickmill_produced_records_total{partition=\"2\",topic=\"ad_events_raw\"} 3",
         "clickmill_ledger_records_total{fate=\"counted\",partition=\"2\",topic=\"ad_events_raw\"} 2",
         "clickmill_watermark_timestamp_seconds{partition=\"2\",topic=\"ad_events_raw\"} 180",
         "clickmill_ledger_balanced 1",

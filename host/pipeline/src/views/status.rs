@@ -1,7 +1,7 @@
 //! Where everything is: the newest commit of each partition, the log's ends, the modules in force.
 //!
-//! `produced` is taken from the log, never from a worker's counters: offsets are dense from 0, so a prefix that ends at
-//! an offset has that many records. The ledger is what the workers say; that both agree is what status shows.
+//! `produced` is taken from the log, never from a worker's counters: offsets are dense from 0, so a log that ends at an
+//! offset was given that many records. The fates are what the workers say; that both agree is what status shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,20 +29,22 @@ pub enum RunState {
     Stopped,
 }
 
-/// Fates of the produced records: `produced = counted + rejected + late + dropped`.
+/// What became of the produced records: `produced = counted + rejected + late + dropped + waiting`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerView {
-    /// Records of the log that are below the processed offsets.
+    /// Records that the log was ever given.
     pub produced: u64,
     #[serde(flatten)]
     pub fates: Ledger,
+    /// Records at or behind the processed offsets: they have no fate yet.
+    pub waiting: u64,
 }
 
 impl LedgerView {
-    /// Whether every produced record has exactly one fate.
+    /// Whether every record of the committed prefix has exactly one fate.
     #[must_use]
     pub const fn balances(&self) -> bool {
-        self.produced == self.fates.accounted()
+        self.produced == self.fates.accounted() + self.waiting
     }
 }
 
@@ -120,16 +122,21 @@ pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result
     };
     if let Some(input) = broker.topic(AD_EVENTS_RAW)? {
         status.run = Some(input.id);
-        let ends = |p| Ok((p, broker.ends(&TopicPartition::new(AD_EVENTS_RAW, p))?));
-        let partitions =
-            (0..input.spec.partitions).map(PartitionId).map(ends).collect::<Result<Vec<_>, ViewError>>()?;
+        let ends = |p| broker.ends(&TopicPartition::new(AD_EVENTS_RAW, p));
         // A partition that never had a record may have no commit either: looking for one would read the whole topic.
-        let used = partitions.iter().filter(|(_, ends)| ends.end > Offset(0)).map(|(p, _)| *p).collect();
+        let mut used = BTreeSet::new();
+        for partition in (0..input.spec.partitions).map(PartitionId) {
+            if ends(partition)?.end > Offset(0) {
+                used.insert(partition);
+            }
+        }
         let commits = newest_commits(broker, input.id, &used)?;
-        for (partition, ends) in partitions {
-            let view = partition_view(partition, ends, commits.get(&partition));
+        for partition in (0..input.spec.partitions).map(PartitionId) {
+            // Asked for after the commits: before them, a commit could seem to be ahead of a log that has grown since.
+            let view = partition_view(partition, ends(partition)?, commits.get(&partition));
             status.ledger.produced += view.ledger.produced;
             status.ledger.fates.add(&view.ledger.fates);
+            status.ledger.waiting += view.ledger.waiting;
             status.partitions.push(view);
         }
     }
@@ -139,21 +146,23 @@ pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result
 fn partition_view(partition: PartitionId, ends: Ends, newest: Option<&(Epoch, Commit)>) -> PartitionView {
     let commit = newest.map(|(_, commit)| commit);
     let processed = commit.map_or(Offset(0), |c| c.as_of_offset);
+    // A commit ahead of its log's end leaves nothing waiting, and so a ledger that does not balance.
+    let lag = ends.end.0.saturating_sub(processed.0);
     PartitionView {
         topic: AD_EVENTS_RAW.to_owned(),
         partition,
         log_start_offset: ends.start,
         log_end_offset: ends.end,
         processed_offset: processed,
-        lag: ends.end.0.saturating_sub(processed.0),
+        lag,
         watermark_ms: commit.and_then(|c| c.watermark_ms),
         closed_before_ms: commit.and_then(|c| c.closed_before_ms),
         epoch: newest.map(|(epoch, _)| *epoch),
         committed_at_ms: commit.map(|c| c.committed_at_ms),
         ledger: LedgerView {
-            // What the log has: a commit ahead of its log's end must show as a ledger that does not balance.
-            produced: processed.min(ends.end).0,
+            produced: ends.end.0,
             fates: commit.map(|c| c.ledger.clone()).unwrap_or_default(),
+            waiting: lag,
         },
     }
 }

@@ -36,18 +36,27 @@ fn status_sums_the_newest_commits_and_takes_produced_from_the_log() {
     f.commit(1, 1, 3, MINUTE);
     f.commit(0, 1, 10, MINUTE);
     let status = status(&f.log, RunState::Running, vec![serde_json::json!({"name": "s"})]).unwrap();
-    assert_eq!((status.ledger.produced, status.ledger.fates.counted, status.ledger.fates.rejected), (13, 11, 2));
-    assert!(status.ledger.balances());
+    let ledger = &status.ledger;
+    assert_eq!((ledger.produced, ledger.fates.counted, ledger.fates.rejected, ledger.waiting), (15, 11, 2, 2));
+    assert!(ledger.balances());
     let p0 = &status.partitions[0];
     assert_eq!((p0.log_end_offset, p0.processed_offset, p0.lag), (Offset(12), Offset(10), 2));
     assert_eq!((p0.watermark_ms, p0.closed_before_ms), (Some(2 * MINUTE), Some(MINUTE)));
     assert_eq!(status.run, Some(f.run));
     assert_eq!(status.topics.len(), 4);
     let json = serde_json::to_value(&status).unwrap();
-    for key in ["produced", "counted", "rejected", "late", "dropped"] {
+    for key in ["produced", "counted", "rejected", "late", "dropped", "waiting"] {
         assert!(json["ledger"][key].is_u64(), "{key}");
     }
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+}
+
+#[test]
+fn what_no_worker_has_seen_is_produced_and_waits() {
+    let f = Fixture::new();
+    f.produce(0, 4);
+    let ledger = status(&f.log, RunState::Stopped, Vec::new()).unwrap().ledger;
+    assert_eq!((ledger.produced, ledger.fates.accounted(), ledger.waiting, ledger.balances()), (4, 0, 4, true));
 }
 
 #[test]
