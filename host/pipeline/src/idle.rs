@@ -12,16 +12,17 @@ pub struct Neighbour {
     pub quiet_for: Duration,
 }
 
-/// The watermark to advance to, if the time has come.
+/// The watermark to advance to, if the time has come: the least of the partitions that still move. Those that are idle
+/// too follow the same ones; if they held each other, two idle partitions would stand for ever.
 ///
 /// Only while another partition still moves: when the whole stream stands, its producer may come back to where it
 /// stood, and nothing is gained by closing windows before it does.
 #[must_use]
 pub fn advance_to(own_ms: Option<i64>, quiet_for: Duration, idle_after: Duration, others: &[Neighbour]) -> Option<i64> {
-    if quiet_for < idle_after || !others.iter().any(|o| o.quiet_for < idle_after) {
+    if quiet_for < idle_after {
         return None;
     }
-    let least = others.iter().map(|o| o.watermark_ms).min()??;
+    let least = others.iter().filter(|o| o.quiet_for < idle_after).map(|o| o.watermark_ms).min()??;
     (own_ms < Some(least)).then_some(least)
 }
 
@@ -38,10 +39,22 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_partition_follows_the_least_of_the_others() {
-        let others = [other(Some(50), SHORT), other(Some(40), LONG)];
+    fn an_idle_partition_follows_the_least_of_the_others_that_move() {
+        let others = [other(Some(50), SHORT), other(Some(40), SHORT), other(Some(20), LONG), other(None, LONG)];
         assert_eq!(advance_to(Some(10), LONG, IDLE, &others), Some(40));
         assert_eq!(advance_to(None, LONG, IDLE, &others), Some(40));
+    }
+
+    #[test]
+    fn two_idle_partitions_do_not_hold_each_other() {
+        let (moves, first, second) = (other(Some(1_180), SHORT), other(Some(465), LONG), other(None, LONG));
+        assert_eq!(advance_to(first.watermark_ms, LONG, IDLE, &[moves, second]), Some(1_180));
+        assert_eq!(advance_to(second.watermark_ms, LONG, IDLE, &[moves, first]), Some(1_180));
+    }
+
+    #[test]
+    fn one_that_moves_and_has_no_watermark_yet_is_waited_for() {
+        assert_eq!(advance_to(Some(10), LONG, IDLE, &[other(Some(50), SHORT), other(None, SHORT)]), None);
     }
 
     #[test]

@@ -217,14 +217,23 @@ fn newest_commits(
         if let Some(e) = failure {
             return Err(e);
         }
-        for (input, found) in tail.commits {
-            let newer = newest.get(&input).is_none_or(|(e, c)| (found.0, found.1.as_of_offset) > (*e, c.as_of_offset));
-            if newer {
-                newest.insert(input, found);
-            }
-        }
+        keep_newer(&mut newest, tail.commits);
     }
     Ok(newest)
+}
+
+/// Where a commit stands among those of its partition; commits of an idle one stand at the same place.
+fn place((epoch, commit): &(Epoch, Commit)) -> (Epoch, Offset) {
+    (*epoch, commit.as_of_offset)
+}
+
+/// Takes in the commits that stand further on than those known.
+fn keep_newer(known: &mut BTreeMap<PartitionId, (Epoch, Commit)>, found: BTreeMap<PartitionId, (Epoch, Commit)>) {
+    for (partition, found) in found {
+        if known.get(&partition).is_none_or(|known| place(&found) > place(known)) {
+            known.insert(partition, found);
+        }
+    }
 }
 
 /// What has been read so far of a topic's tail, newest batch first.
@@ -242,6 +251,8 @@ impl Tail<'_> {
     /// Takes a batch in; whether it was enough.
     fn take(&mut self, at: &TopicPartition, batch: &StoredBatch) -> Result<bool, ViewError> {
         self.batches += 1;
+        // Within a batch a later commit is newer; against the batches behind this one, which were read before, it is not.
+        let mut commits = BTreeMap::<PartitionId, (Epoch, Commit)>::new();
         visit_batch(at, batch, Offset(0), &mut |_, record| {
             if partial::is_partial(record.value) {
                 return Ok(());
@@ -255,9 +266,9 @@ impl Tail<'_> {
             match output.body {
                 Body::Commit(commit) => {
                     let found = (output.stamp.epoch, commit);
-                    let known = self.commits.get(&output.stamp.partition);
-                    if known.is_none_or(|(e, c)| (found.0, found.1.as_of_offset) >= (*e, c.as_of_offset)) {
-                        self.commits.insert(output.stamp.partition, found);
+                    let known = commits.get(&output.stamp.partition);
+                    if known.is_none_or(|known| place(&found) >= place(known)) {
+                        commits.insert(output.stamp.partition, found);
                     }
                 }
                 Body::Epoch => {
@@ -267,6 +278,7 @@ impl Tail<'_> {
             }
             Ok(())
         })?;
+        keep_newer(&mut self.commits, commits);
         let open = |(p, (epoch, _)): (&PartitionId, &(Epoch, Commit))| self.opened.get(p).is_some_and(|o| o <= epoch);
         let complete = self.used.iter().all(|p| self.commits.contains_key(p));
         Ok(complete && (self.batches >= TAIL_BATCHES || self.commits.iter().all(open)))

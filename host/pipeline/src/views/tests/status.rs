@@ -84,6 +84,19 @@ fn the_commit_of_a_frozen_host_behind_its_successors_is_not_the_newest() {
 }
 
 #[test]
+fn of_an_idle_partition_s_commits_at_one_offset_the_newest_is_shown() {
+    let f = Fixture::new();
+    f.produce(0, 50);
+    f.output(0, 1, Body::Epoch);
+    for minute in 0..10 {
+        f.commit(0, 1, 20, minute * MINUTE);
+    }
+    let status = status(&f.log, RunState::Running, Vec::new()).unwrap();
+    assert_eq!(status.partitions[0].closed_before_ms, Some(9 * MINUTE));
+    assert_eq!(status.partitions[0].watermark_ms, Some(10 * MINUTE));
+}
+
+#[test]
 fn modules_are_those_of_the_newest_deployment() {
     let f = Fixture::new();
     for version in ["0.1.0", "0.2.0"] {
