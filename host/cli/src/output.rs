@@ -16,6 +16,12 @@ pub enum Output {
     Csv,
 }
 
+/// A number of things: `1 line`, `2 lines`.
+pub fn counted(n: u64, thing: &str) -> String {
+    let number = indicatif::HumanCount(n);
+    if n == 1 { format!("{number} {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// Rows of text under headers; columns whose header ends in `>` are set flush right.
 pub struct Rows {
     headers: &'static [&'static str],

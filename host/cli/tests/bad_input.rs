@@ -99,6 +99,30 @@ fn each_bad_line_is_rejected_by_its_rule_and_the_rest_is_counted() {
 }
 
 #[test]
+fn a_csv_row_whose_hour_cannot_be_read_is_rejected_for_its_hour() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let rows = fs::read_to_string(bench.generate(3, 1, 1)).unwrap();
+    let file = bench.file("hours.csv");
+    fs::write(&file, rows.replacen(",14102100,", ",14109999,", 1)).unwrap();
+    bench.run(&["produce", file.to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+    let ledger = &bench.status()["ledger"];
+    assert_eq!((&ledger["counted"], &ledger["rejected_by_rule"]["hour_format"]), (&2.into(), &1.into()), "{ledger}");
+}
+
+#[test]
+fn before_run_the_ledger_says_what_was_produced_and_that_it_waits() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let file = bench.generate(500, 1, 1);
+    bench.run(&["produce", file.to_str().unwrap()]);
+    let ledger = &bench.status()["ledger"];
+    assert_eq!((&ledger["produced"], &ledger["waiting"], &ledger["counted"]), (&500.into(), &500.into(), &0.into()));
+    assert!(bench.run(&["status"]).contains("500 produced = 0 counted + 0 rejected + 0 late + 0 dropped + 500 waiting"));
+}
+
+#[test]
 fn one_event_from_the_year_2099_closes_no_window_and_a_gap_of_two_days_locks_nothing_out() {
     let bench = Bench::new();
     quiet(&bench);

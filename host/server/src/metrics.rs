@@ -84,8 +84,7 @@ fn of_status(status: &Status) -> Result<Registry, prometheus::Error> {
     let end = offsets("clickmill_log_end_offset", "Offset that the next durable record gets")?;
     let processed = offsets("clickmill_processed_offset", "Exclusive end of what has its fate and its results")?;
     let lag = offsets("clickmill_lag_records", "Records in the log that are not processed yet")?;
-    let produced =
-        counters(&registry, "clickmill_produced_records_total", "Records that the log was ever given", &[])?;
+    let produced = counters(&registry, "clickmill_produced_records_total", "Records that the log was ever given", &[])?;
     let fates = counters(
         &registry,
         "clickmill_ledger_records_total",

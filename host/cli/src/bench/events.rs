@@ -76,7 +76,7 @@ pub fn fill(config: &crate::config::Config, file: &std::path::Path) -> Result<()
         rate: None,
         resume: false,
         again: false,
-        max_line_bytes: produce::MAX_LINE_BYTES as u64,
+        max_line_bytes: None,
     };
     let produced = produce::produce(&args, &place::of(config))?;
     match produced.cut {

@@ -61,8 +61,8 @@ impl Value {
 }
 
 impl EventWriter {
-    /// Replaces `out` by the event of `row`, with `ts` where there is one.
-    pub fn write(&self, row: &Row<'_>, ts_ms: Option<i64>, out: &mut Value) {
+    /// Replaces `out` by the event of `row`.
+    pub fn write(&self, row: &Row<'_>, ts_ms: i64, out: &mut Value) {
         let integers_are_canonical = || (0..WIDTH).all(|c| !IS_INTEGER[c] || is_canonical_integer(row.field(c)));
         if row.plain && integers_are_canonical() && self.write_plain(row, ts_ms, out).is_some() {
             return;
@@ -73,7 +73,7 @@ impl EventWriter {
     }
 
     /// `None` where a field is too close to the end of its text for a wide copy (what was written is void then).
-    fn write_plain(&self, row: &Row<'_>, ts_ms: Option<i64>, out: &mut Value) -> Option<()> {
+    fn write_plain(&self, row: &Row<'_>, ts_ms: i64, out: &mut Value) -> Option<()> {
         let fields = row.spans[WIDTH - 1].1.saturating_sub(row.spans[0].0) as usize;
         let room = WIDTH * WIDE + fields.max(row.raw.len()) + 2 * WIDE;
         if out.bytes.len() < room {
@@ -93,17 +93,9 @@ impl EventWriter {
             at += len;
         }
         // The last column, C21, is an integer: no quote to close.
-        out.len = match ts_ms {
-            Some(ts_ms) => {
-                let (tail, len) = ts_tail(ts_ms);
-                *bytes.get_mut(at..)?.first_chunk_mut::<WIDE>()? = tail;
-                at + len
-            }
-            None => {
-                *bytes.get_mut(at)? = b'}';
-                at + 1
-            }
-        };
+        let (tail, len) = ts_tail(ts_ms);
+        *bytes.get_mut(at..)?.first_chunk_mut::<WIDE>()? = tail;
+        out.len = at + len;
         Some(())
     }
 }
@@ -133,7 +125,7 @@ fn ts_tail(ts_ms: i64) -> ([u8; WIDE], usize) {
     (tail, end + 1)
 }
 
-fn write_careful(row: &Row<'_>, ts_ms: Option<i64>, out: &mut Vec<u8>) {
+fn write_careful(row: &Row<'_>, ts_ms: i64, out: &mut Vec<u8>) {
     for (column, name) in COLUMNS.iter().enumerate() {
         out.push(if column == columns::ID { b'{' } else { b',' });
         out.push(b'"');
@@ -146,13 +138,8 @@ fn write_careful(row: &Row<'_>, ts_ms: Option<i64>, out: &mut Vec<u8>) {
             put_string(out, field);
         }
     }
-    match ts_ms {
-        Some(ts_ms) => {
-            let (tail, len) = ts_tail(ts_ms);
-            out.extend_from_slice(&tail[..len]);
-        }
-        None => out.push(b'}'),
-    }
+    let (tail, len) = ts_tail(ts_ms);
+    out.extend_from_slice(&tail[..len]);
 }
 
 fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -196,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The event of a row with these fields.
-    fn event(fields: &[Vec<u8>], ts_ms: Option<i64>) -> Vec<u8> {
+    fn event(fields: &[Vec<u8>], ts_ms: i64) -> Vec<u8> {
         let mut text = Vec::new();
         let mut spans = [(0, 0); WIDTH];
         for (span, field) in spans.iter_mut().zip(fields) {
@@ -227,12 +214,12 @@ mod tests {
         #[test]
         fn every_field_comes_back_out_of_serde_json(
             fields in proptest::collection::vec(field(), WIDTH),
-            ts_ms in proptest::option::of(any::<i64>()),
+            ts_ms: i64,
         ) {
             let value: serde_json::Value = serde_json::from_slice(&event(&fields, ts_ms)).unwrap();
             let object = value.as_object().unwrap();
-            prop_assert_eq!(object.len(), WIDTH + usize::from(ts_ms.is_some()));
-            prop_assert_eq!(object.get("ts").and_then(serde_json::Value::as_i64), ts_ms);
+            prop_assert_eq!(object.len(), WIDTH + 1);
+            prop_assert_eq!(object["ts"].as_i64(), Some(ts_ms));
             for (column, field) in fields.iter().enumerate() {
                 let found = &object[COLUMNS[column]];
                 let text = std::str::from_utf8(field).unwrap();
@@ -248,7 +235,7 @@ mod tests {
         #[test]
         fn the_fast_way_and_the_careful_way_write_the_same(
             fields in proptest::collection::vec("-?[1-9][0-9]{0,40}", WIDTH),
-            ts_ms in proptest::option::of(any::<i64>()),
+            ts_ms: i64,
         ) {
             let fields: Vec<Vec<u8>> = fields.into_iter().map(String::into_bytes).collect();
             let mut escaped = fields.clone();
@@ -264,15 +251,15 @@ mod tests {
         fields[columns::HOUR] = b"14102100".to_vec();
         fields[3] = b"01005".to_vec();
         fields[22] = b"-1".to_vec();
-        let text = String::from_utf8(event(&fields, Some(1_413_849_600_000))).unwrap();
+        let text = String::from_utf8(event(&fields, 1_413_849_600_000)).unwrap();
         assert_eq!(
             text,
             r#"{"id":"0","click":1,"hour":"14102100","C1":"01005","banner_pos":4,"site_id":"5","site_domain":"6","site_category":"7","app_id":"8","app_domain":"9","app_category":"10","device_id":"11","device_ip":"12","device_model":"13","device_type":14,"device_conn_type":15,"C14":16,"C15":17,"C16":18,"C17":19,"C18":20,"C19":21,"C20":-1,"C21":23,"ts":1413849600000}"#
         );
         fields[6] = b"\xff\xfe\x00".to_vec();
-        let bytes = event(&fields, None);
+        let bytes = event(&fields, 0);
         let needle = b"\"site_domain\":\"\xff\xfe\\u0000\"";
         assert!(bytes.windows(needle.len()).any(|w| w == needle));
-        assert!(bytes.ends_with(b"\"C21\":23}"));
+        assert!(bytes.ends_with(b"\"C21\":23,\"ts\":0}"));
     }
 }

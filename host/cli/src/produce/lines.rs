@@ -79,9 +79,9 @@ impl Sender<'_> {
                 self.bad(&head, len)?;
                 self.pass(len + 1);
             }
-            Ok(Chunk::Cut { why, lost }) => {
+            Ok(Chunk::Cut { damage, lost }) => {
                 self.place.byte += lost;
-                self.read.cut = Some(Cut { place: self.place, why });
+                self.read.cut = Some(Cut { place: self.place, damage });
                 return ControlFlow::Break(());
             }
             // Nothing comes: what is there need not wait.

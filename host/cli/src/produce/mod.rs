@@ -9,6 +9,7 @@ mod event;
 mod hour;
 pub mod input;
 mod lines;
+mod notes;
 mod order;
 mod pace;
 mod progress;
@@ -29,13 +30,16 @@ use clickmill_pipeline::topics::TopicsOptions;
 use crate::exit::mistake;
 use destination::{Destination, Embedded, Remote};
 use input::files::{Kind, Source};
+use notes::Notes;
 pub use pace::Speed;
 pub use progress::Progress;
 use scratch::Scratch;
 pub use summary::Summary;
 
-/// Longest line, unless told otherwise.
-pub const MAX_LINE_BYTES: usize = 1 << 20;
+/// A CSV row may become this much longer as JSON, where every byte needs an escape.
+const MOST_GROWTH: usize = 6;
+/// The names of the columns, and what goes around a record.
+const EVENT_OVERHEAD_BYTES: usize = 4 << 10;
 /// Bytes of rows that are sorted in memory at a time.
 const SORT_MEMORY_BYTES: u64 = 64 << 20;
 /// How long a process that has the data directory may take to say where it listens.
@@ -71,9 +75,9 @@ pub struct Args {
     /// Send everything once more, though the same files were sent before (cannot be resumed)
     #[arg(long, conflicts_with = "resume")]
     pub again: bool,
-    /// Longer lines go to ad_events_error, with their first bytes
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_LINE_BYTES as u64, value_parser = clap::value_parser!(u64).range(1024..=1 << 30))]
-    pub max_line_bytes: u64,
+    /// Longer lines go to ad_events_error, with their first bytes [default: as for HTTP, server.max_record_bytes]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..=1 << 30))]
+    pub max_line_bytes: Option<u64>,
 }
 
 /// Where the topics are.
@@ -86,6 +90,24 @@ pub struct Place {
     pub topics: TopicsOptions,
     /// For a host that asks for one.
     pub token: Option<String>,
+    /// Longest line that goes into the topic, unless told otherwise.
+    pub max_line_bytes: usize,
+}
+
+impl Place {
+    /// The longest line that the log can take.
+    fn line_limit(&self, asked: Option<u64>) -> anyhow::Result<usize> {
+        let most = self.log.max_batch_bytes.saturating_sub(EVENT_OVERHEAD_BYTES) / MOST_GROWTH;
+        match asked.map(|asked| asked as usize) {
+            Some(asked) if asked > most => Err(mistake(format!(
+                "--max-line-bytes {asked}: a line of more than {most} bytes may not fit into the log, whose batches have at \
+                 most broker.max_batch_bytes, {}",
+                self.log.max_batch_bytes
+            ))),
+            Some(asked) => Ok(asked),
+            None => Ok(self.max_line_bytes.min(most)),
+        }
+    }
 }
 
 /// Sends the files and tells on standard error what it did. `as_json`: and on standard output, for programs.
@@ -116,12 +138,17 @@ pub struct Produced {
 /// As [`run`], but a cut is no error here.
 pub fn produce(args: &Args, place: &Place) -> anyhow::Result<Produced> {
     let begun = Instant::now();
+    let max_line_bytes = place.line_limit(args.max_line_bytes)?;
     // Its files have no names outside, or go with it.
     let scratch = Scratch::new(&place.data_dir);
     let input = Input::open(args, &scratch)?;
-    let prepared = send::prepare(input, args.max_line_bytes as usize)?;
+    let prepared = send::prepare(input, max_line_bytes)?;
+    if let Some(cut) = prepared.hopeless() {
+        return Ok(Produced { summary: Summary::default(), cut: Some(cut) });
+    }
     let mut destination = destination(place)?;
-    let mut produced = send::send(prepared, args, &scratch, destination.as_mut())?;
+    let notes = Notes::new(&place.data_dir);
+    let mut produced = send::send(prepared, args, &scratch, &notes, destination.as_mut())?;
     produced.summary.took(begun.elapsed());
     Ok(produced)
 }
@@ -135,6 +162,13 @@ enum Input {
 }
 
 impl Input {
+    fn sources(&self) -> &[Source] {
+        match self {
+            Self::Csv(sources) | Self::Jsonl(sources) => sources,
+            Self::Stream => &[],
+        }
+    }
+
     fn open(args: &Args, scratch: &Scratch) -> anyhow::Result<Self> {
         if args.files.iter().any(|f| f.as_os_str() == "-") {
             return Self::standard_input(args, scratch);

@@ -16,8 +16,10 @@ use super::pace::Pace;
 
 /// A round is sent when a partition has this many bytes: with one more row still within a single block of zstd...
 const BATCH_BYTES: usize = 120 * 1024;
-/// ...or this many records.
+/// ...or this many records...
 const BATCH_RECORDS: u32 = 1_000;
+/// ...or before the next record, where it would have more than this with it: long records go by themselves.
+const MAX_JOINED_BYTES: usize = 1 << 20;
 /// Longest time that a row waits in a round for others, where rows do not come as fast as they can.
 pub const LINGER: Duration = Duration::from_millis(20);
 
@@ -49,6 +51,10 @@ struct Slot {
 }
 
 impl Slot {
+    fn bytes(&self) -> usize {
+        self.set.bytes().len() + self.value.as_slice().len()
+    }
+
     fn push(&mut self, row: u64, value: &mut Value, timestamp_ms: i64) {
         if self.held.is_some() {
             self.set.push(None, self.value.as_slice(), timestamp_ms);
@@ -153,6 +159,10 @@ impl Rounds {
         if let Some(pace) = &mut self.pace {
             let due = pace.due(ts_ms);
             self.wait_until(due)?;
+        }
+        let slot = &self.slots[partition.0 as usize];
+        if slot.held.is_some() && slot.bytes() + value.as_slice().len() > MAX_JOINED_BYTES {
+            self.flush()?;
         }
         let slot = &mut self.slots[partition.0 as usize];
         slot.push(self.next_row - 1, value, self.timestamp_ms);

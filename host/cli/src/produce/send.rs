@@ -16,8 +16,9 @@ use super::event::{EventWriter, Value};
 use super::hour::EpochHour;
 use super::input::chunks;
 use super::input::columns::ID;
-use super::input::files::Source;
+use super::input::files::{Print, Source};
 use super::input::rows::{Fault, Place, Row, RowReader};
+use super::notes::{FileNote, Note, Notes};
 use super::order::{self, CHANGED, Limits, Outlet};
 use super::pace::{Pace, Speed};
 use super::progress::Progress;
@@ -26,6 +27,7 @@ use super::summary::Summary;
 use super::survey::{Cut, Survey, survey};
 use super::{Args, Input, Produced, SORT_MEMORY_BYTES, Scratch, dead, lines};
 use crate::exit::mistake;
+use crate::output::counted;
 
 /// Rounds that wait for the destination.
 const QUEUED_ROUNDS: usize = 4;
@@ -36,9 +38,32 @@ const GATHER_BYTES: usize = 2 << 20;
 pub struct Prepared {
     input: Input,
     max_line_bytes: usize,
-    /// Of the contents and of what decides the rows' numbers; none for a stream.
-    fingerprint: Option<u64>,
+    /// None for a stream, which is not known again.
+    identity: Option<u64>,
     survey: Survey,
+}
+
+impl Prepared {
+    /// Where a file is damaged and nothing else is left to send, in words.
+    pub fn hopeless(&self) -> Option<String> {
+        let cut = self.survey.cut.as_ref().filter(|_| self.survey.prints.is_empty())?;
+        Some(cut_text(cut, self.input.sources(), 0))
+    }
+
+    /// The files whose rows are sent.
+    fn sound(&self) -> &[Source] {
+        &self.input.sources()[..self.survey.prints.len()]
+    }
+
+    fn note(&self, source: u64) -> Note {
+        let file = |(file, print): (&Source, &Print)| FileNote { path: file.full_path(), print: *print };
+        Note {
+            source,
+            max_line_bytes: self.max_line_bytes,
+            files: self.sound().iter().zip(&self.survey.prints).map(file).collect(),
+            cut: self.survey.cut.as_ref().is_some_and(|cut| !cut.damage.corrupt),
+        }
+    }
 }
 
 /// Looks through files once, before anything is sent.
@@ -47,27 +72,32 @@ pub struct Prepared {
 /// A mistake where a file is missing or has other columns.
 pub fn prepare(input: Input, max_line_bytes: usize) -> anyhow::Result<Prepared> {
     let read = Arc::default();
-    let (survey, contents) = match &input {
+    let survey = match &input {
         Input::Csv(sources) => {
             let _shown = byte_progress("counting", sources, &read)?;
-            let survey = survey(sources, max_line_bytes, &read)?;
-            let contents = survey.fingerprint;
-            (survey, Some(contents))
+            survey(sources, max_line_bytes, &read)?
         }
         Input::Jsonl(sources) => {
             let _shown = byte_progress("looking", sources, &read)?;
-            (Survey::default(), Some(chunks::fingerprint(sources, &read)?))
+            let (mut prints, found) = chunks::look(sources, &read)?;
+            let cut = found.map(|(place, damage)| Cut { place, damage });
+            prints.truncate(cut.as_ref().filter(|cut| cut.damage.corrupt).map_or(prints.len(), |cut| cut.place.file));
+            Survey { prints, cut, ..Survey::default() }
         }
-        Input::Stream => (Survey::default(), None),
+        Input::Stream => Survey::default(),
     };
-    // The limit decides which lines are rows, so it decides their numbers. The first byte is the version of the order.
-    let fingerprint = contents.map(|contents| {
-        let mut decisive = vec![1];
-        decisive.extend_from_slice(&contents.to_be_bytes());
-        decisive.extend_from_slice(&(max_line_bytes as u64).to_be_bytes());
+    // Besides the contents, what decides the rows' numbers: the version of their order, and what is a row.
+    let kind = match input {
+        Input::Csv(_) => Some(0),
+        Input::Jsonl(_) => Some(1),
+        Input::Stream => None,
+    };
+    let identity = kind.map(|kind| {
+        let mut decisive = vec![2, kind];
+        decisive.extend_from_slice(&Print::of_all(&survey.prints).to_be_bytes());
         twox_hash::XxHash3_64::oneshot(&decisive)
     });
-    Ok(Prepared { input, max_line_bytes, fingerprint, survey })
+    Ok(Prepared { input, max_line_bytes, identity, survey })
 }
 
 fn byte_progress(what: &str, sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<Progress> {
@@ -82,20 +112,21 @@ fn byte_progress(what: &str, sources: &[Source], read: &Arc<AtomicU64>) -> anyho
 /// Sends what `prepared` has.
 ///
 /// # Errors
-/// A mistake where the same contents were sent before and `args` do not say what to do about it.
+/// A mistake where some of it was sent before and `args` do not say what to do about it.
 pub fn send(
     prepared: Prepared,
     args: &Args,
     scratch: &Scratch,
+    notes: &Notes,
     destination: &mut dyn Destination,
 ) -> anyhow::Result<Produced> {
-    let (source, positions) = begin_at(prepared.fingerprint, args, destination)?;
+    let (source, positions) = begin_at(&prepared, args, notes, destination)?;
     let (round_sender, rounds) = sync_channel(QUEUED_ROUNDS);
     let (spare_sender, spare) = sync_channel(QUEUED_ROUNDS * 64);
     let pace = Pace::new(args.speed, args.rate.map(f64::from), Instant::now());
     let mut maker = Rounds::new(source, positions, pace, round_sender, spare);
 
-    let total = prepared.fingerprint.and(Some(prepared.survey.rows())).filter(|rows| *rows > 0);
+    let total = prepared.identity.and(Some(prepared.survey.rows())).filter(|rows| *rows > 0);
     let sent = Arc::new(AtomicU64::new(0));
     let shown = Arc::clone(&sent);
     let shown = Progress::new("producing", "rows", total, move || shown.load(Ordering::Relaxed));
@@ -124,26 +155,52 @@ pub fn send(
 }
 
 /// The source that the rows are from, and what of it is there.
-fn begin_at(fingerprint: Option<u64>, args: &Args, to: &mut dyn Destination) -> anyhow::Result<(u64, Positions)> {
+fn begin_at(
+    prepared: &Prepared,
+    args: &Args,
+    notes: &Notes,
+    to: &mut dyn Destination,
+) -> anyhow::Result<(u64, Positions)> {
     let none = Positions { events: vec![None; to.partitions() as usize], dead_letters: vec![None] };
-    let Some(fingerprint) = fingerprint.filter(|_| !args.again) else {
+    let Some(identity) = prepared.identity.filter(|_| !args.again) else {
         // Another source each time.
-        let mut unique = fingerprint.unwrap_or_default().to_be_bytes().to_vec();
+        let mut unique = prepared.identity.unwrap_or_default().to_be_bytes().to_vec();
         unique.extend_from_slice(&wall_clock_ms().to_be_bytes());
         unique.extend_from_slice(&std::process::id().to_be_bytes());
-        return Ok((twox_hash::XxHash3_64::oneshot(&unique), none));
+        let source = twox_hash::XxHash3_64::oneshot(&unique);
+        if prepared.identity.is_some() {
+            notes.write(&prepared.note(source))?;
+        }
+        return Ok((source, none));
     };
-    let positions = to.positions(fingerprint)?;
+    let positions = to.positions(identity)?;
     if positions.events.len() != none.events.len() {
         bail!("the topic has {} partitions and positions for {}", none.events.len(), positions.events.len());
     }
-    if !args.resume && positions != none {
+    if positions == none {
+        for (other, relation, name) in notes.overlap(identity, prepared.sound(), &prepared.survey.prints)? {
+            // A note is written before the first row is sent, and perhaps none was.
+            if to.positions(other)? != none {
+                return Err(mistake(relation.refusal(&name)));
+            }
+        }
+        if args.resume {
+            eprintln!("nothing of these files was sent before: all of it is sent now");
+        }
+    } else if !args.resume {
         return Err(mistake(
             "these files were produced before, wholly or in part: --resume sends what is missing, --again everything \
              once more",
         ));
+    } else if let Some(begun) = notes.of(identity)?.map(|note| note.max_line_bytes)
+        && begun != prepared.max_line_bytes
+    {
+        return Err(mistake(format!(
+            "these files were begun with --max-line-bytes {begun}, which decides which lines are rows: go on with the same"
+        )));
     }
-    Ok((fingerprint, positions))
+    notes.write(&prepared.note(identity))?;
+    Ok((identity, positions))
 }
 
 /// Hands rounds to the destination until there are no more.
@@ -189,10 +246,12 @@ fn make_rounds(
     match &prepared.input {
         Input::Csv(sources) => csv_rounds(sources, prepared, scratch, rounds),
         Input::Jsonl(sources) => std::thread::scope(|scope| {
-            let (chunks, reader) = chunks::read(scope, sources.clone(), prepared.max_line_bytes, Arc::default());
-            let read = lines::send_all(&chunks, sources, prepared.max_line_bytes, needs_ts, rounds);
+            let sound = prepared.sound();
+            let (chunks, reader) = chunks::read(scope, sound.to_vec(), prepared.max_line_bytes, Arc::default());
+            let mut read = lines::send_all(&chunks, sound, prepared.max_line_bytes, needs_ts, rounds);
             drop(chunks);
             reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))??;
+            read.cut = read.cut.or_else(|| prepared.survey.cut.clone());
             Ok(finish_lines(read, sources, rounds))
         }),
         Input::Stream => {
@@ -226,7 +285,7 @@ fn csv_rounds(
     let survey = &prepared.survey;
     let mut dater = Dater {
         survey,
-        sources,
+        sources: prepared.sound(),
         writer: EventWriter::default(),
         value: Value::default(),
         rounds,
@@ -237,9 +296,9 @@ fn csv_rounds(
     };
     let spill_dir = || if survey.in_order { Ok(std::path::Path::new("")) } else { scratch.dir() };
     let limits = Limits { memory_bytes: SORT_MEMORY_BYTES, spill_dir: spill_dir()? };
-    let mut flow = reread(sources, prepared, |rows| order::dated(rows, survey, &limits, &mut dater))?;
+    let mut flow = reread(prepared, |rows| order::dated(rows, survey, &limits, &mut dater))?;
     if flow.is_continue() && survey.undated > 0 {
-        flow = reread(sources, prepared, |rows| order::undated(rows, &mut dater))?;
+        flow = reread(prepared, |rows| order::undated(rows, &mut dater))?;
     }
     let rows = dater.rows;
     if rounds.flush().is_continue() && flow.is_continue() && rows != survey.rows() {
@@ -257,18 +316,18 @@ fn csv_rounds(
 
 /// Reads the files once more, and checks that they are what they were.
 fn reread(
-    sources: &[Source],
     prepared: &Prepared,
     with: impl FnOnce(&mut RowReader<'_>) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<ControlFlow<()>> {
     std::thread::scope(|scope| {
+        let sources = prepared.sound();
         let (chunks, reader) = chunks::read(scope, sources.to_vec(), prepared.max_line_bytes, Arc::default());
         let mut rows = RowReader::new(chunks, sources, prepared.max_line_bytes);
         let flow = with(&mut rows);
         drop(rows);
-        let fingerprint = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
+        let prints = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
         let flow = flow?;
-        if flow.is_continue() && fingerprint? != Some(prepared.survey.fingerprint) {
+        if flow.is_continue() && prints?.as_ref() != Some(&prepared.survey.prints) {
             bail!(CHANGED);
         }
         Ok(flow)
@@ -277,10 +336,16 @@ fn reread(
 
 fn cut_text(cut: &Cut, sources: &[Source], before: u64) -> String {
     let Place { file, line, byte } = cut.place;
-    format!(
-        "{} cannot be read past line {line}, byte {byte} of its contents: {}; all {before} lines before it were sent",
-        sources[file].name, cut.why
-    )
+    let (name, why) = (&sources[file].name, &cut.damage.why);
+    let before = counted(before, "line");
+    if cut.damage.corrupt {
+        return format!(
+            "{name} is damaged, which shows at line {line}, byte {byte} of its contents: {why}. What was read of it up to \
+             there need not be what was written, so nothing of it was sent ({before} of the files before it were): restore \
+             it from a copy"
+        );
+    }
+    format!("{name} cannot be read past line {line}, byte {byte} of its contents: {why}; {before} before it were sent")
 }
 
 /// Gives rows their event time and sends them.
@@ -316,7 +381,8 @@ impl Outlet for Dater<'_> {
         if !self.rounds.next_row(partition) {
             return Ok(ControlFlow::Continue(()));
         }
-        self.writer.write(row, ts_ms, &mut self.value);
+        // With all its fields there, a row whose hour cannot be read is rejected for that.
+        self.writer.write(row, ts_ms.unwrap_or(0), &mut self.value);
         Ok(self.rounds.push(partition, ts_ms, &mut self.value))
     }
 

@@ -13,7 +13,7 @@ pub struct Summary {
     pub rows_sent: u64,
     /// Rows that an earlier `produce` of the same files had sent.
     pub rows_already_there: u64,
-    /// Of the rows: CSV rows whose hour cannot be read, sent last and without `ts`.
+    /// Of the rows: CSV rows whose hour cannot be read, sent last and with `ts` 0.
     pub rows_without_hour: u64,
     /// By partition.
     pub sent_by_partition: Vec<u64>,
@@ -45,7 +45,7 @@ impl Summary {
         );
         for (count, what) in [
             (self.rows_already_there, "rows were there already"),
-            (self.rows_without_hour, "rows have an hour that cannot be read; sent last, without ts"),
+            (self.rows_without_hour, "rows have an hour that cannot be read; sent last"),
             (self.error_lines, "lines are no rows; they are in ad_events_error and not in the ledger"),
             (self.blank_lines, "blank lines skipped"),
         ] {

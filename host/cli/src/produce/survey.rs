@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicU64;
 use anyhow::Context as _;
 
 use super::hour::{EpochHour, HourCache};
-use super::input::chunks;
+use super::input::chunks::{self, Damage};
 use super::input::columns::HOUR;
-use super::input::files::Source;
+use super::input::files::{Print, Source};
 use super::input::rows::{Item, Place, RowReader};
 
 /// What an hour has.
@@ -26,14 +26,14 @@ pub struct HourRows {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     pub place: Place,
-    pub why: String,
+    pub damage: Damage,
 }
 
 /// What is in the files, up to the end or to the first cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Of the files' bytes.
-    pub fingerprint: u64,
+    /// Of the files that were read, up to the one that was cut.
+    pub prints: Vec<Print>,
     pub hours: BTreeMap<EpochHour, HourRows>,
     /// Rows in an hour.
     pub dated: u64,
@@ -53,11 +53,23 @@ impl Survey {
     }
 }
 
-/// Reads all of `sources`; `read` counts their bytes on disk meanwhile.
+/// Reads all of `sources`; `read` counts their bytes on disk meanwhile. What is in a corrupt file, and behind it, is
+/// left out.
 ///
 /// # Errors
 /// A mistake where a file is missing or has other columns.
 pub fn survey(sources: &[Source], max_line_bytes: usize, read: &Arc<AtomicU64>) -> anyhow::Result<Survey> {
+    let found = survey_all(sources, max_line_bytes, read)?;
+    match found.cut {
+        Some(cut) if cut.damage.corrupt => {
+            let sound = survey_all(&sources[..cut.place.file], max_line_bytes, read)?;
+            Ok(Survey { cut: Some(cut), ..sound })
+        }
+        _ => Ok(found),
+    }
+}
+
+fn survey_all(sources: &[Source], max_line_bytes: usize, read: &Arc<AtomicU64>) -> anyhow::Result<Survey> {
     std::thread::scope(|scope| {
         let (chunks, reader) = chunks::read(scope, sources.to_vec(), max_line_bytes, Arc::clone(read));
         let mut rows = RowReader::new(chunks, sources, max_line_bytes);
@@ -65,10 +77,10 @@ pub fn survey(sources: &[Source], max_line_bytes: usize, read: &Arc<AtomicU64>) 
         let blank_lines = rows.blank_lines;
         // A reader that waits for room is told to stop.
         drop(rows);
-        let fingerprint = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
+        let prints = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
         let mut survey = counted?;
         survey.blank_lines = blank_lines;
-        survey.fingerprint = fingerprint?.context("the files were not read to their end")?;
+        survey.prints = prints?.context("the files were not read to their end")?;
         Ok(survey)
     })
 }
@@ -101,8 +113,8 @@ fn count(rows: &mut RowReader<'_>) -> anyhow::Result<Survey> {
                 }
             }
             Item::Bad { .. } => survey.bad_lines += 1,
-            Item::Cut { place, why } => {
-                survey.cut = Some(Cut { place, why });
+            Item::Cut { place, damage } => {
+                survey.cut = Some(Cut { place, damage });
                 break;
             }
         }

@@ -33,6 +33,7 @@ impl Bed {
             log: LogOptions::default(),
             topics: TopicsOptions::default(),
             token: None,
+            max_line_bytes: 4 << 20,
         }
     }
 
@@ -98,7 +99,7 @@ fn args(file: &Path) -> Args {
         rate: None,
         resume: false,
         again: false,
-        max_line_bytes: MAX_LINE_BYTES as u64,
+        max_line_bytes: None,
     }
 }
 
@@ -127,6 +128,7 @@ fn recount(csv: &[u8], partitions: u32) -> Vec<Vec<Value>> {
             let number = field.parse::<i64>().ok().filter(|n| IS_INTEGER[column.0] && n.to_string() == **field);
             event.insert((*column.1).to_owned(), number.map_or_else(|| json!(field), |n| json!(n)));
         }
+        event.insert("ts".into(), json!(0));
         if let Some(hour) = hour_of(row) {
             let same: Vec<usize> = (0..rows.len()).filter(|other| hour_of(&rows[*other]) == Some(hour)).collect();
             let index = same.iter().position(|other| *other == i).unwrap() as u64;

@@ -89,8 +89,9 @@ fn count(rows: &mut RowReader<'_>) -> anyhow::Result<Tally> {
         match item {
             Item::Row(row) => tally.row(&row),
             Item::Bad { place, fault, .. } => tally.bad(place.line, &fault.to_string()),
-            Item::Cut { place, why } => {
-                tally.cut = Some(format!("cannot be read past line {}, byte {}: {why}", place.line, place.byte));
+            Item::Cut { place, damage } => {
+                tally.cut =
+                    Some(format!("cannot be read past line {}, byte {}: {}", place.line, place.byte, damage.why));
             }
         }
     }

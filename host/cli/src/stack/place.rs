@@ -22,6 +22,7 @@ pub fn of(config: &Config) -> Place {
         log: config.broker_options(),
         topics: config.topics_options(),
         token: config.server.token.as_ref().map(|token| token.expose().to_owned()),
+        max_line_bytes: config.server.max_record_bytes,
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use super::files::{Opened, Source};
+use super::files::{Print, Source};
+use super::rows::Place;
 
 /// Bytes that a chunk usually has.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -41,9 +42,25 @@ pub enum Chunk {
     },
     /// The file cannot be read any further; `lost` bytes of an unfinished line came before. Nothing follows.
     Cut {
-        why: String,
+        damage: Damage,
         lost: u64,
     },
+}
+
+/// Why a file cannot be read any further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub why: String,
+    /// The bytes are not what the compressor wrote. Nothing tells since where: its only checksum is over all of them, so
+    /// what was read before need not be what was written either.
+    pub corrupt: bool,
+}
+
+impl From<&io::Error> for Damage {
+    fn from(error: &io::Error) -> Self {
+        let corrupt = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+        Self { why: error.to_string(), corrupt }
+    }
 }
 
 /// The receiving end.
@@ -61,13 +78,13 @@ impl Chunks {
 }
 
 /// Reads `sources` one after another, up to the end or a cut, on a thread of `scope`. The thread returns the
-/// fingerprint of the files that it read, or none where it was told to stop by dropping [`Chunks`].
+/// prints of the files that it read, or none where it was told to stop by dropping [`Chunks`].
 pub fn read<'scope>(
     scope: &'scope Scope<'scope, '_>,
     sources: Vec<Source>,
     max_line_bytes: usize,
     read: Arc<AtomicU64>,
-) -> (Chunks, ScopedJoinHandle<'scope, anyhow::Result<Option<u64>>>) {
+) -> (Chunks, ScopedJoinHandle<'scope, anyhow::Result<Option<Vec<Print>>>>) {
     let (sender, chunks) = sync_channel(QUEUED);
     let (spare, spares) = sync_channel(QUEUED);
     let reader = Reader { sender, spares, max_line_bytes };
@@ -89,36 +106,37 @@ pub fn stream(mut input: Box<dyn Read + Send>, max_line_bytes: usize) -> Chunks 
     Chunks { chunks, spare }
 }
 
-/// The fingerprint of `sources`, from their bytes on disk alone.
+/// The prints of `sources` up to the first that is damaged, with its damage; what they hold is decompressed and forgotten.
 ///
 /// # Errors
 /// Where one cannot be read.
-pub fn fingerprint(sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<u64> {
-    let mut all = Fingerprint::default();
-    for source in sources {
-        all.add(source.open(read)?)?;
+pub fn look(sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<(Vec<Print>, Option<(Place, Damage)>)> {
+    let mut prints = Vec::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    for (file, source) in sources.iter().enumerate() {
+        let mut opened = source.open(read)?;
+        let mut place = Place { file, line: 1, byte: 0 };
+        let damage = loop {
+            match opened.read(&mut buffer) {
+                Ok(0) => break None,
+                Ok(n) => {
+                    place.line += memchr::memchr_iter(b'\n', &buffer[..n]).count() as u64;
+                    place.byte += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => break Some((place, Damage::from(&e))),
+            }
+        };
+        prints.push(opened.print()?);
+        if damage.is_some() {
+            return Ok((prints, damage));
+        }
     }
-    Ok(all.finish())
+    Ok((prints, None))
 }
 
-#[derive(Default)]
-struct Fingerprint(Vec<u8>);
-
-impl Fingerprint {
-    fn add(&mut self, file: Opened) -> io::Result<()> {
-        let (hash, len) = file.fingerprint()?;
-        self.0.extend_from_slice(&hash.to_be_bytes());
-        self.0.extend_from_slice(&len.to_be_bytes());
-        Ok(())
-    }
-
-    fn finish(&self) -> u64 {
-        twox_hash::XxHash3_64::oneshot(&self.0)
-    }
-}
-
-fn read_all(reader: &Reader, sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<Option<u64>> {
-    let mut fingerprint = Fingerprint::default();
+fn read_all(reader: &Reader, sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<Option<Vec<Print>>> {
+    let mut prints = Vec::new();
     for (number, source) in sources.iter().enumerate() {
         let mut opened = source.open(read)?;
         if !reader.send(Chunk::File(number)) {
@@ -128,12 +146,12 @@ fn read_all(reader: &Reader, sources: &[Source], read: &Arc<AtomicU64>) -> anyho
         if ended == Ended::Stopped {
             return Ok(None);
         }
-        fingerprint.add(opened)?;
+        prints.push(opened.print()?);
         if ended == Ended::Cut {
             break;
         }
     }
-    Ok(Some(fingerprint.finish()))
+    Ok(Some(prints))
 }
 
 /// Why a file is not read any further.
@@ -207,7 +225,7 @@ impl Reader {
     }
 
     fn cut(&self, error: &io::Error, lost: u64) -> Ended {
-        if self.send(Chunk::Cut { why: error.to_string(), lost }) { Ended::Cut } else { Ended::Stopped }
+        if self.send(Chunk::Cut { damage: error.into(), lost }) { Ended::Cut } else { Ended::Stopped }
     }
 
     /// Skips the rest of the line that begins with `head`; what follows it in the last read is returned.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use flate2::bufread::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use crate::exit::mistake;
@@ -23,18 +24,36 @@ pub enum Kind {
     Jsonl,
 }
 
+/// Which bytes a file has on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Print {
+    pub bytes: u64,
+    pub hash: u64,
+}
+
+impl Print {
+    /// One number for several files, in their order.
+    pub fn of_all(prints: &[Self]) -> u64 {
+        let bytes: Vec<u8> =
+            prints.iter().flat_map(|p| [p.hash.to_be_bytes(), p.bytes.to_be_bytes()]).flatten().collect();
+        XxHash3_64::oneshot(&bytes)
+    }
+}
+
 /// One file to read, as often as wanted.
 #[derive(Clone, Debug)]
 pub struct Source {
     path: PathBuf,
     /// As the user named it: for messages.
     pub name: String,
+    /// What was read from standard input is not there any more.
+    spooled: bool,
 }
 
 impl Source {
     /// A file on disk.
     pub fn file(path: &Path) -> Self {
-        Self { path: path.to_owned(), name: path.display().to_string() }
+        Self { path: path.to_owned(), name: path.display().to_string(), spooled: false }
     }
 
     /// Keeps all of standard input in `spool`, since it cannot be read twice.
@@ -45,7 +64,7 @@ impl Source {
         let mut file = File::create(spool).with_context(|| format!("cannot create {}", spool.display()))?;
         io::copy(input, &mut file).with_context(|| format!("cannot keep standard input in {}", spool.display()))?;
         file.flush()?;
-        Ok(Self { path: spool.to_owned(), name: "standard input".to_owned() })
+        Ok(Self { path: spool.to_owned(), name: "standard input".to_owned(), spooled: true })
     }
 
     /// By the name: `.csv`, `.jsonl`, `.ndjson`, each with or without `.gz`.
@@ -71,6 +90,22 @@ impl Source {
         let _ = opened.by_ref().take(4096).read_to_end(&mut head);
         let first = head.iter().find(|b| !b.is_ascii_whitespace());
         Ok(if first == Some(&b'{') { Kind::Jsonl } else { Kind::Csv })
+    }
+
+    /// Where it lies, whatever the working directory; none for standard input.
+    pub fn full_path(&self) -> Option<PathBuf> {
+        if self.spooled { None } else { self.path.canonicalize().ok() }
+    }
+
+    /// The print of its first bytes on disk.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn print_of_first(&self, bytes: u64) -> anyhow::Result<Print> {
+        let file = File::open(&self.path).with_context(|| self.name.clone())?;
+        let mut reader = BufReader::with_capacity(READ_BYTES, Hashing::new(file.take(bytes), Arc::default()));
+        io::copy(&mut reader, &mut io::sink()).with_context(|| self.name.clone())?;
+        Ok(reader.into_inner().print())
     }
 
     /// Bytes on disk.
@@ -99,7 +134,7 @@ impl Source {
             Err(e) => return Err(mistake(format!("{}: {e}", self.name))),
         };
         file.seek(SeekFrom::Start(0)).with_context(|| self.name.clone())?;
-        let raw = Hashing { file, hasher: XxHash3_64::new(), len: 0, read: Arc::clone(read) };
+        let raw = Hashing::new(file, Arc::clone(read));
         let buffered = BufReader::with_capacity(READ_BYTES, raw);
         Ok(if is_gzip {
             Opened::Gzip(Box::new(MultiGzDecoder::new(buffered)))
@@ -111,22 +146,22 @@ impl Source {
 
 /// An open file.
 pub enum Opened {
-    Plain(Box<BufReader<Hashing>>),
-    Gzip(Box<MultiGzDecoder<BufReader<Hashing>>>),
+    Plain(Box<BufReader<Hashing<File>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Hashing<File>>>>),
 }
 
 impl Opened {
-    /// Reads what is left on disk and returns the hash and the number of all its bytes.
+    /// Reads what is left on disk and returns the print of all of it.
     ///
     /// # Errors
     /// Where the rest cannot be read.
-    pub fn fingerprint(self) -> io::Result<(u64, u64)> {
+    pub fn print(self) -> io::Result<Print> {
         let mut raw = match self {
             Self::Plain(reader) => reader.into_inner(),
             Self::Gzip(decoder) => decoder.into_inner().into_inner(),
         };
         io::copy(&mut raw, &mut io::sink())?;
-        Ok((raw.hasher.finish(), raw.len))
+        Ok(raw.print())
     }
 }
 
@@ -140,14 +175,24 @@ impl Read for Opened {
 }
 
 /// A file that is hashed as it is read.
-pub struct Hashing {
-    file: File,
+pub struct Hashing<R> {
+    file: R,
     hasher: XxHash3_64,
     len: u64,
     read: Arc<AtomicU64>,
 }
 
-impl Read for Hashing {
+impl<R> Hashing<R> {
+    fn new(file: R, read: Arc<AtomicU64>) -> Self {
+        Self { file, hasher: XxHash3_64::new(), len: 0, read }
+    }
+
+    fn print(&self) -> Print {
+        Print { bytes: self.len, hash: self.hasher.finish() }
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read(buf)?;
         self.hasher.write(&buf[..n]);

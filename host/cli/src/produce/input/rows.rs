@@ -5,7 +5,7 @@
 
 use std::sync::mpsc::RecvError;
 
-use super::chunks::{Chunk, Chunks, KEPT_OF_LONG_LINE, Lines, PADDING};
+use super::chunks::{Chunk, Chunks, Damage, KEPT_OF_LONG_LINE, Lines, PADDING};
 use super::columns::{Columns, WIDTH};
 use super::files::Source;
 use super::split::{self, Quoted, Span};
@@ -78,7 +78,7 @@ pub enum Item<'a> {
     /// The file cannot be read any further from `place` on; nothing follows.
     Cut {
         place: Place,
-        why: String,
+        damage: Damage,
     },
 }
 
@@ -152,9 +152,9 @@ impl<'s> RowReader<'s> {
                         self.header_due = true;
                     }
                     Ok(Chunk::LongLine { head, len }) => return self.long(head, len).map(Some),
-                    Ok(Chunk::Cut { why, lost }) => {
+                    Ok(Chunk::Cut { damage, lost }) => {
                         self.place.byte += lost;
-                        return Ok(Some(Item::Cut { place: self.place, why }));
+                        return Ok(Some(Item::Cut { place: self.place, damage }));
                     }
                     Err(RecvError) => return self.check_header_came().map(|()| None),
                 }

@@ -47,10 +47,10 @@ impl Destination for Interrupted<'_> {
 fn produce_interrupted(bed: &Bed, args: &Args, batches: usize) -> anyhow::Result<Produced> {
     let place = bed.place();
     let scratch = Scratch::new(&place.data_dir);
-    let prepared = send::prepare(Input::open(args, &scratch)?, args.max_line_bytes as usize)?;
+    let prepared = send::prepare(Input::open(args, &scratch)?, place.line_limit(args.max_line_bytes)?)?;
     let mut inner = destination(&place)?;
     let mut interrupted = Interrupted { inner: inner.as_mut(), batches_left: batches };
-    send::send(prepared, args, &scratch, &mut interrupted)
+    send::send(prepared, args, &scratch, &Notes::new(&place.data_dir), &mut interrupted)
 }
 
 /// Rows of a few hours, unsorted, with damaged lines between them; some ten rounds.
@@ -111,9 +111,91 @@ fn the_same_rows_are_not_sent_twice_unless_asked_for() {
     assert_eq!((resumed.rows_sent, resumed.rows_already_there), (0, 2));
     bed.produce(&Args { again: true, ..args(&path) }).unwrap();
     assert_eq!(bed.events().concat().len(), 4);
-    let longer = bed.file("longer.csv", &csv([row("1", "14102100"), row("2", "14102100"), row("3", "14102100")]));
-    bed.produce(&args(&longer)).unwrap();
-    assert_eq!(bed.events().concat().len(), 7);
+}
+
+/// Expects the user's mistake; its message.
+fn refused(bed: &Bed, args: &Args) -> String {
+    let error = bed.produce(args).unwrap_err();
+    assert_eq!(crate::exit::code_of(&error), 2, "{error:#}");
+    error.to_string()
+}
+
+#[test]
+fn a_file_that_has_grown_since_or_comes_in_another_order_is_not_counted_twice() {
+    let bed = Bed::new();
+    let (a, b) = (csv([row("1", "14102100")]), csv([row("2", "14102101")]));
+    let (a, b) = (bed.file("a.csv", &a), bed.file("b.csv", &b));
+    bed.produce(&Args { files: vec![a.clone(), b.clone()], ..args(&a) }).unwrap();
+    for resume in [false, true] {
+        let swapped = refused(&bed, &Args { files: vec![b.clone(), a.clone()], resume, ..args(&a) });
+        assert!(swapped.contains("in another order"), "{swapped}");
+        assert!(refused(&bed, &Args { resume, ..args(&b) }).contains("leave it out"));
+        let longer = bed.file("longer.csv", &csv([row("1", "14102100"), row("3", "14102100")]));
+        let grown = refused(&bed, &Args { resume, ..args(&longer) });
+        assert!(grown.contains("longer.csv begins with a file that was produced before"), "{grown}");
+    }
+    assert_eq!(bed.events().concat().len(), 2);
+    bed.produce(&Args { again: true, ..args(&b) }).unwrap();
+    assert_eq!(bed.events().concat().len(), 3);
+    let other = bed.file("a.csv", &csv([row("4", "14102100")]));
+    bed.produce(&args(&other)).unwrap();
+    assert_eq!(bed.events().concat().len(), 4, "another file under a name that was used before is new");
+}
+
+#[test]
+fn lines_that_were_added_since_are_not_sent_with_those_before_them() {
+    let bed = Bed::new();
+    let path = bed.file("app.jsonl", b"{\"id\":\"1\"}\n");
+    bed.produce(&args(&path)).unwrap();
+    let path = bed.file("app.jsonl", b"{\"id\":\"1\"}\n{\"id\":\"2\"}\n");
+    assert!(refused(&bed, &Args { resume: true, ..args(&path) }).contains("send what is new as a file of its own"));
+    assert_eq!(bed.events().concat().len(), 1);
+}
+
+#[test]
+fn what_could_not_be_sent_for_another_reason_is_no_hindrance() {
+    let bed = Bed::new();
+    let first = args(&bed.file("rows.csv", &csv([row("1", "14102100")])));
+    // Its note is there, and none of its rows.
+    assert!(produce_interrupted(&bed, &first, 0).is_err());
+    let grown = bed.file("rows.csv", &csv([row("1", "14102100"), row("2", "14102100")]));
+    assert_eq!(bed.produce(&args(&grown)).unwrap().summary.rows_sent, 2);
+}
+
+#[test]
+fn a_resume_keeps_the_limit_that_decided_which_lines_are_rows() {
+    let bed = Bed::new();
+    let path = bed.file("rows.csv", &csv([row("1", "14102100"), row(&"2".repeat(2_000), "14102100")]));
+    bed.produce(&Args { max_line_bytes: Some(1_500), ..args(&path) }).unwrap();
+    let other = refused(&bed, &Args { resume: true, ..args(&path) });
+    assert!(other.contains("--max-line-bytes 1500"), "{other}");
+    assert!(refused(&bed, &args(&path)).contains("were produced before"));
+    let same = Args { resume: true, max_line_bytes: Some(1_500), ..args(&path) };
+    assert_eq!(bed.produce(&same).unwrap().summary.rows_already_there, 1);
+}
+
+#[test]
+fn a_limit_that_the_log_cannot_keep_is_refused_at_once() {
+    let bed = Bed::new();
+    let path = bed.file("rows.csv", &csv([row("1", "14102100")]));
+    let refusal = refused(&bed, &Args { max_line_bytes: Some(64 << 20), ..args(&path) });
+    assert!(refusal.contains("broker.max_batch_bytes"), "{refusal}");
+    assert!(!bed.place().data_dir.exists());
+}
+
+#[test]
+fn long_lines_go_into_the_topic_each_in_a_batch_of_its_own() {
+    let bed = Bed::new();
+    let line = |id: usize| format!("{{\"x\":\"{}\",\"id\":\"{id}\"}}\n", "y".repeat(3 << 20));
+    let path = bed.file("long.jsonl", (0..4).map(line).collect::<String>().as_bytes());
+    assert_eq!(bed.produce(&args(&path)).unwrap().summary.rows_sent, 4);
+    let log = bed.log();
+    for partition in 0..3 {
+        let at = TopicPartition::new(AD_EVENTS_RAW, PartitionId(partition));
+        let end = log.ends(&at).unwrap().end;
+        let batches = log.fetch(&at, Offset(0), 64 << 20, Duration::ZERO).unwrap();
+        assert_eq!(batches.len() as u64, end.0);
+    }
 }
 
 #[test]
