@@ -119,7 +119,9 @@ fn before_run_the_ledger_says_what_was_produced_and_that_it_waits() {
     bench.run(&["produce", file.to_str().unwrap()]);
     let ledger = &bench.status()["ledger"];
     assert_eq!((&ledger["produced"], &ledger["waiting"], &ledger["counted"]), (&500.into(), &500.into(), &0.into()));
-    assert!(bench.run(&["status"]).contains("500 produced = 0 counted + 0 rejected + 0 late + 0 dropped + 500 waiting"));
+    assert!(
+        bench.run(&["status"]).contains("500 produced = 0 counted + 0 rejected + 0 late + 0 dropped + 500 waiting")
+    );
 }
 
 #[test]

@@ -189,17 +189,13 @@ impl Worker {
     fn forget_old_checkpoints(&mut self, newest: &Checkpoint) -> Result<(), WorkerError> {
         let kept = self.shared.options.checkpoints_kept.max(1);
         let names = self.store.list()?;
-        self.kept.push_back((CheckpointName { epoch: newest.epoch, offset: newest.offset }, newest.outputs));
+        self.kept.written(CheckpointName { epoch: newest.epoch, offset: newest.offset }, newest.outputs);
         for name in superfluous(&names, kept, self.epoch) {
             self.store.delete(&name)?;
         }
         let oldest = newest_first(&names).into_iter().take(kept).next_back();
-        self.kept.retain(|(name, _)| Some(*name) >= oldest);
-        // Checkpoints of earlier terms are not in `kept`: until they are gone their floor stays as it was.
-        if let (Some(oldest), Some((first, outputs))) = (oldest, self.kept.front())
-            && *first == oldest
-        {
-            self.shared.peers.keep_from(&*self.shared.broker, self.owner.partition, oldest.offset, *outputs);
+        if let Some((offset, outputs)) = oldest.and_then(|oldest| self.kept.floor(oldest)) {
+            self.shared.peers.keep_from(&*self.shared.broker, self.owner.partition, offset, outputs);
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
-//! When a module fails: back to the last saved state, then to the one record at fault, then the verdict.
+//! When a module fails: back to the last saved state, then in parts to the one record at fault and the verdict on it,
+//! or through the batch, where it only was too much at once.
+
+use std::sync::atomic::Ordering;
 
 use clickmill_broker::StoredBatch;
-use clickmill_engine::{Culprit, Fault, ProcessError, isolate};
+use clickmill_engine::{Culprit, Fault, Isolated, ProcessError, isolate};
 use clickmill_schemas::output::Decision;
 
 use super::{Source, Worker, WorkerError};
@@ -9,41 +12,45 @@ use crate::chains::ChainError;
 
 /// Batches before which the state is saved once a module has failed, so that a stream of poison still moves.
 const CAREFUL_BATCHES: u32 = 64;
-/// Times that a batch may fail without a record of its own being at fault.
-const ATTEMPTS: u32 = 3;
+
+/// How it goes on after a fault.
+pub(super) enum Onward {
+    /// The batch has passed in parts.
+    Passed,
+    /// The batch is to be tried again: one more of its records has a verdict.
+    Again,
+    /// The worker is where its save point is, and reads again from there.
+    WentBack,
+}
 
 impl Worker {
-    /// `true`: the batch is to be tried again as it is. `false`: the worker went back further than its start.
-    pub(super) fn on_fault(&mut self, batch: &StoredBatch, fault: &Fault, attempt: u32) -> Result<bool, WorkerError> {
+    pub(super) fn on_fault(&mut self, batch: &StoredBatch, fault: &Fault) -> Result<Onward, WorkerError> {
         tracing::warn!(
             partition = %self.owner.partition, offset = %batch.base_offset, stage = %fault.stage,
             message = %fault.message, "a module failed"
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
-        let went_back = self.saved.offset != batch.base_offset;
+        let behind = self.saved.offset != batch.base_offset;
         self.go_back()?;
-        if went_back {
-            return Ok(false);
+        let stop = || self.shared.stop.load(Ordering::Relaxed);
+        if behind || stop() {
+            return Ok(Onward::WentBack);
         }
-        let culprit =
-            isolate(&mut self.chain, &self.saved.state, &Source(batch), &self.verdicts).map_err(|e| match e {
-                ProcessError::Source(e) => WorkerError::Source(e.to_string()),
-                ProcessError::Fault(fault) => WorkerError::State(fault),
-            })?;
-        match culprit {
-            Some(culprit) => self.convict(culprit)?,
-            None if attempt >= ATTEMPTS => {
-                return Err(WorkerError::Unisolated {
-                    stage: fault.stage.clone(),
-                    from: batch.base_offset,
-                    end: batch.next_offset(),
-                    message: fault.message.clone(),
-                });
+        let (chain, state, outcome) = (&mut self.chain, &self.saved.state, &mut self.outcome);
+        let isolated = isolate(chain, state, &Source(batch), &self.verdicts, &stop, outcome).map_err(|e| match e {
+            ProcessError::Source(e) => WorkerError::Source(e.to_string()),
+            ProcessError::Fault(fault) => WorkerError::State(fault),
+        })?;
+        let onward = match isolated {
+            Isolated::Passed => return Ok(Onward::Passed),
+            Isolated::Culprit(culprit) => {
+                self.convict(culprit)?;
+                Onward::Again
             }
-            None => {}
-        }
+            Isolated::Stopped => Onward::WentBack,
+        };
         self.go_back()?;
-        Ok(true)
+        Ok(onward)
     }
 
     fn convict(&mut self, culprit: Culprit) -> Result<(), WorkerError> {

@@ -3,13 +3,15 @@
 //! [`open`] recovers, this file loops, [`outputs`] holds what the next commit appends, [`commit`] appends it and
 //! writes the checkpoint, [`fault`] finds the record that a module fails on. What is decided lies in the pure
 //! modules `checkpoint::resolve`, `recovery` and `idle`; here it is carried out. Workers never talk to each other.
+//!
+//! Between two calls of the loop the worker is *settled*: all that is written down for its position is in force. So is
+//! the save point, and so is what a commit covers: no fault and no checkpoint can undo or skip a decision.
 
 mod commit;
 mod fault;
 mod open;
 mod outputs;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,13 +24,14 @@ use clickmill_schemas::record::Malformed;
 use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
 
 use crate::chains::{ChainError, Chains};
-use crate::checkpoint::{CheckpointName, Damaged, DirectoryStore, OutputEnds, StoreError};
+use crate::checkpoint::{Damaged, DirectoryStore, Kept, OutputEnds, StoreError};
 use crate::clock::Clock;
 use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
 use crate::metrics::Metrics;
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::Recovered;
+use fault::Onward;
 use outputs::Outputs;
 
 pub(crate) use open::{Assignment, checkpoints};
@@ -106,8 +109,6 @@ pub enum WorkerError {
          not decided anew; check the limits in force then and now"
     )]
     Irreproducible { stage: String, offset: Offset, message: String, needed: Offset },
-    #[error("stage {stage} fails on offsets {from} to {end} together and on none of them alone: {message}")]
-    Unisolated { stage: String, from: Offset, end: Offset, message: String },
     #[error("batch at offset {found} where {expected} was due")]
     Misaligned { found: Offset, expected: Offset },
 }
@@ -149,8 +150,7 @@ pub(crate) struct Worker {
     ledger: Ledger,
     outputs: Outputs,
     ends: OutputEnds,
-    /// Checkpoints of this term that are kept, oldest first.
-    kept: VecDeque<(CheckpointName, OutputEnds)>,
+    kept: Kept,
     committed: Offset,
     /// A decision waits for the next commit.
     decided: bool,
@@ -188,9 +188,9 @@ impl BatchSource for Source<'_> {
 impl Worker {
     /// Works until told to stop; commits once more before it returns.
     pub(crate) fn run(mut self) -> Result<(), WorkerError> {
+        self.settle()?;
         self.publish(WorkerState::Running);
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.settle()?;
             let wait = self.until_commit().min(LONGEST_WAIT);
             let batches =
                 self.shared.broker.fetch(&self.input, self.position, self.shared.options.fetch_max_bytes, wait)?;
@@ -207,7 +207,6 @@ impl Worker {
                 if self.shared.stop.load(Ordering::Relaxed) {
                     break;
                 }
-                self.settle()?;
             }
             if self.commit_is_due() {
                 self.commit()?;
@@ -225,7 +224,6 @@ impl Worker {
         if batch.base_offset != self.position {
             return Err(WorkerError::Misaligned { found: batch.base_offset, expected: self.position });
         }
-        let mut attempts = 0;
         loop {
             if self.careful > 0 {
                 self.save_point()?;
@@ -234,12 +232,11 @@ impl Worker {
             match self.chain.process(&Source(batch), &self.verdicts, &mut self.outcome) {
                 Ok(()) => break,
                 Err(ProcessError::Source(e)) => return Err(WorkerError::Source(e.to_string())),
-                Err(ProcessError::Fault(fault)) => {
-                    attempts += 1;
-                    if !self.on_fault(batch, &fault, attempts)? {
-                        return Ok(false);
-                    }
-                }
+                Err(ProcessError::Fault(fault)) => match self.on_fault(batch, &fault)? {
+                    Onward::Passed => break,
+                    Onward::Again => {}
+                    Onward::WentBack => return Ok(false),
+                },
             }
         }
         self.careful = self.careful.saturating_sub(1);
@@ -250,6 +247,7 @@ impl Worker {
             tracing::info!(partition = %self.owner.partition, position = %self.position, "first batch processed");
         }
         self.shared.metrics.processed(self.owner.partition, u64::from(batch.count));
+        self.settle()?;
         let (position, watermark, at) = (self.position, self.chain.watermark(), self.last_record);
         self.shared.peers.update(self.owner.partition, |peer| {
             peer.position = position;
@@ -259,31 +257,35 @@ impl Worker {
         Ok(true)
     }
 
-    /// Obeys every written decision that binds at the position, then takes the new deployment if one is wanted.
+    /// Obeys every written decision that binds at the position, then takes the new deployment if one is wanted. What
+    /// that changed is saved, so that a fault in the next batch does not go back behind it.
     fn settle(&mut self) -> Result<(), WorkerError> {
+        let mut changed = false;
         if let Some(end) = self.recovered.decisions.gaps.get(&self.position).copied() {
             self.ledger.drop_for("retention", end.0 - self.position.0);
             self.position = end;
+            changed = true;
         }
         if let Some(deployment) = self.recovered.decisions.activations.get(&self.position).copied() {
-            self.switch_to(deployment)?;
+            changed |= self.switch_to(deployment)?;
         } else if self.target != self.deployment && self.may_decide() {
             self.decide(self.position, Decision::Activation { deployment: self.target })?;
             self.recovered.decisions.activations.insert(self.position, self.target);
-            self.switch_to(self.target)?;
+            changed |= self.switch_to(self.target)?;
         }
         if let Some(advance) = self.recovered.decisions.advances.get(&self.position).copied()
             && self.chain.watermark() < Some(advance)
         {
             self.chain.advance(advance).map_err(WorkerError::State)?;
+            changed = true;
         }
-        Ok(())
+        if changed { self.save_point() } else { Ok(()) }
     }
 
-    /// Changes the chain at the position: the old one's state goes into the new one.
-    fn switch_to(&mut self, deployment: DeploymentId) -> Result<(), WorkerError> {
+    /// Changes the chain at the position: the old one's state goes into the new one. `false`: it is in force already.
+    fn switch_to(&mut self, deployment: DeploymentId) -> Result<bool, WorkerError> {
         if deployment == self.deployment {
-            return Ok(());
+            return Ok(false);
         }
         let state = self.chain.save().map_err(WorkerError::State)?;
         let mut chain = self.shared.chains.build(deployment)?;
@@ -292,7 +294,7 @@ impl Worker {
         self.chain = chain;
         self.deployment = deployment;
         tracing::info!(partition = %self.owner.partition, offset = %self.position, %deployment, "deployment activated");
-        Ok(())
+        Ok(true)
     }
 
     /// Moves an idle partition's watermark, if the others have gone on.
@@ -308,7 +310,7 @@ impl Worker {
         {
             self.decide(self.position, Decision::WatermarkAdvance { watermark_ms })?;
             self.recovered.decisions.advances.insert(self.position, watermark_ms);
-            self.chain.advance(watermark_ms).map_err(WorkerError::State)?;
+            self.settle()?;
             self.shared.peers.update(self.owner.partition, |peer| peer.watermark_ms = Some(watermark_ms));
         }
         Ok(())
@@ -338,13 +340,15 @@ impl Worker {
                 || self.outputs.bytes() + self.chain.pending_bytes() >= self.shared.options.commit_pending_bytes)
     }
 
-    fn publish(&self, state: WorkerState) {
+    fn publish(&mut self, state: WorkerState) {
         let (epoch, position, committed) = (self.epoch, self.position, self.committed);
+        let watermark = self.chain.watermark();
         self.shared.peers.update(self.owner.partition, |peer| {
             peer.state = state;
             peer.epoch = epoch;
             peer.position = position;
             peer.committed = committed;
+            peer.watermark_ms = watermark;
         });
     }
 }

@@ -1,6 +1,5 @@
 //! Recovery: take an epoch, choose a checkpoint, read what the outputs say beyond it, put the chain's state back.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use super::{SavePoint, Shared, Worker, WorkerError};
 use crate::chains::ChainError;
 use crate::checkpoint::resolve::{self, CheckpointName, Choice, epoch_file, newest_first, next_epoch};
 use crate::checkpoint::store::Created;
-use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, OutputEnds};
+use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, Kept, OutputEnds};
 use crate::recovery::{Recovered, Recovery};
 
 /// Bytes of outputs read at a time.
@@ -66,13 +65,10 @@ impl Worker {
         let ledger = checkpoint.as_ref().map_or_else(Ledger::default, |c| c.ledger.clone());
         let state = chain.save().map_err(WorkerError::State)?;
         let generation = checkpoint.as_ref().map_or(Generation(0), |c| c.generation);
-        let kept: VecDeque<_> = kept
-            .into_iter()
-            .rev()
-            .map(|(name, read)| (name, read.map_or(OutputEnds::default(), |c| c.outputs)))
-            .collect();
-        if let Some((oldest, outputs)) = kept.front() {
-            shared.peers.keep_from(&*shared.broker, partition, oldest.offset, *outputs);
+        let read = |(name, read): (_, Read)| (name, read.map_or(OutputEnds::default(), |c| c.outputs));
+        let kept = Kept::found(kept.into_iter().map(read));
+        if let Some((oldest, outputs)) = kept.oldest() {
+            shared.peers.keep_from(&*shared.broker, partition, oldest.offset, outputs);
         }
         let saved =
             SavePoint { offset: position, state, ledger: ledger.clone(), deployment, outputs: Default::default() };
