@@ -67,6 +67,8 @@ impl Remote {
     /// Where it does not answer in time, or not as a host does.
     pub fn new(address: String, token: Option<String>, discover: Discover, say: fn(&str)) -> anyhow::Result<Self> {
         let config = Agent::config_builder()
+            // A proxy cannot reach this machine's loopback.
+            .proxy(None)
             .timeout_connect(Some(Duration::from_secs(2)))
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
