@@ -106,11 +106,14 @@ pub fn stream(mut input: Box<dyn Read + Send>, max_line_bytes: usize) -> Chunks 
     Chunks { chunks, spare }
 }
 
+/// What files look like, and where the last of them is damaged, if it is.
+type Looks = (Vec<Print>, Option<(Place, Damage)>);
+
 /// The prints of `sources` up to the first that is damaged, with its damage; what they hold is decompressed and forgotten.
 ///
 /// # Errors
 /// Where one cannot be read.
-pub fn look(sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<(Vec<Print>, Option<(Place, Damage)>)> {
+pub fn look(sources: &[Source], read: &Arc<AtomicU64>) -> anyhow::Result<Looks> {
     let mut prints = Vec::new();
     let mut buffer = vec![0; CHUNK_BYTES];
     for (file, source) in sources.iter().enumerate() {
