@@ -14,8 +14,8 @@ use crate::sink::SinkError;
 const FETCH_BYTES: usize = 256 * 1024;
 /// How long a fetch waits at the log's end, and so how soon the thread sees that nobody listens any more.
 const FETCH_WAIT: Duration = Duration::from_millis(50);
-/// Chunks between the thread and the sink.
-const QUEUE: usize = 8;
+/// Chunks between the thread and the sink: up to a MiB each, and a sink that is behind has them all.
+const QUEUE: usize = 2;
 
 /// The records of one stored batch from an offset on.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchOptions {
-    /// Most bytes of records in one transaction, about. Default 4 MiB. Since 0.1.
+    /// Most bytes of records in one transaction, about. Default 2 MiB. Since 0.1.
     pub max_bytes: usize,
     /// How long a transaction waits for more records, milliseconds. Default 5. Since 0.1.
     pub linger_ms: u64,
@@ -34,7 +34,7 @@ pub struct BatchOptions {
 
 impl Default for BatchOptions {
     fn default() -> Self {
-        Self { max_bytes: 4 << 20, linger_ms: 5, timeout_ms: 60_000 }
+        Self { max_bytes: 2 << 20, linger_ms: 5, timeout_ms: 60_000 }
     }
 }
 

@@ -67,11 +67,13 @@ impl Fence {
 /// The newest partials of one (window, dimension), by owner.
 #[derive(Clone, Debug, Default)]
 pub struct MergedWindow {
-    parts: BTreeMap<Owner, Part>,
+    /// In no order: as many as partitions. A tree has room for eleven in its least node, of which most windows use one.
+    parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug)]
 struct Part {
+    owner: Owner,
     version: Version,
     lower_bound: bool,
     entries: Vec<(String, Metrics)>,
@@ -82,7 +84,7 @@ impl MergedWindow {
     #[must_use]
     pub fn sums(&self) -> BTreeMap<String, Metrics> {
         let mut sums = BTreeMap::<String, Metrics>::new();
-        for part in self.parts.values() {
+        for part in &self.parts {
             for (key, metrics) in &part.entries {
                 match sums.get_mut(key) {
                     Some(sum) => sum.add(metrics),
@@ -98,7 +100,7 @@ impl MergedWindow {
     /// Some of a key's events may be in the overflow bucket.
     #[must_use]
     pub fn lower_bound(&self) -> bool {
-        self.parts.values().any(|part| part.lower_bound)
+        self.parts.iter().any(|part| part.lower_bound)
     }
 }
 
@@ -111,15 +113,18 @@ pub struct WindowTable {
 impl WindowTable {
     /// Takes a partial in; `false` where what is stored is as new.
     pub fn apply(&mut self, partial: Partial) -> bool {
-        let parts = &mut self.windows.entry(partial.window.clone()).or_default().parts;
-        match parts.get(&partial.owner) {
-            Some(stored) if stored.version >= partial.version => false,
-            _ => {
-                let Partial { owner, version, lower_bound, entries, .. } = partial;
-                parts.insert(owner, Part { version, lower_bound, entries });
-                true
+        let Partial { owner, window, version, lower_bound, entries } = partial;
+        let parts = &mut self.windows.entry(window).or_default().parts;
+        let part = Part { owner, version, lower_bound, entries };
+        match parts.iter_mut().find(|part| part.owner == owner) {
+            Some(stored) if stored.version >= version => return false,
+            Some(stored) => *stored = part,
+            None => {
+                parts.reserve_exact(1);
+                parts.push(part);
             }
         }
+        true
     }
 
     #[must_use]

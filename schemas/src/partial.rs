@@ -77,6 +77,9 @@ pub struct Partial {
     pub entries: Vec<(String, Metrics)>,
 }
 
+/// An empty key and five sums, a byte each.
+const LEAST_ENTRY_BYTES: usize = 6;
+
 /// A key or value that is not a partial.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a window partial: {0}")]
@@ -171,7 +174,10 @@ pub fn take_entries(bytes: &[u8]) -> Result<Vec<(String, Metrics)>, NotAPartial>
         if count == 0 {
             break;
         }
-        for _ in 0..usize::try_from(count).map_err(|_| NotAPartial("negative count"))? {
+        let count = usize::try_from(count).map_err(|_| NotAPartial("negative count"))?;
+        // Readers hold these by the thousand; the count is only believed as far as there are bytes for it.
+        entries.reserve_exact(count.min((bytes.len() - at) / LEAST_ENTRY_BYTES));
+        for _ in 0..count {
             entries.push(take_entry(bytes, &mut at)?);
         }
     }

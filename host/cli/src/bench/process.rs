@@ -1,17 +1,17 @@
 //! What only a host process of its own shows: memory, latency to PostgreSQL, and the restart after kill -9.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clickmill_broker::TopicPartition;
-use clickmill_connectors::Servers;
 use clickmill_pipeline::topics::AD_EVENTS_RAW;
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::record::RecordSetBuilder;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{Bench, Goal, Report, events, forget};
@@ -30,10 +30,11 @@ pub fn memory(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
         events::fill(&config, &bench.rows(rows, 240)?)?;
         let mut host = Host::start(&config)?;
         host.until_processed(rows)?;
+        host.until_confirmed()?;
         let peak = host.peak_mib()?;
         report.add(format!("memory: peak of run over {rows} events"), peak, "MiB", Goal::AtMost(250.0));
         peaks.push(peak);
-        host.stop(&config)?;
+        host.stop()?;
         forget(&config.data_dir)?;
     }
     report.add("memory: all rows against a tenth of them", peaks[1] / peaks[0], "×", Goal::AtMost(1.25));
@@ -62,7 +63,7 @@ pub fn restart(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
     report.add("restart: first batch after kill -9", first.as_secs_f64(), "s", Goal::AtMost(0.5));
     let intervals = again.as_secs_f64() * 1e3 / config.pipeline.commit_interval_ms as f64;
     report.add("restart: offset before the kill again", intervals, "commit intervals", Goal::AtMost(1.5));
-    host.stop(&config)?;
+    host.stop()?;
     forget(&config.data_dir)
 }
 
@@ -175,11 +176,14 @@ impl Host {
         Ok(Self { child, log, log_from, address: None })
     }
 
+    /// The whole lines so far: the host may be in the middle of writing the last one.
     fn lines(&self) -> Result<Vec<String>> {
-        use std::io::{Seek, SeekFrom};
         let mut file = File::open(&self.log)?;
         file.seek(SeekFrom::Start(self.log_from))?;
-        Ok(BufReader::new(file).lines().collect::<Result<_, _>>()?)
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        Ok(whole.lines().map(str::to_owned).collect())
     }
 
     fn status(&mut self) -> Result<Option<Value>> {
@@ -212,6 +216,18 @@ impl Host {
         Ok(())
     }
 
+    /// Waits for the sinks: what they hold while they catch up is the host's memory too.
+    fn until_confirmed(&mut self) -> Result<()> {
+        loop {
+            let status = self.status()?;
+            let sinks = status.as_ref().and_then(|s| s["sinks"].as_array());
+            if sinks.is_some_and(|all| all.iter().all(|sink| sink["lag"] == 0)) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// When the host says that its first batch is through.
     fn first_batch(&mut self, begun: Instant) -> Result<Duration> {
         loop {
@@ -230,11 +246,12 @@ impl Host {
         Ok(kib / 1024.0)
     }
 
-    fn stop(mut self, config: &Config) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        let runtime = tokio::runtime::Runtime::new()?;
-        runtime.block_on(Servers::new(&config.data_dir).stop())?;
+    /// A clean stop, which stops its servers too: after a kill they might still write while the folder goes.
+    fn stop(mut self) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the host ended ({status}): see {}", self.log.display());
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ impl Default for RedisOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Most bytes of records in one transaction, about. Default: 4 MiB.
+    /// Most bytes of records in one transaction, about. Default: 2 MiB.
     pub max_bytes: usize,
     /// A transaction waits this long for more records. Default: 5.
     pub linger_ms: u64,
@@ -85,7 +85,7 @@ pub struct BatchOptions {
 
 impl Default for BatchOptions {
     fn default() -> Self {
-        Self { max_bytes: 4 << 20, linger_ms: 5, timeout_ms: 60_000 }
+        Self { max_bytes: 2 << 20, linger_ms: 5, timeout_ms: 60_000 }
     }
 }
 
