@@ -8,37 +8,15 @@ use std::fs;
 use std::time::Duration;
 
 use common::sinks::balanced_ledger;
-use common::{Bench, Value, eventually};
+use common::{Bench, DAY, Value, event, eventually};
 
 fn quiet(bench: &Bench) {
     let config = "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n";
     fs::write(bench.file("clickmill.yaml"), config).unwrap();
 }
 
-fn event(id: &str, ts: i64) -> Value {
-    let hour = jiff::Timestamp::from_millisecond(ts).unwrap().strftime("%y%m%d%H").to_string();
-    serde_json::json!({
-        "id": id, "click": 0, "hour": hour, "C1": 1005, "banner_pos": 0, "site_id": "a", "site_domain": "b",
-        "site_category": "c", "app_id": "d", "app_domain": "e", "app_category": "f", "device_id": "g",
-        "device_ip": "h", "device_model": "i", "device_type": 1, "device_conn_type": 0, "C14": 1, "C15": 320, "C16": 50,
-        "C17": 1, "C18": 0, "C19": 35, "C20": -1, "C21": 79, "ts": ts
-    })
-}
-
-/// 2014-10-21T00:00:00Z. The hour's two digits of the year reach to 2099, so that is as far off as an event can be.
-const DAY: i64 = 1_413_849_600_000;
-
 /// What a dead letter holds of a value.
 const LONGEST_PAYLOAD: usize = 1 << 20;
-
-fn letters(bench: &Bench) -> Vec<Value> {
-    bench
-        .run(&["topic", "read", "ad_events_error", "--output", "json"])
-        .lines()
-        .map(|line| common::sinks::text_value(&serde_json::from_str(line).unwrap()))
-        .filter(|value| value["rule"].is_string())
-        .collect()
-}
 
 fn without(mut event: Value, field: &str) -> Value {
     event.as_object_mut().unwrap().remove(field);
@@ -93,7 +71,7 @@ fn each_bad_line_is_rejected_by_its_rule_and_the_rest_is_counted() {
     let status = bench.status();
     let n = lines.len() as u64;
     assert_eq!(balanced_ledger(&status), [n + 3, 3, n, 0, 0], "{status}");
-    let letters = letters(&bench);
+    let letters = bench.dead_letters();
     for (line, rule) in &lines {
         let text = String::from_utf8(line.clone());
         let found = letters.iter().find(|letter| match &text {
@@ -110,7 +88,7 @@ const LONG: usize = 3_900_000;
 
 fn assert_long_letters_are_cut(bench: &Bench) {
     assert_eq!(balanced_ledger(&bench.status()), [3, 1, 2, 0, 0], "{}", bench.log("host"));
-    let letters = letters(bench);
+    let letters = bench.dead_letters();
     assert_eq!(letters.len(), 2);
     for letter in letters {
         assert_eq!(letter["raw_payload_bytes"], LONG);
