@@ -163,19 +163,22 @@ const MINUTE: i64 = 60_000;
 /// by those of partition 0; and the final windows before minute 15. The host has been killed.
 fn with_a_partition_moved_while_idle(program: &Path) -> (Bench, Vec<String>) {
     let settings = "broker: {topics: {ad_events_raw: {partitions: 2}}}\n\
-        pipeline: {commit_interval_ms: 50, idle_partition_after_ms: 300}";
+        pipeline: {commit_interval_ms: 10, idle_partition_after_ms: 300}";
     let bench = bench(program, settings);
     let host = bench.start("host", &["run"]);
     bench.until_ready();
-    // Minute by minute, so that there is more than one checkpoint.
+    // Minute by minute, so that there is more than one checkpoint; in the end so much that no older one is replayed
+    // within a commit interval.
     let (mut zero, mut one) = (ids(0), ids(1));
+    let mut sent = 0;
     for minute in 0..=10 {
-        for _ in 0..3 {
-            let ts = DAY + minute * MINUTE;
-            bench.post(&format!("{}\n{}", event(&zero.next().unwrap(), ts), event(&one.next().unwrap(), ts)));
-        }
-        let so_far = (minute as u64 + 1) * 3;
-        let processed = || bench.status()["partitions"][1]["processed_offset"] == so_far;
+        let ts = DAY + minute * MINUTE;
+        let events = if minute < 8 { 3 } else { 10_000 };
+        let mut lines = format!("{}\n", event(&zero.next().unwrap(), ts));
+        one.by_ref().take(events).for_each(|id| lines.push_str(&format!("{}\n", event(&id, ts))));
+        bench.post(&lines);
+        sent += events;
+        let processed = || bench.status()["partitions"][1]["processed_offset"] == sent;
         eventually("a commit", Duration::from_secs(10), processed);
     }
     let (begun, mut ts) = (Instant::now(), DAY + 10 * MINUTE);
@@ -205,8 +208,8 @@ fn old_windows(bench: &Bench) -> Vec<String> {
 fn assert_old_events_are_late(bench: &Bench, host: Running, windows: &[String]) {
     bench.until_ready();
     let mut lines: Vec<String> =
-        ids(1).skip(1_000).take(7).map(|id| event(&id, DAY + 2 * MINUTE).to_string()).collect();
-    lines.insert(4, with_domain(&ids(1).nth(2_000).unwrap(), DAY + 2 * MINUTE, "xTRAPx").to_string());
+        ids(1).skip(40_000).take(7).map(|id| event(&id, DAY + 2 * MINUTE).to_string()).collect();
+    lines.insert(4, with_domain(&ids(1).nth(50_000).unwrap(), DAY + 2 * MINUTE, "xTRAPx").to_string());
     bench.post(&lines.join("\n"));
     eventually("all are judged", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
     let status = bench.status();

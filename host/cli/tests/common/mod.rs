@@ -18,8 +18,17 @@ pub fn real_data(file: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: {} is not here", path.display());
+    skipped(&format!("{} is not here", path.display()));
     None
+}
+
+/// Says that a test cannot be run here, and why, where `cargo xtask test` shows it too.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+    if let Some(file) = std::env::var_os("CLICKMILL_SKIPS_FILE") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+        std::io::Write::write_all(&mut file, format!("{why}\n").as_bytes()).unwrap();
+    }
 }
 
 /// A data directory and the commands on it.
