@@ -62,7 +62,7 @@ fn poisoned(folder: &Path) -> PathBuf {
     assert_eq!(places.len(), 1, "the program carries the module once");
     program[places[0]..][..enrich.len()].copy_from_slice(&padded(enrich.len()));
     let path = folder.join("clickmill-poisoned");
-    let mut file = std::fs::OpenOptions::new().create(true).write(true).mode(0o755).open(&path).unwrap();
+    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o755).open(&path).unwrap();
     std::io::Write::write_all(&mut file, &program).unwrap();
     path
 }
