@@ -181,6 +181,7 @@ impl<S: Sink> SinkService<S> {
         {
             let mut facts = self.shared.facts();
             facts.state = SinkState::Running;
+            facts.last_error = None;
             facts.server = Some(opened.server);
             facts.applied = opened.applied;
         }

@@ -199,6 +199,7 @@ pub struct SinkStatus {
     /// Records or rows that the server cannot hold.
     pub skipped: u64,
     pub retries: u64,
+    /// Why it is not running; of one that runs, why it skipped something.
     pub last_error: Option<String>,
     /// Without secrets.
     pub server: Option<String>,

@@ -46,6 +46,28 @@ impl Position {
         Ok((Offset(offset), epochs))
     }
 
+    /// Looks whether it is where we left it: somebody may have dropped the schema, or emptied it.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`], which opens the sink anew.
+    pub async fn check(&self, client: &Client, applied: Offset) -> Result<(), SinkError> {
+        const DOING: &str = "check the sink's offset";
+        let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
+        let row = client
+            .query_opt(
+                "SELECT next_offset FROM realtime.sink_state \
+                 WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4",
+                &[&self.connector, &run, &topic, &partition],
+            )
+            .await
+            .map_err(unavailable(DOING))?;
+        if row.is_some_and(|row| row.get::<_, i64>(0) == bigint(applied.0)) {
+            return Ok(());
+        }
+        let what = format!("it is not {applied} any more: another process writes here, or the rows were removed");
+        Err(SinkError::unavailable(DOING, what))
+    }
+
     /// Moves it within a transaction; fails where it is not where we left it.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ impl Sink for RawSink {
 
     async fn check(&mut self) -> Result<(), SinkError> {
         match &self.session {
-            Some((client, _)) => client.simple_query("").await.map(|_| ()).map_err(unavailable("check")),
+            Some((client, applied)) => self.position.check(client, *applied).await,
             None => Err(SinkError::unavailable(DOING, "not connected")),
         }
     }

@@ -142,8 +142,9 @@ impl Sink for WindowSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
+        let position = self.position.clone();
         let session = self.session()?;
-        session.client.simple_query("").await.map(|_| ()).map_err(unavailable("check"))
+        position.check(&session.client, session.applied).await
     }
 }
 

@@ -145,7 +145,7 @@ impl Running {
         self.wait(|h| h.status().state == state).await;
     }
 
-    async fn wait(&self, done: impl Fn(&SinkHandle) -> bool) {
+    pub async fn wait(&self, done: impl Fn(&SinkHandle) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !done(&self.handle) {
             assert!(Instant::now() < deadline, "waited in vain: {:?}", self.handle.status());

@@ -1,10 +1,13 @@
 //! What the PostgreSQL sink survives and what it refuses, against a real server.
 
-use crate::feed::{Feed, MINUTE, T0};
+use crate::feed::{Feed, MINUTE, Running, T0};
 use crate::lab::Lab;
 use crate::pg::{ask, assert_equal_to_the_log, connect, fill, small_batches, start};
-use clickmill_connectors::{OnOtherRun, PostgresOptions, SinkState};
+use clickmill_broker::TopicPartition;
+use clickmill_connectors::{Endpoint, OnOtherRun, PostgresOptions, SinkState};
 use clickmill_schemas::output::Body;
+use clickmill_schemas::record::RecordSetBuilder;
+use clickmill_schemas::{Offset, PartitionId};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replays_change_nothing_and_older_versions_never_overwrite() {
@@ -67,8 +70,36 @@ async fn a_server_killed_in_the_middle_is_waited_for_and_caught_up() {
     }
     sink.reach_state(SinkState::Running).await;
     assert!(sink.handle.status().retries > 0);
+    assert_eq!(sink.handle.status().last_error, None, "it runs again");
     assert_equal_to_the_log(&connect(&lab).await, &feed).await;
     sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_sinks_notice_that_their_schema_was_dropped_and_fill_a_new_one() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 1);
+    let end = fill(&mut feed, 1, 20);
+    let mut events = RecordSetBuilder::default();
+    (0..100).for_each(|n| events.push(None, format!("{{\"id\": \"{n}\"}}").as_bytes(), T0));
+    let at = TopicPartition::new("ad_events_raw", PartitionId(0));
+    feed.source.broker.append(&at, &events).unwrap().wait().unwrap();
+    let options = PostgresOptions { raw_events: true, ..PostgresOptions::default() };
+    let windows = start(&lab, &feed, &options);
+    let raw = options.raw(&Endpoint::Private(lab.servers.clone()), &feed.source).pop().unwrap();
+    let raw = Running::start(raw);
+    windows.reach(end).await;
+    raw.reach(Offset(100)).await;
+    let client = connect(&lab).await;
+    client.batch_execute("DROP SCHEMA realtime CASCADE").await.unwrap();
+    for sink in [&windows, &raw] {
+        sink.wait(|h| h.status().retries > 0).await;
+        sink.wait(|h| h.status().state == SinkState::Running && h.status().lag == 0).await;
+    }
+    assert_equal_to_the_log(&client, &feed).await;
+    assert_eq!(ask(&client, "SELECT count(*) FROM realtime.raw_events").await, ["100"]);
+    windows.stop().await;
+    raw.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

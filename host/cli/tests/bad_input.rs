@@ -8,25 +8,15 @@ use std::fs;
 use std::time::Duration;
 
 use common::sinks::balanced_ledger;
-use common::{Bench, Value, eventually};
+use common::{Bench, DAY, Value, event, eventually};
 
 fn quiet(bench: &Bench) {
     let config = "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n";
     fs::write(bench.file("clickmill.yaml"), config).unwrap();
 }
 
-fn event(id: &str, ts: i64) -> Value {
-    let hour = jiff::Timestamp::from_millisecond(ts).unwrap().strftime("%y%m%d%H").to_string();
-    serde_json::json!({
-        "id": id, "click": 0, "hour": hour, "C1": 1005, "banner_pos": 0, "site_id": "a", "site_domain": "b",
-        "site_category": "c", "app_id": "d", "app_domain": "e", "app_category": "f", "device_id": "g",
-        "device_ip": "h", "device_model": "i", "device_type": 1, "device_conn_type": 0, "C14": 1, "C15": 320, "C16": 50,
-        "C17": 1, "C18": 0, "C19": 35, "C20": -1, "C21": 79, "ts": ts
-    })
-}
-
-/// 2014-10-21T00:00:00Z. The hour's two digits of the year reach to 2099, so that is as far off as an event can be.
-const DAY: i64 = 1_413_849_600_000;
+/// What a dead letter holds of a value.
+const LONGEST_PAYLOAD: usize = 1 << 20;
 
 fn without(mut event: Value, field: &str) -> Value {
     event.as_object_mut().unwrap().remove(field);
@@ -81,21 +71,66 @@ fn each_bad_line_is_rejected_by_its_rule_and_the_rest_is_counted() {
     let status = bench.status();
     let n = lines.len() as u64;
     assert_eq!(balanced_ledger(&status), [n + 3, 3, n, 0, 0], "{status}");
-    let letters: Vec<Value> = bench
-        .run(&["topic", "read", "ad_events_error", "--output", "json"])
-        .lines()
-        .map(|line| common::sinks::text_value(&serde_json::from_str(line).unwrap()))
-        .filter(|value| value["rule"].is_string())
-        .collect();
+    let letters = bench.dead_letters();
     for (line, rule) in &lines {
         let text = String::from_utf8(line.clone());
         let found = letters.iter().find(|letter| match &text {
-            Ok(text) => letter["raw_payload"] == text.as_str(),
+            Ok(text) => letter["raw_payload"] == text[..text.len().min(LONGEST_PAYLOAD)],
             Err(_) => letter["raw_encoding"] == "base64",
         });
         let found = found.unwrap_or_else(|| panic!("no dead letter for {rule}"));
         assert_eq!(found["rule"], *rule, "{found}");
     }
+}
+
+/// As long as a record may be by default; JSON makes six bytes of each.
+const LONG: usize = 3_900_000;
+
+fn assert_long_letters_are_cut(bench: &Bench) {
+    assert_eq!(balanced_ledger(&bench.status()), [3, 1, 2, 0, 0], "{}", bench.log("host"));
+    let letters = bench.dead_letters();
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        assert_eq!(letter["raw_payload_bytes"], LONG);
+        let payload = letter["raw_payload"].as_str().unwrap();
+        match letter["raw_encoding"].as_str().unwrap() {
+            "utf8" => assert_eq!(payload, "\u{1}".repeat(LONGEST_PAYLOAD)),
+            _ => assert_eq!(payload.len(), LONGEST_PAYLOAD.div_ceil(3) * 4),
+        }
+    }
+}
+
+fn long_lines(good: &Value) -> Vec<u8> {
+    [&[1; LONG][..], b"\n", &[0xff; LONG], b"\n", good.to_string().as_bytes(), b"\n"].concat()
+}
+
+#[test]
+fn values_as_long_as_a_record_may_be_are_rejected_with_their_beginning() {
+    let bench = Bench::new();
+    quiet(&bench);
+    let file = bench.file("long.jsonl");
+    fs::write(&file, long_lines(&event("good", DAY))).unwrap();
+    bench.run(&["produce", file.to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+    assert_long_letters_are_cut(&bench);
+}
+
+#[test]
+fn with_the_least_batch_that_may_be_set_long_values_stop_no_partition() {
+    let bench = Bench::new();
+    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\nbroker: {max_batch_bytes: 8388608}\n";
+    fs::write(bench.file("clickmill.yaml"), config).unwrap();
+    let host = bench.start("host", &["run"]);
+    eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success());
+    let url = format!("http://127.0.0.1:{}/api/topics/ad_events_raw/records", bench.port);
+    for line in long_lines(&event("good", DAY)).split_inclusive(|byte| *byte == b'\n') {
+        ureq::post(&url).send(line).unwrap();
+    }
+    eventually("all are judged", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(host.terminate(), Some(0));
+    assert_long_letters_are_cut(&bench);
+    fs::write(bench.file("clickmill.yaml"), "broker: {max_batch_bytes: 8388607}\n").unwrap();
+    assert!(bench.fails(&["status"], 2).contains("8388608"));
 }
 
 #[test]

@@ -138,6 +138,11 @@ impl Chain {
         Ok((batch, kept))
     }
 
+    /// Gives calls the `by`th part of their time from now on, until told otherwise or loaded.
+    pub(crate) fn divide_time(&mut self, by: u32) {
+        self.stages.iter_mut().for_each(|stage| stage.divide_time(by));
+    }
+
     /// Runs some records of a batch.
     pub(crate) fn run_part(
         &mut self,

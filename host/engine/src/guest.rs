@@ -4,6 +4,7 @@
 //! [`Cause`], the text of a fault; `stage` adds whose it is.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, UpdateDeadline, WasmBacktrace, WasmParams, WasmResults};
 
@@ -148,6 +149,11 @@ impl Guest {
             guest.init(&init, init_input)?;
         }
         Ok(guest)
+    }
+
+    /// How long a call may take, from the next one on.
+    pub(crate) fn set_call_time(&mut self, call_time: Duration) {
+        self.store.data_mut().budget = CallBudget::new(call_time);
     }
 
     fn init(&mut self, init: &Transform, input: &[u8]) -> Result<(), Cause> {

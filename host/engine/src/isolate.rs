@@ -3,11 +3,16 @@
 //! By halves, from the first record to the last: a part that fails is run as two, in fresh instances that hold the state
 //! before it. A record is convicted only if it fails alone, given the records before it. A batch that merely is too much
 //! at once passes in parts, with the outcome that it has as a whole: no batch boundary matters to a module's results.
+//! Parts of several records get a fraction of the time limit, so that an endless loop is found soon: one that is only slow
+//! is split further, and a record that runs alone has all the time that it has a right to.
 
 use clickmill_schemas::{ModuleDigest, Offset};
 
 use crate::source::{Entry, Unpacked};
 use crate::{BatchOutcome, BatchSource, Chain, ChainState, ProcessError, Verdicts};
+
+/// A part of several records has this fraction of the time limit.
+const HURRY: u32 = 8;
 
 /// The record at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +88,10 @@ impl Parts<'_> {
         let alone = entries.len() <= 1;
         if alone || !fails {
             let mut part = BatchOutcome::default();
-            match self.chain.run_part(self.source, &self.batch, entries, &mut part) {
+            self.chain.divide_time(if alone { 1 } else { HURRY });
+            let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part);
+            self.chain.divide_time(1);
+            match ran {
                 Ok(()) => {
                     self.state = self.chain.save()?;
                     self.out.add(part);

@@ -69,6 +69,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Gives calls of this instance the `by`th part of their time from now on.
+    pub(crate) fn divide_time(&mut self, by: u32) {
+        self.guest.set_call_time(self.limits.call_time / by);
+    }
+
     /// Renews an instance that keeps no state and has grown to half of its limit: Fluvio's generated glue never frees
     /// an output.
     #[inline]

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use clickmill_engine::{BatchOutcome, Chain, ChainState, Culprit, EngineError, Isolated, Module, Verdicts, isolate};
 use clickmill_schemas::Offset;
 use common::*;
@@ -197,8 +199,20 @@ fn an_endless_loop_on_one_record_is_that_records_fault() {
     let module = counter(&at_poison("(loop $forever (br $forever))"));
     let mut chain = chain(&[&module]);
     let before = chain.save().unwrap();
-    let batch = batch(1_000, &[333]);
-    let culprit = first_culprit(&mut chain, &before, &batch, &Verdicts::default()).unwrap();
-    assert_eq!(culprit.offset, Offset(BASE + 333));
-    assert!(culprit.message.contains("time limit"), "{culprit:?}");
+    for poisoned in [0, 333, 999] {
+        let batch = batch(1_000, &[poisoned]);
+        let begun = cpu_time();
+        let culprit = first_culprit(&mut chain, &before, &batch, &Verdicts::default()).unwrap();
+        // Ten halvings, and the last part of them is the record alone.
+        let took = cpu_time() - begun;
+        assert!(took < 6 * LIMITS.call_time, "{took:?} for record {poisoned}");
+        assert_eq!(culprit.offset, Offset(BASE + poisoned as u64));
+        assert!(culprit.message.contains("time limit"), "{culprit:?}");
+    }
+}
+
+/// Of this thread, in which modules run: it does not depend on what else the machine does.
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }

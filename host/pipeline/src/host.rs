@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_engine::{Engine, Limits};
-use clickmill_schemas::{DeploymentId, Offset, PartitionId, RunId};
+use clickmill_schemas::{DeploymentId, PartitionId, RunId};
 
 use crate::chains::{ChainError, Chains};
 use crate::checkpoint::{DirectoryStore, StoreError};
@@ -17,7 +17,7 @@ use crate::deployment::{self, Deployment, DeploymentError, ModuleStore, Stage};
 use crate::metrics::Metrics;
 use crate::peers::{Peer, Peers, WorkerState};
 use crate::supervise::Supervisor;
-use crate::topics::{self, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS, TopicsOptions};
+use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
 use crate::worker::{Shared, Worker, WorkerError, WorkerOptions, checkpoints};
 
 /// A module to put into the chain, by its bytes.
@@ -88,13 +88,6 @@ impl Pipeline {
         let broker = parts.broker;
         let raw = topics::create_all(&*broker, &parts.topics)?;
         let partitions = raw.spec.partitions;
-        // Until the workers know what they need, they may need all of it.
-        for p in 0..partitions {
-            broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, PartitionId(p)), Offset(0));
-        }
-        for output in [CTR_WINDOWS, AD_EVENTS_ERROR] {
-            broker.keep_from(&TopicPartition::new(output, PartitionId(0)), Offset(0));
-        }
         let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
         let (deployments, stages) = wanted(&*broker, &modules, &parts.stages)?;
         let shared = Arc::new(Shared {

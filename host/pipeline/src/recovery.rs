@@ -207,8 +207,7 @@ mod tests {
         let stamp = Stamp { run: RUN, partition: PartitionId(0), epoch: Epoch(2) };
         recovery.errors_term(&Output { stamp, body: Body::Epoch });
         let letter = |epoch, offset| DeadLetter {
-            raw_payload: String::new(),
-            raw_encoding: clickmill_schemas::dead_letter::RawEncoding::Utf8,
+            payload: clickmill_schemas::dead_letter::RawPayload::new(b""),
             error_type: clickmill_schemas::envelope::ErrorType::Parsing,
             rule: "json".into(),
             message: String::new(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clickmill_broker::{Broker, BrokerError, Retention, TopicInfo, TopicSpec};
+use clickmill_broker::{Broker, BrokerError, Retention, TopicInfo, TopicPartition, TopicSpec};
+use clickmill_schemas::{Offset, PartitionId};
 
 /// Events as they were produced.
 pub const AD_EVENTS_RAW: &str = "ad_events_raw";
@@ -47,7 +48,8 @@ pub fn specs(options: &TopicsOptions) -> Vec<TopicSpec> {
     ]
 }
 
-/// Creates what is missing and returns `ad_events_raw`.
+/// Creates what is missing and returns `ad_events_raw`. What the workers read stays whole, with retention or without,
+/// until they have started and said what they still need: they may need all of it.
 ///
 /// # Errors
 /// Where a topic exists with other partitions, or the broker fails.
@@ -55,8 +57,60 @@ pub fn create_all(broker: &dyn Broker, options: &TopicsOptions) -> Result<TopicI
     let mut raw = None;
     for spec in specs(options) {
         let info = broker.create_topic(&spec)?;
+        // Nobody ever moves the floor of the deployments, nor need they one: they are kept for good.
+        let read_by_workers = spec.name != DEPLOYMENTS;
+        for partition in (0..spec.partitions).filter(|_| read_by_workers) {
+            broker.keep_from(&TopicPartition::new(spec.name.as_str(), PartitionId(partition)), Offset(0));
+        }
         raw.get_or_insert(info);
     }
     // `specs` is never empty, and its first is ad_events_raw.
     raw.ok_or(BrokerError::UnknownTopic { topic: AD_EVENTS_RAW.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use clickmill_broker::{EmbeddedLog, LogOptions};
+    use clickmill_schemas::record::RecordSetBuilder;
+
+    use super::*;
+
+    fn fill(log: &EmbeddedLog, topic: &str) {
+        for n in 0..100_u32 {
+            let mut set = RecordSetBuilder::default();
+            set.push(None, &n.to_be_bytes(), 0);
+            log.append(&TopicPartition::new(topic, PartitionId(0)), &set).unwrap().wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn nothing_that_no_worker_has_seen_goes_in_new_topics_and_in_those_made_without_a_floor() {
+        let limits = TopicsOptions { raw_max_bytes: Some(1_000), error_max_bytes: Some(1_000), ..Default::default() };
+        for made_without_a_floor in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = || LogOptions { segment_bytes: 1_000, ..LogOptions::default() };
+            let log = EmbeddedLog::open(dir.path(), options()).unwrap();
+            if made_without_a_floor {
+                specs(&limits).iter().for_each(|spec| drop(log.create_topic(spec).unwrap()));
+            } else {
+                create_all(&log, &limits).unwrap();
+            }
+            fill(&log, AD_EVENTS_RAW);
+            fill(&log, AD_EVENTS_ERROR);
+            drop(log);
+            let log = EmbeddedLog::open(dir.path(), options()).unwrap();
+            if made_without_a_floor {
+                create_all(&log, &limits).unwrap();
+            }
+            log.maintain().unwrap();
+            for topic in [AD_EVENTS_RAW, AD_EVENTS_ERROR] {
+                let at = TopicPartition::new(topic, PartitionId(0));
+                assert_eq!(log.ends(&at).unwrap().start, Offset(0), "{at}");
+                log.keep_from(&at, Offset(100));
+            }
+            log.maintain().unwrap();
+            let start = log.ends(&TopicPartition::new(AD_EVENTS_RAW, PartitionId(0))).unwrap().start;
+            assert!(start > Offset(0), "the limits take nothing at all");
+        }
+    }
 }

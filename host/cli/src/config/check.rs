@@ -11,6 +11,11 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const GIB: usize = 1024 * MIB;
 
+/// What an append must always be able to take: a dead letter of the longest payload, or a window of five panes of ctr-window
+/// with as many key bytes as they may have by default.
+const LEAST_BATCH_BYTES: usize = 8 * MIB;
+const PANES_OF_A_WINDOW: usize = 5;
+
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -74,7 +79,7 @@ impl Found {
         self.range("broker.sync_interval_ms", broker.sync_interval_ms, 0..=10);
         self.range("broker.segment_bytes", broker.segment_bytes, 1 << 20..=1 << 32);
         self.range("broker.max_in_flight_bytes", broker.max_in_flight_bytes, MIB..=GIB);
-        self.range("broker.max_batch_bytes", broker.max_batch_bytes, MIB..=GIB);
+        self.range("broker.max_batch_bytes", broker.max_batch_bytes, LEAST_BATCH_BYTES..=GIB);
         self.range("broker.zstd_level", broker.zstd_level, 1..=19);
         self.range("broker.maintenance_interval_ms", broker.maintenance_interval_ms, 100..=3_600_000);
         self.range("broker.compaction_keys", broker.compaction_keys, 1_024..=1 << 26);
@@ -153,6 +158,18 @@ impl Found {
                         format!("must not set `{name}`: parameters that begin with `clickmill.` are the host's");
                     self.add(format!("stages[{index}]"), message);
                 }
+            }
+            if let Some(bytes) =
+                stage.params.get("max_pane_key_bytes").and_then(|text| text.trim().parse::<usize>().ok())
+                && stage.name == StageName::CtrWindow
+                && bytes.saturating_mul(PANES_OF_A_WINDOW).saturating_add(MIB) > config.broker.max_batch_bytes
+            {
+                let message = format!(
+                    "sets max_pane_key_bytes to {bytes}: a window of {PANES_OF_A_WINDOW} panes may then not fit into \
+                     broker.max_batch_bytes, {}; raise that, or lower this",
+                    config.broker.max_batch_bytes
+                );
+                self.add(format!("stages[{index}].params"), message);
             }
             if let Some(name) = stage.params.keys().find(|name| stage.param_files.contains_key(*name)) {
                 self.add(format!("stages[{index}].param_files"), format!("sets `{name}`, which `params` sets too"));

@@ -76,7 +76,7 @@ pub struct BrokerOptions {
     pub segment_bytes: u64,
     /// Appends block (and HTTP answers 429) while this much waits for its fsync. Default: 32 MiB.
     pub max_in_flight_bytes: usize,
-    /// Longest set of records in one append. Default: 64 MiB.
+    /// Longest set of records in one append: 8 MiB at least. Default: 64 MiB.
     pub max_batch_bytes: usize,
     /// Compression of the log: zstd's level, 1 (fast) to 19 (small). Default: 1.
     pub zstd_level: i32,

@@ -71,6 +71,16 @@ fn the_defaults_are_a_config_that_can_be_used() {
 }
 
 #[test]
+fn panes_with_more_keys_than_an_append_can_take_are_refused() {
+    let yaml = |bytes: usize| {
+        format!("stages:\n  - name: validate\n  - name: ctr-window\n    params: {{max_pane_key_bytes: \"{bytes}\"}}\n")
+    };
+    assert!(load(&yaml(12 << 20)).is_ok());
+    let refusal = load(&yaml(13 << 20)).expect_err("is too much");
+    assert!(refusal.contains("stages[1].params") && refusal.contains("broker.max_batch_bytes"), "{refusal}");
+}
+
+#[test]
 fn an_empty_file_and_one_of_comments_are_the_defaults() {
     for yaml in ["", "\n\n", "# nothing here\n", "---\n", "{}"] {
         assert_eq!(load(yaml), Ok(Config::default()), "{yaml:?}");

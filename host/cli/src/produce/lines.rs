@@ -139,8 +139,8 @@ impl Sender<'_> {
     fn bad(&mut self, head: &[u8], len: u64) -> ControlFlow<()> {
         self.read.bad_lines += 1;
         let (file, line) = (&self.sources[self.place.file].name, self.place.line);
-        self.rounds
-            .push_dead_letter(|| dead::letter(file, line, head, dead::LINE_TOO_LONG, Fault::TooLong(len).to_string()))
+        let message = Fault::TooLong(len).to_string();
+        self.rounds.push_dead_letter(|| dead::letter(file, line, head, len, dead::LINE_TOO_LONG, message))
     }
 }
 

@@ -387,8 +387,11 @@ impl Outlet for Dater<'_> {
     }
 
     fn bad(&mut self, place: Place, raw: &[u8], fault: Fault) -> anyhow::Result<ControlFlow<()>> {
-        let rule = if matches!(fault, Fault::TooLong(_)) { dead::LINE_TOO_LONG } else { dead::CSV_COLUMNS };
+        let (rule, bytes) = match fault {
+            Fault::TooLong(bytes) => (dead::LINE_TOO_LONG, bytes),
+            _ => (dead::CSV_COLUMNS, raw.len() as u64),
+        };
         let file = &self.sources[place.file].name;
-        Ok(self.rounds.push_dead_letter(|| dead::letter(file, place.line, raw, rule, fault.to_string())))
+        Ok(self.rounds.push_dead_letter(|| dead::letter(file, place.line, raw, bytes, rule, fault.to_string())))
     }
 }

@@ -18,14 +18,24 @@ pub fn real_data(file: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: {} is not here", path.display());
+    skipped(&format!("{} is not here", path.display()));
     None
+}
+
+/// Says that a test cannot be run here, and why, where `cargo xtask test` shows it too.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+    if let Some(file) = std::env::var_os("CLICKMILL_SKIPS_FILE") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+        std::io::Write::write_all(&mut file, format!("{why}\n").as_bytes()).unwrap();
+    }
 }
 
 /// A data directory and the commands on it.
 pub struct Bench {
     pub folder: tempfile::TempDir,
     pub port: u16,
+    program: PathBuf,
     env: Vec<(String, String)>,
 }
 
@@ -34,7 +44,13 @@ impl Bench {
         // Under /var/tmp: the private servers' user must be able to reach it when tests run as root.
         let folder = tempfile::Builder::new().prefix("clickmill-test-").tempdir_in("/var/tmp").unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { folder, port, env: Vec::new() }
+        Self { folder, port, program: env!("CARGO_BIN_EXE_clickmill").into(), env: Vec::new() }
+    }
+
+    /// Another program than the one that was built.
+    pub fn with_program(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
     }
 
     pub fn with_env(mut self, key: &str, value: &str) -> Self {
@@ -51,7 +67,7 @@ impl Bench {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clickmill"));
+        let mut command = Command::new(&self.program);
         command
             .args(args)
             .current_dir(self.folder.path())
@@ -128,9 +144,44 @@ impl Bench {
         out
     }
 
+    /// Sends lines to the running host.
+    pub fn post(&self, lines: &str) {
+        let url = format!("http://127.0.0.1:{}/api/topics/ad_events_raw/records", self.port);
+        ureq::post(&url).send(lines).unwrap();
+    }
+
+    /// Waits until a host answers and all of its parts run.
+    pub fn until_ready(&self) {
+        let url = format!("http://127.0.0.1:{}/health/ready", self.port);
+        eventually("the host is ready", Duration::from_secs(30), || ureq::get(&url).call().is_ok());
+    }
+
+    /// The dead letters that workers and `produce` have written.
+    pub fn dead_letters(&self) -> Vec<Value> {
+        self.run(&["topic", "read", "ad_events_error", "--output", "json"])
+            .lines()
+            .map(|line| sinks::text_value(&serde_json::from_str(line).unwrap()))
+            .filter(|value| value["rule"].is_string())
+            .collect()
+    }
+
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.file(&format!("{name}.log"))).unwrap_or_default()
     }
+}
+
+/// 2014-10-21T00:00:00Z
+pub const DAY: i64 = 1_413_849_600_000;
+
+/// An event that every rule accepts.
+pub fn event(id: &str, ts: i64) -> Value {
+    let hour = jiff::Timestamp::from_millisecond(ts).unwrap().strftime("%y%m%d%H").to_string();
+    serde_json::json!({
+        "id": id, "click": 0, "hour": hour, "C1": 1005, "banner_pos": 0, "site_id": "a", "site_domain": "b",
+        "site_category": "c", "app_id": "d", "app_domain": "e", "app_category": "f", "device_id": "g",
+        "device_ip": "h", "device_model": "i", "device_type": 1, "device_conn_type": 0, "C14": 1, "C15": 320, "C16": 50,
+        "C17": 1, "C18": 0, "C19": 35, "C20": -1, "C21": 79, "ts": ts
+    })
 }
 
 /// A background process, killed with the test.

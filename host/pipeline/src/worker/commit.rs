@@ -15,8 +15,14 @@ use crate::checkpoint::store::Created;
 use crate::checkpoint::{Checkpoint, CheckpointName, CheckpointStore};
 use crate::topics::{AD_EVENTS_ERROR, CTR_WINDOWS};
 
-/// Bytes after which a batch of outputs is closed.
+/// A batch of outputs has no more bytes than this, or a single record. What a record may have is bounded too, far below
+/// the least `broker.max_batch_bytes`: a dead letter by [`MAX_PAYLOAD_BYTES`], a partial by the key bytes of its panes
+/// (`max_pane_key_bytes` of ctr-window, 1 MiB each, five in a 5-minute window), the others hold names and numbers.
+///
+/// [`MAX_PAYLOAD_BYTES`]: clickmill_schemas::dead_letter::MAX_PAYLOAD_BYTES
 const BATCH_BYTES: usize = 1 << 20;
+/// Most that a record has besides its key and value.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 pub(super) fn windows_topic() -> TopicPartition {
     TopicPartition::new(CTR_WINDOWS, PartitionId(0))
@@ -41,7 +47,7 @@ impl<'a> Appender<'a> {
     }
 
     fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), WorkerError> {
-        if self.set.bytes().len() >= BATCH_BYTES {
+        if self.set.bytes().len() + key.len() + value.len() + RECORD_OVERHEAD_BYTES > BATCH_BYTES {
             self.flush()?;
         }
         self.set.push(Some(key), value, self.now_ms);

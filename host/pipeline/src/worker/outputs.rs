@@ -1,11 +1,9 @@
 //! What the next commit will append: dead letters and late events, held in the order of their offsets.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use clickmill_broker::StoredBatch;
 use clickmill_engine::{RouteOwned, Routed};
 use clickmill_schemas::Offset;
-use clickmill_schemas::dead_letter::{DeadLetter, Judged, Origin, RawEncoding};
+use clickmill_schemas::dead_letter::{DeadLetter, Judged, Origin, RawPayload};
 use clickmill_schemas::output::{Body, Output, Stamp};
 use clickmill_schemas::record::Records;
 
@@ -125,10 +123,6 @@ impl Worker {
         rule: &str,
         message: &str,
     ) -> DeadLetter {
-        let (raw_payload, raw_encoding) = match std::str::from_utf8(payload) {
-            Ok(text) => (text.to_owned(), RawEncoding::Utf8),
-            Err(_) => (BASE64_STANDARD.encode(payload), RawEncoding::Base64),
-        };
         let judged = self.stages.stages.get(routed.stage).map(|stage| Judged {
             run: self.owner.run,
             epoch: self.epoch,
@@ -137,8 +131,7 @@ impl Worker {
             deployment: self.deployment,
         });
         DeadLetter {
-            raw_payload,
-            raw_encoding,
+            payload: RawPayload::new(payload),
             error_type,
             rule: rule.to_owned(),
             message: message.to_owned(),
