@@ -123,19 +123,16 @@ impl Place {
     }
 
     /// The rows in the order of the contract.
-    pub fn windows(&self, query: &WindowQuery) -> Result<WindowRows> {
+    pub fn windows(&self, query: &WindowQuery) -> Result<WindowRows<'_>> {
         match self {
             Self::Host(host) => host.windows(query),
-            Self::Folder(log) => match views::windows(log, query) {
-                Err(e @ views::ViewError::TooLarge { .. }) => Err(mistake(e.to_string())),
-                windows => Ok(Box::new(windows?.into_rows().map(|row| Ok(row?)))),
-            },
+            Self::Folder(log) => Ok(Box::new(views::windows(log, query)?.into_rows().map(|row| Ok(row?)))),
         }
     }
 }
 
 /// Windows, as they are read.
-pub type WindowRows = Box<dyn Iterator<Item = Result<WindowRow>>>;
+pub type WindowRows<'a> = Box<dyn Iterator<Item = Result<WindowRow>> + 'a>;
 
 fn address_in(text: &str) -> Option<String> {
     let address = text[text.find("http://")?..].split_whitespace().next()?;
@@ -185,7 +182,7 @@ impl Host {
             .with_context(|| format!("{}{path} did not answer as clickmill does", self.address))
     }
 
-    fn windows(&self, query: &WindowQuery) -> Result<WindowRows> {
+    fn windows(&self, query: &WindowQuery) -> Result<WindowRows<'static>> {
         let mut path = format!("/api/windows?format=jsonl&size={}", views::windows::size_name(query.size_ms));
         for (name, value) in [
             ("dimension", query.dimension.as_deref().map(percent_encoded)),

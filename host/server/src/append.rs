@@ -52,6 +52,9 @@ struct Batch {
     lines: Vec<u64>,
 }
 
+/// Some editors and exports begin a text with it; it is no part of the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Batches in the order to be appended, per partition; and the number of blank lines.
 fn split(
     body: &[u8],
@@ -59,6 +62,7 @@ fn split(
     max_record_bytes: usize,
     now_ms: i64,
 ) -> Result<(Vec<(PartitionId, Batch)>, u64), ApiError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut open: Vec<Batch> = (0..partitions).map(|_| Batch::default()).collect();
     let mut closed = Vec::new();
     let mut blank_lines = 0;
@@ -182,6 +186,8 @@ fn ranges(lines: &[u64]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use clickmill_schemas::record::Records;
+
     use super::*;
 
     #[test]
@@ -196,6 +202,13 @@ mod tests {
             let (partition, _) = batches.iter().find(|(_, b)| b.lines.contains(&line)).unwrap();
             assert_eq!(*partition, partition_for(key, 3), "line {line}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_beginning_is_no_part_of_a_line() {
+        let (batches, _) = split(b"\xef\xbb\xbfx\n\xef\xbb\xbfy", 1, 10, 0).unwrap();
+        let records: Vec<_> = Records::new(batches[0].1.set.bytes()).unwrap().map(|r| r.unwrap().value).collect();
+        assert_eq!(records, [&b"x"[..], b"\xef\xbb\xbfy"]);
     }
 
     #[test]

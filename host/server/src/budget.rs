@@ -35,6 +35,11 @@ impl BodyBudget {
 
     /// Reads the body whole.
     pub(crate) async fn read(&self, request: Request<Body>) -> Result<HeldBody, ApiError> {
+        if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+            && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+        {
+            return Err(ApiError::UnsupportedEncoding(String::from_utf8_lossy(encoding.as_bytes()).into_owned()));
+        }
         let limit_bytes = self.max_body_bytes;
         let announced =
             request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());

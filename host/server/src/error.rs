@@ -1,7 +1,8 @@
 //! [`ApiError`]: each refusal with its status and a JSON body that says what and what to do.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::rejection::QueryRejection;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clickmill_broker::BrokerError;
 use clickmill_pipeline::views::ViewError;
@@ -22,6 +23,10 @@ pub(crate) enum ApiError {
     ReadOnlyTopic { topic: String, allowed: &'static str },
     #[error("{0}")]
     NotFound(String),
+    #[error("{method} is not for this address; it answers to the methods in the header `Allow`")]
+    MethodNotAllowed { method: Method },
+    #[error("bodies with Content-Encoding {0:?} are not understood; send it as it is")]
+    UnsupportedEncoding(String),
     #[error("the body is longer than {limit_bytes} bytes; send it in parts")]
     TooLarge { limit_bytes: usize },
     #[error("{0}; nothing of this request was stored; try again")]
@@ -46,6 +51,8 @@ impl ApiError {
             Self::ForeignOrigin(_) | Self::ReadOnlyTopic { .. } => StatusCode::FORBIDDEN,
             Self::ForeignHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Backpressure(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Stale(_) | Self::Overloaded | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
@@ -63,6 +70,8 @@ impl ApiError {
             Self::ForeignHost(_) => "foreign_host",
             Self::ReadOnlyTopic { .. } => "read_only_topic",
             Self::NotFound(_) => "not_found",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::UnsupportedEncoding(_) => "unsupported_encoding",
             Self::TooLarge { .. } => "too_large",
             Self::Backpressure(_) => "backpressure",
             Self::Stale(_) => "stale",
@@ -93,6 +102,14 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    /// In the words of what is wrong, without those of what was being done.
+    fn from(rejection: QueryRejection) -> Self {
+        let text = rejection.body_text();
+        Self::BadRequest(text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use clickmill_broker::{Broker, TopicInfo};
@@ -74,6 +75,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health/ready", get(health::ready));
     guarded
         .merge(open)
+        .method_not_allowed_fallback(async |method: Method| ApiError::MethodNotAllowed { method })
         .fallback(async || ApiError::NotFound("nothing is here; the live page is at /".to_owned()))
         .layer(from_fn_with_state(Arc::clone(&app), guard::limits))
         .layer(from_fn_with_state(Arc::clone(&app), guard::same_site))

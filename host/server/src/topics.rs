@@ -55,7 +55,7 @@ pub(crate) async fn records(
     Path((topic, partition)): Path<(String, String)>,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Json<RecordPage>, ApiError> {
-    let Query(params) = params.map_err(|e| ApiError::BadRequest(e.body_text()))?;
+    let Query(params) = params?;
     let partition: PartitionId =
         partition.parse().map_err(|_| ApiError::BadRequest(format!("partition {partition:?} is not a number")))?;
     let limits = PageLimits {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -14,20 +15,22 @@ use clickmill_pipeline::views::windows::parse_size;
 use clickmill_pipeline::views::{ViewError, WindowQuery, WindowRow, windows};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ApiError;
 use crate::routes::App;
 
 /// Bytes of a chunk of the answer, about.
 const CHUNK_BYTES: usize = 64 << 10;
-/// How long a reader may take for the whole answer, which is held in memory until then.
+/// Chunks that are ready before the reader takes them.
+const CHUNKS_AHEAD: usize = 2;
+/// How long a reader may take for the whole answer, which holds memory and a thread until then.
 const MAX_READ_TIME: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    size: String,
+    size: Option<String>,
     dimension: Option<String>,
     from: Option<String>,
     to: Option<String>,
@@ -47,8 +50,10 @@ enum Format {
 impl Params {
     fn query(&self) -> Result<WindowQuery, ApiError> {
         let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose().map_err(ApiError::BadRequest);
+        let missing = || ApiError::BadRequest("the size of the windows is missing: ?size=1m or ?size=5m".to_owned());
+        let size = self.size.as_deref().ok_or_else(missing)?;
         Ok(WindowQuery {
-            size_ms: parse_size(&self.size).map_err(ApiError::BadRequest)?,
+            size_ms: parse_size(size).map_err(ApiError::BadRequest)?,
             dimension: self.dimension.clone(),
             from_ms: time(&self.from)?,
             to_ms: time(&self.to)?,
@@ -58,25 +63,33 @@ impl Params {
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    params: Result<Query<Params>, axum::extract::rejection::QueryRejection>,
+    params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(params) = params.map_err(|e| ApiError::BadRequest(e.body_text()))?;
+    let Query(params) = params?;
     let query = params.query()?;
     let held = Arc::clone(&app.window_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
-    let windows = app.blocking(move |app| Ok(windows(&*app.broker, &query)?)).await?;
-    let writer = Writer {
-        rows: Box::new(windows.into_rows()),
-        format: params.format,
-        at: At::Begin,
-        until: Instant::now() + MAX_READ_TIME,
-        _held: held,
-    };
+    let (first, begun) = oneshot::channel();
+    let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let _held = held;
+        match windows(&*app.broker, &query) {
+            // A receiver that is gone is a client that is gone.
+            Err(e) => drop(first.send(Err(e))),
+            Ok(windows) => {
+                let _ = first.send(Ok(()));
+                let mut writer = Writer::new(windows.into_rows(), params.format);
+                while writer.next().is_some_and(|chunk| chunks.blocking_send(chunk).is_ok()) {}
+            }
+        }
+    });
+    begun.await.map_err(|e| ApiError::Internal(format!("a task of the server failed: {e}")))??;
     let content_type = match params.format {
         Format::Json => "application/json",
         Format::Jsonl => "application/jsonl",
         Format::Csv => "text/csv; charset=utf-8; header=present",
     };
-    let body = Body::from_stream(stream::iter(writer));
+    let chunks = stream::unfold(body, async |mut body| body.recv().await.map(|chunk| (chunk, body)));
+    let body = Body::from_stream(chunks);
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
 }
 
@@ -90,15 +103,18 @@ enum At {
 }
 
 /// Makes the answer chunk by chunk, as fast as the reader takes it.
-struct Writer {
-    rows: Box<dyn Iterator<Item = Result<WindowRow, ViewError>> + Send>,
+struct Writer<R> {
+    rows: R,
     format: Format,
     at: At,
     until: Instant,
-    _held: OwnedSemaphorePermit,
 }
 
-impl Writer {
+impl<R: Iterator<Item = Result<WindowRow, ViewError>>> Writer<R> {
+    fn new(rows: R, format: Format) -> Self {
+        Self { rows, format, at: At::Begin, until: Instant::now() + MAX_READ_TIME }
+    }
+
     fn put_row(&mut self, out: &mut String, row: &WindowRow) {
         match self.format {
             Format::Csv => put_csv(out, row),
@@ -115,7 +131,7 @@ impl Writer {
     }
 }
 
-impl Iterator for Writer {
+impl<R: Iterator<Item = Result<WindowRow, ViewError>>> Iterator for Writer<R> {
     /// An error breaks the connection off: a cut answer must not look like a whole one.
     type Item = io::Result<String>;
 

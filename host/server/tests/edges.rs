@@ -54,6 +54,21 @@ async fn another_sites_page_is_kept_out() {
     assert_eq!(server.send("POST", path, &[("Origin", &own)], b"{}").await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_or_an_encoding_that_is_not_understood_is_refused_in_words() {
+    let server = Running::start(local()).await;
+    let answer = server.send("DELETE", "/api/status", &[], b"").await;
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (405, Some("method_not_allowed")));
+    assert!(answer.head.contains("allow: GET"), "{}", answer.head);
+    for path in ["/api/topics/ad_events_raw/records", "/internal/topics/ad_events_raw/rounds"] {
+        let answer = server.send("POST", path, &[("Content-Encoding", "gzip")], b"\x1f\x8b").await;
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (415, Some("unsupported_encoding")));
+    }
+    assert_eq!(server.count("ad_events_raw"), 0);
+    let plain = &[("Content-Encoding", "Identity")];
+    assert_eq!(server.send("POST", "/api/topics/ad_events_raw/records", plain, b"{}").await.status, 200);
+}
+
 #[test]
 fn beyond_loopback_a_token_is_required() {
     let listen = "0.0.0.0:0".parse().unwrap();

@@ -67,7 +67,9 @@ async fn windows_come_as_json_and_as_the_contracts_csv() {
         let answer = server.get(&format!("/api/windows?{bad}")).await;
         assert_eq!(answer.status, 400, "{bad}");
         assert_eq!(answer.json()["error"]["code"], "bad_request");
+        assert!(!answer.text().contains("deserialize"), "{}", answer.text());
     }
+    assert!(server.get("/api/windows").await.text().contains("?size=1m or ?size=5m"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ pub enum ViewError {
     #[error("topic {topic}, partition {partition}, offset {offset}: {source}")]
     Record { topic: String, partition: PartitionId, offset: Offset, source: BadRecord },
     /// The answer would not fit the memory set aside for it.
-    #[error("these windows take more than {limit_bytes} bytes; narrow the query: name a dimension, or a shorter time")]
+    #[error("one window takes more than {limit_bytes} bytes; narrow the query: name a dimension")]
     TooLarge { limit_bytes: usize },
 }
 

@@ -1,7 +1,8 @@
 //! Merged windows, read from `ctr_windows` from its start.
 //!
-//! Memory is bounded by the answer, not by the topic: partials outside the query are skipped by their key, and those
-//! inside are held encoded, newest version of each owner, until their row is asked for.
+//! Memory is bounded: partials outside the query are skipped by their key, and those inside are held encoded, newest
+//! version of each owner, until their row is asked for. Where they are too many, the later windows are left to another
+//! pass over the topic, which begins when the rows before them have been taken.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,8 @@ use super::scan::scan;
 use super::{BadRecord, ViewError};
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 
-/// Bytes of partials that one answer may hold.
-const LIMIT_BYTES: usize = 128 << 20;
+/// Bytes of partials that a pass may hold.
+const LIMIT_BYTES: usize = 64 << 20;
 /// What an entry of the table takes beside its bytes, about.
 const ENTRY_OVERHEAD_BYTES: usize = 160;
 
@@ -96,29 +97,63 @@ struct Encoded {
 }
 
 /// The answer to a [`WindowQuery`]; rows are made as they are asked for.
-#[derive(Debug)]
-pub struct Windows {
+pub struct Windows<'a> {
+    broker: &'a dyn Broker,
+    query: WindowQuery,
+    limit_bytes: usize,
+    pass: Pass,
+}
+
+/// What one reading of the topic gave.
+#[derive(Debug, Default)]
+struct Pass {
     table: BTreeMap<WindowKey, BTreeMap<Owner, Encoded>>,
     final_before_ms: Option<i64>,
+    /// Windows that start here or later had no room.
+    rest_from_ms: Option<i64>,
 }
 
 /// Reads the windows that `query` asks for.
 ///
 /// # Errors
-/// [`ViewError`] where a topic cannot be read, or the answer is too large.
-pub fn windows(broker: &dyn Broker, query: &WindowQuery) -> Result<Windows, ViewError> {
-    let (Some(input), Some(output)) = (broker.topic(AD_EVENTS_RAW)?, broker.topic(CTR_WINDOWS)?) else {
-        return Ok(Windows { table: BTreeMap::new(), final_before_ms: None });
-    };
-    let mut reading = Reading::new(query, input.id);
-    for partition in (0..output.spec.partitions).map(PartitionId) {
-        let at = TopicPartition::new(CTR_WINDOWS, partition);
-        scan(broker, &at, Offset(0), &mut |offset, record| reading.take(partition, offset, record))?;
-        if reading.held_bytes > LIMIT_BYTES {
-            return Err(ViewError::TooLarge { limit_bytes: LIMIT_BYTES });
+/// [`ViewError`] where a topic cannot be read, or a single window is too large.
+pub fn windows<'a>(broker: &'a dyn Broker, query: &WindowQuery) -> Result<Windows<'a>, ViewError> {
+    Windows::read(broker, query.clone(), LIMIT_BYTES)
+}
+
+impl Pass {
+    fn read(broker: &dyn Broker, query: &WindowQuery, limit_bytes: usize) -> Result<Self, ViewError> {
+        let (Some(input), Some(output)) = (broker.topic(AD_EVENTS_RAW)?, broker.topic(CTR_WINDOWS)?) else {
+            return Ok(Self::default());
+        };
+        let mut reading = Reading::new(query, input.id, limit_bytes);
+        for partition in (0..output.spec.partitions).map(PartitionId) {
+            let at = TopicPartition::new(CTR_WINDOWS, partition);
+            scan(broker, &at, Offset(0), &mut |offset, record| reading.take(partition, offset, record))?;
+            if reading.held_bytes > limit_bytes {
+                return Err(ViewError::TooLarge { limit_bytes });
+            }
         }
+        Ok(Self {
+            table: reading.table,
+            final_before_ms: reading.progress.final_before_ms(input.spec.partitions),
+            rest_from_ms: reading.rest_from_ms,
+        })
     }
-    Ok(Windows { table: reading.table, final_before_ms: reading.progress.final_before_ms(input.spec.partitions) })
+
+    /// The rows of the next window.
+    fn next_window(&mut self) -> Option<Vec<Result<WindowRow, ViewError>>> {
+        let (window, owners) = self.table.pop_first()?;
+        let final_ = self.final_before_ms.is_some_and(|before| window.end_ms() <= before);
+        Some(match merge(&owners) {
+            Err(e) => vec![Err(e)],
+            Ok((sums, lower_bound)) => sums
+                .into_iter()
+                .filter(|(_, metrics)| metrics.impressions > 0)
+                .map(|(key, metrics)| Ok(WindowRow { window: window.clone(), key, metrics, lower_bound, final_ }))
+                .collect(),
+        })
+    }
 }
 
 struct Reading<'a> {
@@ -128,10 +163,13 @@ struct Reading<'a> {
     progress: Progress,
     table: BTreeMap<WindowKey, BTreeMap<Owner, Encoded>>,
     held_bytes: usize,
+    limit_bytes: usize,
+    /// As in [`Pass`].
+    rest_from_ms: Option<i64>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(query: &'a WindowQuery, run: RunId) -> Self {
+    fn new(query: &'a WindowQuery, run: RunId, limit_bytes: usize) -> Self {
         Self {
             query,
             run,
@@ -139,6 +177,8 @@ impl<'a> Reading<'a> {
             progress: Progress::default(),
             table: BTreeMap::new(),
             held_bytes: 0,
+            limit_bytes,
+            rest_from_ms: None,
         }
     }
 
@@ -155,13 +195,13 @@ impl<'a> Reading<'a> {
         }
         let head = Head::decode(record.key.unwrap_or_default(), record.value)?;
         let term = (head.owner.run, head.owner.partition, head.version.epoch);
-        if head.owner.run != self.run || !self.fence.admits(term) || !self.query.wants(&head.window) {
+        if head.owner.run != self.run || !self.fence.admits(term) || !self.wants(&head.window) {
             return Ok(());
         }
         let entries = record.value.get(head.entries_at..).unwrap_or_default();
         let owners = self.table.entry(head.window).or_default();
         let old = owners.get(&head.owner);
-        if old.is_some_and(|old| old.version >= head.version) || self.held_bytes > LIMIT_BYTES {
+        if old.is_some_and(|old| old.version >= head.version) {
             return Ok(());
         }
         self.held_bytes -= old.map_or(0, |old| old.entries.len() + ENTRY_OVERHEAD_BYTES);
@@ -174,25 +214,62 @@ impl<'a> Reading<'a> {
             offset,
         };
         owners.insert(head.owner, encoded);
+        if self.held_bytes > self.limit_bytes {
+            self.make_room();
+        }
         Ok(())
+    }
+
+    fn wants(&self, window: &WindowKey) -> bool {
+        self.query.wants(window) && self.rest_from_ms.is_none_or(|rest| window.start_ms < rest)
+    }
+
+    /// Leaves the latest windows to another pass. The earliest always stays: without it no pass would get anywhere.
+    fn make_room(&mut self) {
+        let Some(first_ms) = self.table.first_key_value().map(|(window, _)| window.start_ms) else { return };
+        while self.held_bytes > self.limit_bytes || self.rest_from_ms == self.last_ms() {
+            match self.table.pop_last() {
+                Some((window, owners)) if window.start_ms > first_ms => {
+                    self.rest_from_ms = Some(window.start_ms);
+                    self.held_bytes -= owners.values().map(|e| e.entries.len() + ENTRY_OVERHEAD_BYTES).sum::<usize>();
+                }
+                Some((window, owners)) => {
+                    self.table.insert(window, owners);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn last_ms(&self) -> Option<i64> {
+        self.table.last_key_value().map(|(window, _)| window.start_ms)
     }
 }
 
-impl Windows {
-    /// The rows with at least one event, by start, dimension and key (bytewise).
-    pub fn into_rows(self) -> impl Iterator<Item = Result<WindowRow, ViewError>> + Send {
-        let final_before_ms = self.final_before_ms;
-        self.table.into_iter().flat_map(move |(window, owners)| {
-            let final_ = final_before_ms.is_some_and(|before| window.end_ms() <= before);
-            match merge(&owners) {
-                Err(e) => vec![Err(e)],
-                Ok((sums, lower_bound)) => sums
-                    .into_iter()
-                    .filter(|(_, metrics)| metrics.impressions > 0)
-                    .map(|(key, metrics)| Ok(WindowRow { window: window.clone(), key, metrics, lower_bound, final_ }))
-                    .collect(),
+impl<'a> Windows<'a> {
+    /// Reads the first of them; a pass takes about `limit_bytes`.
+    pub(super) fn read(broker: &'a dyn Broker, query: WindowQuery, limit_bytes: usize) -> Result<Self, ViewError> {
+        let pass = Pass::read(broker, &query, limit_bytes)?;
+        Ok(Self { broker, query, limit_bytes, pass })
+    }
+
+    /// The rows with at least one event, by start, dimension and key (bytewise). May read the topic again.
+    pub fn into_rows(mut self) -> impl Iterator<Item = Result<WindowRow, ViewError>> + 'a {
+        std::iter::from_fn(move || self.next_window()).flatten()
+    }
+
+    fn next_window(&mut self) -> Option<Vec<Result<WindowRow, ViewError>>> {
+        loop {
+            if let Some(rows) = self.pass.next_window() {
+                return Some(rows);
             }
-        })
+            self.query.from_ms = Some(self.pass.rest_from_ms.take()?);
+            match Pass::read(self.broker, &self.query, self.limit_bytes) {
+                Ok(pass) => self.pass = pass,
+                Err(e) => return Some(vec![Err(e)]),
+            }
+        }
     }
 }
 
