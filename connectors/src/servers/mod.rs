@@ -30,6 +30,8 @@ use record::{Entry, Record};
 
 /// Time for a start, crash recovery included.
 const START_TIME: Duration = Duration::from_secs(60);
+/// Time to wait, at a stop, for who is just starting a server.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// Attempts to get a port that nobody takes between our look and the server's bind.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -46,13 +48,18 @@ enum Probe {
 /// What is particular to one kind of server.
 trait Program {
     const NAME: &'static str;
-    /// Signals that end it, each with its time to take effect.
-    const STOP: &'static [(Signal, Duration)];
+    /// The signal that asks it to end.
+    const STOP: Signal;
     fn dir(home: &Path) -> PathBuf;
     fn pid_file(dir: &Path) -> PathBuf;
     fn url(entry: &Entry) -> String;
-    /// Makes its files; called before every start.
-    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError>;
+    /// Makes its files; called before every start. A program that makes them is in `child` while it runs.
+    async fn prepare(
+        home: &Path,
+        account: Option<&Account>,
+        entry: &Entry,
+        child: &mut Option<Child>,
+    ) -> Result<(), ServerError>;
     fn command(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<Command, ServerError>;
     async fn probe(dir: &Path, entry: &Entry) -> Probe;
 }
@@ -102,16 +109,20 @@ impl Servers {
         self.inner.ensure::<redis::Redis>(&mut child, |r| &mut r.redis).await
     }
 
-    /// Stops what runs, adopted or not. Servers that do not obey are killed.
+    /// Stops what runs, adopted or not, both at once. What has not ended when the time is nearly up is killed with its
+    /// children: what that takes from them, the sinks write again from the log.
     ///
     /// # Errors
     /// [`ServerError::Io`] where the record cannot be read.
-    pub async fn stop(&self) -> Result<(), ServerError> {
+    pub async fn stop(&self, within: Duration) -> Result<(), ServerError> {
         let Some(home) = Record::load(&self.inner.dir)?.home else {
             return Ok(());
         };
-        let (mut postgres, mut redis) = (self.inner.postgres.lock().await, self.inner.redis.lock().await);
-        tokio::join!(stop::<postgres::Postgres>(&home, &mut postgres), stop::<redis::Redis>(&home, &mut redis));
+        let deadline = Instant::now() + within;
+        tokio::join!(
+            stop::<postgres::Postgres>(&home, &self.inner.postgres, deadline),
+            stop::<redis::Redis>(&home, &self.inner.redis, deadline)
+        );
         Ok(())
     }
 }
@@ -173,7 +184,7 @@ impl Inner {
                 *slot(record) = Some(entry.clone());
                 Ok(())
             })?;
-            P::prepare(&home, account, &entry).await?;
+            P::prepare(&home, account, &entry, child).await?;
             match start::<P>(&home, account, &entry, child).await {
                 Err(ServerError::Exited { tail, .. }) if attempts_left > 0 && tail.contains("in use") => {}
                 Err(e) => return Err(e),
@@ -235,9 +246,13 @@ async fn start<P: Program>(
     }
 }
 
-async fn stop<P: Program>(home: &Path, slot: &mut Option<Child>) {
+async fn stop<P: Program>(home: &Path, slot: &Mutex<Option<Child>>, deadline: Instant) {
     let dir = P::dir(home);
     let pid_file = P::pid_file(&dir);
+    // Who is still starting it has the lock, perhaps for long: then its pid file must do.
+    let mut lock = tokio::time::timeout(LOCK_PATIENCE, slot.lock()).await.ok();
+    let mut unknown = None;
+    let slot = lock.as_deref_mut().unwrap_or(&mut unknown);
     let child = slot.as_mut().and_then(|c| match c.try_wait() {
         Ok(None) => Pid::from_raw(c.id().cast_signed()),
         _ => None,
@@ -252,7 +267,7 @@ async fn stop<P: Program>(home: &Path, slot: &mut Option<Child>) {
             }
             _ => process::running(&pid_file, &dir) != Some(pid),
         };
-        if !process::end(pid, P::STOP, gone).await {
+        if !process::end(pid, P::STOP, deadline, gone).await {
             let pid = pid.as_raw_nonzero().get();
             tracing::warn!(server = P::NAME, pid, "private server does not end");
         }

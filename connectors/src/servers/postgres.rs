@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -22,12 +22,8 @@ pub struct Postgres;
 
 impl Program for Postgres {
     const NAME: &'static str = "PostgreSQL";
-    // Fast, immediate, and the last resort.
-    const STOP: &'static [(Signal, Duration)] = &[
-        (Signal::INT, Duration::from_secs(10)),
-        (Signal::QUIT, Duration::from_secs(3)),
-        (Signal::KILL, Duration::from_secs(2)),
-    ];
+    // A fast shutdown: it does not wait for clients.
+    const STOP: Signal = Signal::INT;
 
     fn dir(home: &Path) -> PathBuf {
         home.join("postgres")
@@ -41,7 +37,12 @@ impl Program for Postgres {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{DATABASE}", entry.password, entry.port)
     }
 
-    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError> {
+    async fn prepare(
+        home: &Path,
+        account: Option<&Account>,
+        entry: &Entry,
+        child: &mut Option<Child>,
+    ) -> Result<(), ServerError> {
         let dir = Self::dir(home);
         if dir.exists() {
             return Ok(());
@@ -56,15 +57,18 @@ impl Program for Postgres {
         let mut command = process::command(&initdb, home, account);
         command.args(["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", USER]);
         command.arg("--pwfile").arg(&password).arg("--pgdata").arg(&new);
-        let output = tokio::task::spawn_blocking(move || command.output())
-            .await
-            .map_err(std::io::Error::other)
-            .and_then(|output| output)
-            .map_err(|e| ServerError::io("run", &initdb, e))?;
+        let log = home.join("initdb.log");
+        let made = child.insert(process::spawn(command, &log, account)?);
+        let status = loop {
+            match made.try_wait().map_err(|e| ServerError::io("wait for", &initdb, e))? {
+                Some(status) => break status,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        *child = None;
         fs::remove_file(&password).map_err(|e| ServerError::io("remove", &password, e))?;
-        if !output.status.success() {
-            let output_text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ServerError::Initdb { status: output.status, output: output_text });
+        if !status.success() {
+            return Err(ServerError::Initdb { status, output: process::tail(&log) });
         }
         fs::rename(&new, &dir).map_err(|e| ServerError::io("rename", &new, e))
     }

@@ -3,7 +3,7 @@
 //! It saves at a clean stop and every few minutes; what a crash takes, the sink writes again from the log.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -16,8 +16,7 @@ pub struct Redis;
 
 impl Program for Redis {
     const NAME: &'static str = "Redis";
-    const STOP: &'static [(Signal, Duration)] =
-        &[(Signal::TERM, Duration::from_secs(10)), (Signal::KILL, Duration::from_secs(2))];
+    const STOP: Signal = Signal::TERM;
 
     fn dir(home: &Path) -> PathBuf {
         home.join("redis")
@@ -31,7 +30,12 @@ impl Program for Redis {
         format!("redis://:{}@127.0.0.1:{}/0", entry.password, entry.port)
     }
 
-    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError> {
+    async fn prepare(
+        home: &Path,
+        account: Option<&Account>,
+        entry: &Entry,
+        _: &mut Option<Child>,
+    ) -> Result<(), ServerError> {
         let dir = Self::dir(home);
         super::home::private_dir(&dir, account)?;
         // Paths are relative to the folder that it runs in, so none needs quoting.

@@ -234,7 +234,7 @@ impl Host {
         self.child.kill()?;
         self.child.wait()?;
         let runtime = tokio::runtime::Runtime::new()?;
-        runtime.block_on(Servers::new(&config.data_dir).stop())?;
+        runtime.block_on(Servers::new(&config.data_dir).stop(Duration::from_secs(10)))?;
         Ok(())
     }
 }
