@@ -52,7 +52,7 @@ trait Program {
     const STOP: Signal;
     fn dir(home: &Path) -> PathBuf;
     fn pid_file(dir: &Path) -> PathBuf;
-    fn url(entry: &Entry) -> String;
+    fn url(port: u16, password: &str) -> String;
     /// Makes its files; called before every start. A program that makes them is in `child` while it runs.
     async fn prepare(
         home: &Path,
@@ -74,8 +74,17 @@ struct Inner {
     dir: PathBuf,
     /// Guards `servers.json`.
     record: std::sync::Mutex<()>,
-    postgres: Mutex<Option<Child>>,
-    redis: Mutex<Option<Child>>,
+    postgres: Mutex<Slot>,
+    redis: Mutex<Slot>,
+}
+
+/// What this process has of one server.
+#[derive(Default)]
+struct Slot {
+    /// The process, where this one started it.
+    child: Option<Child>,
+    /// Whether it was said that the server is up.
+    known: bool,
 }
 
 impl Servers {
@@ -85,8 +94,8 @@ impl Servers {
         let inner = Inner {
             dir: data_dir.join("servers"),
             record: std::sync::Mutex::new(()),
-            postgres: Mutex::new(None),
-            redis: Mutex::new(None),
+            postgres: Mutex::default(),
+            redis: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -96,8 +105,8 @@ impl Servers {
     /// # Errors
     /// [`ServerError`]
     pub async fn postgres(&self) -> Result<String, ServerError> {
-        let mut child = self.inner.postgres.lock().await;
-        self.inner.ensure::<postgres::Postgres>(&mut child, |r| &mut r.postgres).await
+        let mut server = self.inner.postgres.lock().await;
+        self.inner.ensure::<postgres::Postgres>(&mut server, |r| &mut r.postgres).await
     }
 
     /// Address of the running Redis, with its password; starts or adopts it where needed.
@@ -105,8 +114,8 @@ impl Servers {
     /// # Errors
     /// [`ServerError`]
     pub async fn redis(&self) -> Result<String, ServerError> {
-        let mut child = self.inner.redis.lock().await;
-        self.inner.ensure::<redis::Redis>(&mut child, |r| &mut r.redis).await
+        let mut server = self.inner.redis.lock().await;
+        self.inner.ensure::<redis::Redis>(&mut server, |r| &mut r.redis).await
     }
 
     /// Stops what runs, adopted or not, both at once. What has not ended when the time is nearly up is killed with its
@@ -125,6 +134,20 @@ impl Servers {
         );
         Ok(())
     }
+
+    /// Stops them as [`stop`](Self::stop) does and removes their files, which may lie aside of the data directory.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] where the record cannot be read or the files cannot be removed.
+    pub async fn remove(&self, within: Duration) -> Result<(), ServerError> {
+        self.stop(within).await?;
+        match Record::load(&self.inner.dir)?.home.map(|home| (fs::remove_dir_all(&home), home)) {
+            Some((Err(e), home)) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(ServerError::io("remove", &home, e))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Inner {
@@ -142,10 +165,10 @@ impl Inner {
 
     async fn ensure<P: Program>(
         &self,
-        child: &mut Option<Child>,
+        server: &mut Slot,
         slot: fn(&mut Record) -> &mut Option<Entry>,
     ) -> Result<String, ServerError> {
-        if let Some(child) = child.as_mut() {
+        if let Some(child) = server.child.as_mut() {
             // Reaps one that died, so that its process id names nobody.
             let _ = child.try_wait();
         }
@@ -160,11 +183,18 @@ impl Inner {
         let known = self.update(|record| {
             record.home = Some(home.clone());
             record.user = account.map(|a| a.name.clone());
+            if let Some(entry) = slot(record) {
+                entry.url = P::url(entry.port, &entry.password);
+            }
             Ok(slot(record).clone())
         })?;
         if let Some(entry) = &known {
             if adopt::<P>(&dir, entry, &log_of::<P>(&home)).await? {
-                return Ok(P::url(entry));
+                if !server.known {
+                    server.known = true;
+                    tracing::info!(server = P::NAME, port = entry.port, "private server runs already: it is used");
+                }
+                return Ok(entry.url.clone());
             }
         } else if dir.exists() {
             let record = self.dir.join("servers.json");
@@ -178,17 +208,21 @@ impl Inner {
         let mut attempts_left = PORT_ATTEMPTS;
         loop {
             attempts_left -= 1;
-            let entry = Entry { port: free_port(wish.take())?, password: password.clone() };
+            let port = free_port(wish.take())?;
+            let entry = Entry { port, password: password.clone(), url: P::url(port, &password) };
             // On disk before the server starts: a host killed in between finds it again by port and password.
             self.update(|record| {
                 *slot(record) = Some(entry.clone());
                 Ok(())
             })?;
-            P::prepare(&home, account, &entry, child).await?;
-            match start::<P>(&home, account, &entry, child).await {
+            P::prepare(&home, account, &entry, &mut server.child).await?;
+            match start::<P>(&home, account, &entry, &mut server.child).await {
                 Err(ServerError::Exited { tail, .. }) if attempts_left > 0 && tail.contains("in use") => {}
                 Err(e) => return Err(e),
-                Ok(()) => return Ok(P::url(&entry)),
+                Ok(()) => {
+                    server.known = true;
+                    return Ok(entry.url);
+                }
             }
         }
     }
@@ -246,13 +280,13 @@ async fn start<P: Program>(
     }
 }
 
-async fn stop<P: Program>(home: &Path, slot: &Mutex<Option<Child>>, deadline: Instant) {
+async fn stop<P: Program>(home: &Path, server: &Mutex<Slot>, deadline: Instant) {
     let dir = P::dir(home);
     let pid_file = P::pid_file(&dir);
     // Who is still starting it has the lock, perhaps for long: then its pid file must do.
-    let mut lock = tokio::time::timeout(LOCK_PATIENCE, slot.lock()).await.ok();
-    let mut unknown = None;
-    let slot = lock.as_deref_mut().unwrap_or(&mut unknown);
+    let mut lock = tokio::time::timeout(LOCK_PATIENCE, server.lock()).await.ok();
+    let mut unknown = Slot::default();
+    let slot = &mut lock.as_deref_mut().unwrap_or(&mut unknown).child;
     let child = slot.as_mut().and_then(|c| match c.try_wait() {
         Ok(None) => Pid::from_raw(c.id().cast_signed()),
         _ => None,

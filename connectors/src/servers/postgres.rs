@@ -33,8 +33,8 @@ impl Program for Postgres {
         dir.join("postmaster.pid")
     }
 
-    fn url(entry: &Entry) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{DATABASE}", entry.password, entry.port)
+    fn url(port: u16, password: &str) -> String {
+        format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}")
     }
 
     async fn prepare(

@@ -26,8 +26,8 @@ impl Program for Redis {
         dir.join("redis.pid")
     }
 
-    fn url(entry: &Entry) -> String {
-        format!("redis://:{}@127.0.0.1:{}/0", entry.password, entry.port)
+    fn url(port: u16, password: &str) -> String {
+        format!("redis://:{password}@127.0.0.1:{port}/0")
     }
 
     async fn prepare(
@@ -63,7 +63,7 @@ impl Program for Redis {
 
     async fn probe(dir: &Path, entry: &Entry) -> Probe {
         let ask = async {
-            let client = redis::Client::open(Self::url(entry))?;
+            let client = redis::Client::open(Self::url(entry.port, &entry.password))?;
             let mut connection = client.get_multiplexed_async_connection().await?;
             redis::cmd("CONFIG").arg("GET").arg("dir").query_async::<Vec<String>>(&mut connection).await
         };

@@ -27,6 +27,8 @@ async fn servers_start_behind_a_password_and_stop() {
 
     let record = lab.path().join("servers/servers.json");
     assert_eq!(std::fs::metadata(&record).unwrap().permissions().mode() & 0o777, 0o600);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    assert_eq!([&written["postgres"]["url"], &written["redis"]["url"]], [&postgres[..], &redis[..]]);
     for pid in pids(lab.path()) {
         let owner = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
         assert_ne!(owner, 0, "process {pid} runs as root");

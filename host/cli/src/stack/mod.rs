@@ -16,7 +16,7 @@ use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, Si
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
-use clickmill_pipeline::{Pipeline, PipelineParts, StartError, WorkerState, views};
+use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
 use clickmill_server::{Host, Server};
@@ -64,7 +64,7 @@ impl Stack {
         let registry = prometheus::Registry::new();
         let broker = Arc::new(place::open_log(config)?);
         let server = match config.server.enabled {
-            true => Some(Server::bind(config.server_options()).map_err(|e| mistake(e.to_string()))?),
+            true => Some(Server::bind(config.server_options())?),
             false => None,
         };
         let address = server.as_ref().map(Server::local_addr);
@@ -81,8 +81,7 @@ impl Stack {
             stages: chain::stages(config)?,
             options: config.worker_options(),
         };
-        let started = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await?;
-        let pipeline = started.map_err(start_error)?;
+        let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
 
         let mut stack = Self {
             broker,
@@ -113,10 +112,10 @@ impl Stack {
         }
     }
 
-    /// Takes everything down, the workers with a last commit, within [`STOP_TIME`]. What hangs is cut off: the next start
-    /// goes on as after a kill.
-    pub async fn stop(self) -> Result<()> {
-        let deadline = Instant::now() + STOP_TIME;
+    /// Takes everything down, the workers with a last commit, within [`STOP_TIME`] of when that was asked for. What hangs
+    /// is cut off: the next start goes on as after a kill.
+    pub async fn stop(self, asked: Instant) -> Result<()> {
+        let deadline = asked + STOP_TIME;
         let before_servers = deadline - SERVERS_TIME;
         let pipeline = self.pipeline;
         let stopping = tokio::task::spawn_blocking(move || pipeline.stop());
@@ -215,14 +214,6 @@ fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
         all &= confirmed;
     }
     Ok(all)
-}
-
-/// A configuration that cannot run is the user's to mend.
-fn start_error(error: StartError) -> anyhow::Error {
-    match &error {
-        StartError::Refused(_) => mistake(crate::exit::shown(&error.into())),
-        _ => error.into(),
-    }
 }
 
 /// What the server may ask of this process.
