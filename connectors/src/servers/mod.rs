@@ -53,6 +53,10 @@ trait Program {
     fn dir(home: &Path) -> PathBuf;
     fn pid_file(dir: &Path) -> PathBuf;
     fn url(port: u16, password: &str) -> String;
+    /// What makes its files, where a host that was killed has left that running.
+    fn left_maker(_home: &Path) -> Option<Pid> {
+        None
+    }
     /// Makes its files; called before every start. A program that makes them is in `child` while it runs.
     async fn prepare(
         home: &Path,
@@ -292,14 +296,14 @@ async fn stop<P: Program>(home: &Path, server: &Mutex<Slot>, deadline: Instant) 
         _ => None,
     });
     // One that was only just started has no pid file yet.
-    let pid = process::running(&pid_file, &dir).or(child);
+    let pid = process::running(&pid_file, &dir).or(child).or_else(|| P::left_maker(home));
     if let Some(pid) = pid {
         let gone = || match slot.as_mut() {
             // A child of ours is a zombie until it is waited for; an adopted one just disappears.
             Some(child) if child.id().cast_signed() == pid.as_raw_nonzero().get() => {
                 matches!(child.try_wait(), Ok(Some(_)))
             }
-            _ => process::running(&pid_file, &dir) != Some(pid),
+            _ => !process::is_alive(pid),
         };
         if !process::end(pid, P::STOP, deadline, gone).await {
             let pid = pid.as_raw_nonzero().get();

@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio_postgres::{Config, NoTls, error::SqlState};
 
 use super::account::Account;
@@ -17,6 +17,8 @@ use super::{Probe, Program, ServerError, process};
 
 const USER: &str = "clickmill";
 const DATABASE: &str = "postgres";
+/// Time for an initdb that a killed host left to end.
+const MAKER_STOP_TIME: Duration = Duration::from_secs(2);
 
 pub struct Postgres;
 
@@ -37,6 +39,10 @@ impl Program for Postgres {
         format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}")
     }
 
+    fn left_maker(home: &Path) -> Option<Pid> {
+        process::named("initdb", home)
+    }
+
     async fn prepare(
         home: &Path,
         account: Option<&Account>,
@@ -46,6 +52,10 @@ impl Program for Postgres {
         let dir = Self::dir(home);
         if dir.exists() {
             return Ok(());
+        }
+        if let Some(left) = Self::left_maker(home) {
+            // It would write into what we make.
+            process::end(left, Self::STOP, Instant::now() + MAKER_STOP_TIME, || !process::is_alive(left)).await;
         }
         let initdb = program("initdb", None)?;
         // Made aside and renamed: an interrupted initdb leaves nothing that looks finished.

@@ -78,13 +78,7 @@ async fn wait(deadline: Instant, mut done: impl FnMut() -> bool) -> bool {
 fn kill_tree(root: Pid) -> Vec<Pid> {
     // A stopped process has no more children; the ones that it has are not anybody else's yet.
     let _ = kill_process(root, Signal::STOP);
-    let parents: Vec<(Pid, i32)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter_map(|pid| Some((pid, state(pid)?.1)))
-        .collect();
+    let parents: Vec<(Pid, i32)> = all().filter_map(|pid| Some((pid, state(pid)?.1))).collect();
     let mut tree = vec![root];
     let mut looked_at = 0;
     while let Some(parent) = tree.get(looked_at).map(|pid| pid.as_raw_nonzero().get()) {
@@ -97,7 +91,22 @@ fn kill_tree(root: Pid) -> Vec<Pid> {
     tree
 }
 
-fn is_alive(pid: Pid) -> bool {
+/// A process of that name that works in `dir`.
+pub fn named(name: &str, dir: &Path) -> Option<Pid> {
+    all().find(|pid| {
+        let of = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        fs::read_to_string(of.join("comm")).is_ok_and(|found| found.trim_end() == name)
+            && fs::read_link(of.join("cwd")).is_ok_and(|cwd| cwd == dir)
+    })
+}
+
+fn all() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Whether there is such a process that has not ended yet.
+pub fn is_alive(pid: Pid) -> bool {
     state(pid).is_some_and(|(state, _)| state != 'Z')
 }
 

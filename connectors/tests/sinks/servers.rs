@@ -73,6 +73,29 @@ async fn what_a_killed_host_left_running_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_initdb_that_a_killed_host_left_is_ended_by_a_stop_and_before_the_next() {
+    for stop_first in [true, false] {
+        let lab = Lab::new();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "servers::child_that_starts_servers_and_waits_to_be_killed", "--ignored", "--nocapture"])
+            .env(CHILD, lab.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let record = lab.path().join("servers/servers.json");
+        wait_for("initdb", || record.exists() && home(lab.path()).join("postgres.new/base").exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(processes_in(&home(lab.path())).count() > 0, "initdb goes on");
+        if stop_first {
+            lab.servers.stop(STOP_TIME).await.unwrap();
+            assert_eq!(processes_in(&home(lab.path())).count(), 0);
+        }
+        must(lab.servers.postgres().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the test above, run by it in a process of its own"]
 async fn child_that_starts_servers_and_waits_to_be_killed() {
     let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else {

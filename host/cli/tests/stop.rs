@@ -45,7 +45,9 @@ fn a_host_whose_servers_hang_stops_in_five_seconds_and_goes_on_with_the_right_co
     let bench = Bench::new();
     let rows = bench.generate(ROWS, 3, 2);
     bench.run(&["produce", rows.to_str().unwrap()]);
+    running(&bench).kill();
     let host = running(&bench);
+    assert_eq!(bench.log("host").matches("runs already").count(), 2, "PostgreSQL and Redis: {}", bench.log("host"));
     let frozen = servers(&bench);
     assert!(frozen.len() > 4, "{frozen:?}");
     for pid in &frozen {
@@ -135,7 +137,7 @@ fn what_a_killed_demo_leaves_is_removed_by_the_next_one_and_what_is_kept_stays()
     eventually("the demo serves", Duration::from_secs(60), || bench.log("killed").contains("in another terminal"));
     let left = demos(&bench);
     assert_eq!(left.len(), 1);
-    eventually("its servers run", Duration::from_secs(60), || processes_in(&left[0]).len() > 4);
+    eventually("its servers run", Duration::from_secs(60), || bench.log("killed").matches("server is up").count() == 2);
     let file = left[0].join("events.csv.gz").display().to_string();
     assert_eq!(processes_with(&file), 1, "produce");
     killed.kill();
@@ -162,4 +164,24 @@ fn what_a_killed_demo_leaves_is_removed_by_the_next_one_and_what_is_kept_stays()
     signal("-HUP", demo.child.id());
     assert_eq!(demo.wait(), Some(0), "{}", bench.log("demo"));
     assert_eq!(demos(&bench), kept, "only the folder to keep is kept");
+}
+
+#[test]
+fn a_demo_that_is_interrupted_leaves_nothing() {
+    let bench = Bench::new();
+    let demo = bench.start("demo", &["demo", "--exit", "--rows", "1000000"]);
+    eventually("the demo runs", Duration::from_secs(60), || {
+        bench.log("demo").contains("running validate") && servers_of_demo(&bench) > 0
+    });
+    let left = demos(&bench);
+    let begun = Instant::now();
+    assert_eq!(demo.terminate(), Some(1));
+    assert!(begun.elapsed() < Duration::from_secs(5), "the stop took {:?}", begun.elapsed());
+    assert!(bench.log("demo").contains("error: interrupted before the check"), "{}", bench.log("demo"));
+    assert_eq!(demos(&bench), [] as [std::path::PathBuf; 0]);
+    assert_eq!(processes_in(&left[0]), [] as [u32; 0]);
+}
+
+fn servers_of_demo(bench: &Bench) -> usize {
+    demos(bench).iter().map(|demo| processes_in(demo).len()).sum()
 }

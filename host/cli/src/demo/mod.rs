@@ -106,8 +106,10 @@ async fn demo(args: &DemoArgs, config: &Config) -> Result<()> {
 /// The work's result, or that it was interrupted.
 async fn until<T>(signals: &mut StopSignals, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
-        done = work => done,
+        biased;
+        // First: the terminal's Ctrl-C also ends the program that the work waits for, which is no failure then.
         () = signals.recv() => Err(INTERRUPTED.into()),
+        done = work => done,
     }
 }
 
