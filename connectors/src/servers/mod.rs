@@ -295,8 +295,10 @@ async fn stop<P: Program>(home: &Path, server: &Mutex<Slot>, deadline: Instant) 
         Ok(None) => Pid::from_raw(c.id().cast_signed()),
         _ => None,
     });
-    // One that was only just started has no pid file yet.
-    let pid = process::running(&pid_file, &dir).or(child).or_else(|| P::left_maker(home));
+    let running = process::running(&pid_file, &dir);
+    // One that was only just started has no pid file yet, and what makes a server's files has none at all: neither has
+    // anything to lose.
+    let pid = running.or(child).or_else(|| P::left_maker(home));
     if let Some(pid) = pid {
         let gone = || match slot.as_mut() {
             // A child of ours is a zombie until it is waited for; an adopted one just disappears.
@@ -305,7 +307,11 @@ async fn stop<P: Program>(home: &Path, server: &Mutex<Slot>, deadline: Instant) 
             }
             _ => !process::is_alive(pid),
         };
-        if !process::end(pid, P::STOP, deadline, gone).await {
+        let ended = match running {
+            Some(pid) => process::end(pid, P::STOP, deadline, gone).await,
+            None => process::kill(pid, deadline, gone).await,
+        };
+        if !ended {
             let pid = pid.as_raw_nonzero().get();
             tracing::warn!(server = P::NAME, pid, "private server does not end");
         }

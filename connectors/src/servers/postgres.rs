@@ -55,7 +55,7 @@ impl Program for Postgres {
         }
         if let Some(left) = Self::left_maker(home) {
             // It would write into what we make.
-            process::end(left, Self::STOP, Instant::now() + MAKER_STOP_TIME, || !process::is_alive(left)).await;
+            process::kill(left, Instant::now() + MAKER_STOP_TIME, || !process::is_alive(left)).await;
         }
         let initdb = program("initdb", None)?;
         // Made aside and renamed: an interrupted initdb leaves nothing that looks finished.

@@ -58,6 +58,11 @@ pub async fn end(pid: Pid, signal: Signal, deadline: Instant, mut gone: impl FnM
     if wait(deadline.checked_sub(KILL_TIME).unwrap_or(deadline), &mut gone).await {
         return true;
     }
+    kill(pid, deadline, gone).await
+}
+
+/// Ends a process and its children by SIGKILL. True where nothing is left.
+pub async fn kill(pid: Pid, deadline: Instant, mut gone: impl FnMut() -> bool) -> bool {
     let killed = kill_tree(pid);
     wait(deadline, || gone() && !killed.iter().any(|pid| is_alive(*pid))).await
 }

@@ -160,7 +160,9 @@ async fn a_stop_ends_a_postgres_that_is_still_being_made() {
     wait_for("initdb", || record.exists() && home(lab.path()).join("postgres.new/base").exists());
     making.abort();
     assert!(making.await.unwrap_err().is_cancelled());
+    let begun = Instant::now();
     lab.servers.stop(STOP_TIME).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     let left: Vec<_> = processes_in(&home(lab.path())).collect();
     assert!(left.is_empty(), "still there: {left:?}");
     must(lab.servers.postgres().await);
