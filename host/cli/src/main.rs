@@ -30,11 +30,11 @@ use config::{Config, Layers, Overrides};
 #[derive(Debug, Parser)]
 #[command(name = "clickmill", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Examples:
-  clickmill demo                                                   see it work, on generated rows
-  clickmill generate --rows 200000 --hours 2 --out ads.csv.gz      make some rows
-  clickmill produce ads.csv.gz                                     put them into the topic
-  clickmill run                                                    process them; http://127.0.0.1:8088 shows how
-  clickmill windows --size 5m --dimension total                    read what came out
+  clickmill demo                                                see it work, on generated rows
+  clickmill generate --rows 200000 --hours 2 --out ads.csv.gz   make some rows
+  clickmill produce ads.csv.gz                                  put them into the topic
+  clickmill run                                                 process them, and show it
+  clickmill windows --size 5m --dimension total                 read what came out
 
 Exit codes: 0 ok, 1 the work failed, 2 the user's mistake.
 Data goes to stdout, talk to stderr. Settings: flags, then environment (CLICKMILL_DATA_DIR, DATABASE_URL, REDIS_URL,
@@ -77,8 +77,8 @@ enum Verb {
   clickmill config | less
   clickmill config > clickmill.yaml      then change what should differ; the rest may go
 
-A clickmill.yaml in the working directory is read by itself, another one with --config FILE. Its mistakes are told with
-line and column.")]
+A clickmill.yaml in the working directory is read by itself, another one with --config FILE.
+Its mistakes are told with line and column.")]
     Config,
 }
 
