@@ -35,7 +35,7 @@ async fn main() -> Result {
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))?;
     let servers = Servers::new(&dir);
     let done = measure(&dir, &servers).await;
-    servers.stop().await?;
+    servers.stop(Duration::from_secs(10)).await?;
     std::fs::remove_dir_all(&dir)?;
     done
 }

@@ -30,6 +30,8 @@ use record::{Entry, Record};
 
 /// Time for a start, crash recovery included.
 const START_TIME: Duration = Duration::from_secs(60);
+/// Time to wait, at a stop, for who is just starting a server.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// Attempts to get a port that nobody takes between our look and the server's bind.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -46,13 +48,22 @@ enum Probe {
 /// What is particular to one kind of server.
 trait Program {
     const NAME: &'static str;
-    /// Signals that end it, each with its time to take effect.
-    const STOP: &'static [(Signal, Duration)];
+    /// The signal that asks it to end.
+    const STOP: Signal;
     fn dir(home: &Path) -> PathBuf;
     fn pid_file(dir: &Path) -> PathBuf;
-    fn url(entry: &Entry) -> String;
-    /// Makes its files; called before every start.
-    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError>;
+    fn url(port: u16, password: &str) -> String;
+    /// What makes its files, where a host that was killed has left that running.
+    fn left_maker(_home: &Path) -> Option<Pid> {
+        None
+    }
+    /// Makes its files; called before every start. A program that makes them is in `child` while it runs.
+    async fn prepare(
+        home: &Path,
+        account: Option<&Account>,
+        entry: &Entry,
+        child: &mut Option<Child>,
+    ) -> Result<(), ServerError>;
     fn command(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<Command, ServerError>;
     async fn probe(dir: &Path, entry: &Entry) -> Probe;
 }
@@ -67,8 +78,17 @@ struct Inner {
     dir: PathBuf,
     /// Guards `servers.json`.
     record: std::sync::Mutex<()>,
-    postgres: Mutex<Option<Child>>,
-    redis: Mutex<Option<Child>>,
+    postgres: Mutex<Slot>,
+    redis: Mutex<Slot>,
+}
+
+/// What this process has of one server.
+#[derive(Default)]
+struct Slot {
+    /// The process, where this one started it.
+    child: Option<Child>,
+    /// Whether it was said that the server is up.
+    known: bool,
 }
 
 impl Servers {
@@ -78,8 +98,8 @@ impl Servers {
         let inner = Inner {
             dir: data_dir.join("servers"),
             record: std::sync::Mutex::new(()),
-            postgres: Mutex::new(None),
-            redis: Mutex::new(None),
+            postgres: Mutex::default(),
+            redis: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -89,8 +109,8 @@ impl Servers {
     /// # Errors
     /// [`ServerError`]
     pub async fn postgres(&self) -> Result<String, ServerError> {
-        let mut child = self.inner.postgres.lock().await;
-        self.inner.ensure::<postgres::Postgres>(&mut child, |r| &mut r.postgres).await
+        let mut server = self.inner.postgres.lock().await;
+        self.inner.ensure::<postgres::Postgres>(&mut server, |r| &mut r.postgres).await
     }
 
     /// Address of the running Redis, with its password; starts or adopts it where needed.
@@ -98,21 +118,39 @@ impl Servers {
     /// # Errors
     /// [`ServerError`]
     pub async fn redis(&self) -> Result<String, ServerError> {
-        let mut child = self.inner.redis.lock().await;
-        self.inner.ensure::<redis::Redis>(&mut child, |r| &mut r.redis).await
+        let mut server = self.inner.redis.lock().await;
+        self.inner.ensure::<redis::Redis>(&mut server, |r| &mut r.redis).await
     }
 
-    /// Stops what runs, adopted or not. Servers that do not obey are killed.
+    /// Stops what runs, adopted or not, both at once. What has not ended when the time is nearly up is killed with its
+    /// children: what that takes from them, the sinks write again from the log.
     ///
     /// # Errors
     /// [`ServerError::Io`] where the record cannot be read.
-    pub async fn stop(&self) -> Result<(), ServerError> {
+    pub async fn stop(&self, within: Duration) -> Result<(), ServerError> {
         let Some(home) = Record::load(&self.inner.dir)?.home else {
             return Ok(());
         };
-        let (mut postgres, mut redis) = (self.inner.postgres.lock().await, self.inner.redis.lock().await);
-        tokio::join!(stop::<postgres::Postgres>(&home, &mut postgres), stop::<redis::Redis>(&home, &mut redis));
+        let deadline = Instant::now() + within;
+        tokio::join!(
+            stop::<postgres::Postgres>(&home, &self.inner.postgres, deadline),
+            stop::<redis::Redis>(&home, &self.inner.redis, deadline)
+        );
         Ok(())
+    }
+
+    /// Stops them as [`stop`](Self::stop) does and removes their files, which may lie aside of the data directory.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] where the record cannot be read or the files cannot be removed.
+    pub async fn remove(&self, within: Duration) -> Result<(), ServerError> {
+        self.stop(within).await?;
+        match Record::load(&self.inner.dir)?.home.map(|home| (fs::remove_dir_all(&home), home)) {
+            Some((Err(e), home)) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(ServerError::io("remove", &home, e))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -131,10 +169,10 @@ impl Inner {
 
     async fn ensure<P: Program>(
         &self,
-        child: &mut Option<Child>,
+        server: &mut Slot,
         slot: fn(&mut Record) -> &mut Option<Entry>,
     ) -> Result<String, ServerError> {
-        if let Some(child) = child.as_mut() {
+        if let Some(child) = server.child.as_mut() {
             // Reaps one that died, so that its process id names nobody.
             let _ = child.try_wait();
         }
@@ -149,11 +187,18 @@ impl Inner {
         let known = self.update(|record| {
             record.home = Some(home.clone());
             record.user = account.map(|a| a.name.clone());
+            if let Some(entry) = slot(record) {
+                entry.url = P::url(entry.port, &entry.password);
+            }
             Ok(slot(record).clone())
         })?;
         if let Some(entry) = &known {
             if adopt::<P>(&dir, entry, &log_of::<P>(&home)).await? {
-                return Ok(P::url(entry));
+                if !server.known {
+                    server.known = true;
+                    tracing::info!(server = P::NAME, port = entry.port, "private server runs already: it is used");
+                }
+                return Ok(entry.url.clone());
             }
         } else if dir.exists() {
             let record = self.dir.join("servers.json");
@@ -167,17 +212,21 @@ impl Inner {
         let mut attempts_left = PORT_ATTEMPTS;
         loop {
             attempts_left -= 1;
-            let entry = Entry { port: free_port(wish.take())?, password: password.clone() };
+            let port = free_port(wish.take())?;
+            let entry = Entry { port, password: password.clone(), url: P::url(port, &password) };
             // On disk before the server starts: a host killed in between finds it again by port and password.
             self.update(|record| {
                 *slot(record) = Some(entry.clone());
                 Ok(())
             })?;
-            P::prepare(&home, account, &entry).await?;
-            match start::<P>(&home, account, &entry, child).await {
+            P::prepare(&home, account, &entry, &mut server.child).await?;
+            match start::<P>(&home, account, &entry, &mut server.child).await {
                 Err(ServerError::Exited { tail, .. }) if attempts_left > 0 && tail.contains("in use") => {}
                 Err(e) => return Err(e),
-                Ok(()) => return Ok(P::url(&entry)),
+                Ok(()) => {
+                    server.known = true;
+                    return Ok(entry.url);
+                }
             }
         }
     }
@@ -235,24 +284,34 @@ async fn start<P: Program>(
     }
 }
 
-async fn stop<P: Program>(home: &Path, slot: &mut Option<Child>) {
+async fn stop<P: Program>(home: &Path, server: &Mutex<Slot>, deadline: Instant) {
     let dir = P::dir(home);
     let pid_file = P::pid_file(&dir);
+    // Who is still starting it has the lock, perhaps for long: then its pid file must do.
+    let mut lock = tokio::time::timeout(LOCK_PATIENCE, server.lock()).await.ok();
+    let mut unknown = Slot::default();
+    let slot = &mut lock.as_deref_mut().unwrap_or(&mut unknown).child;
     let child = slot.as_mut().and_then(|c| match c.try_wait() {
         Ok(None) => Pid::from_raw(c.id().cast_signed()),
         _ => None,
     });
-    // One that was only just started has no pid file yet.
-    let pid = process::running(&pid_file, &dir).or(child);
+    let running = process::running(&pid_file, &dir);
+    // One that was only just started has no pid file yet, and what makes a server's files has none at all: neither has
+    // anything to lose.
+    let pid = running.or(child).or_else(|| P::left_maker(home));
     if let Some(pid) = pid {
         let gone = || match slot.as_mut() {
             // A child of ours is a zombie until it is waited for; an adopted one just disappears.
             Some(child) if child.id().cast_signed() == pid.as_raw_nonzero().get() => {
                 matches!(child.try_wait(), Ok(Some(_)))
             }
-            _ => process::running(&pid_file, &dir) != Some(pid),
+            _ => !process::is_alive(pid),
         };
-        if !process::end(pid, P::STOP, gone).await {
+        let ended = match running {
+            Some(pid) => process::end(pid, P::STOP, deadline, gone).await,
+            None => process::kill(pid, deadline, gone).await,
+        };
+        if !ended {
             let pid = pid.as_raw_nonzero().get();
             tracing::warn!(server = P::NAME, pid, "private server does not end");
         }

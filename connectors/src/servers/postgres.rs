@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio_postgres::{Config, NoTls, error::SqlState};
 
 use super::account::Account;
@@ -17,17 +17,15 @@ use super::{Probe, Program, ServerError, process};
 
 const USER: &str = "clickmill";
 const DATABASE: &str = "postgres";
+/// Time for an initdb that a killed host left to end.
+const MAKER_STOP_TIME: Duration = Duration::from_secs(2);
 
 pub struct Postgres;
 
 impl Program for Postgres {
     const NAME: &'static str = "PostgreSQL";
-    // Fast, immediate, and the last resort.
-    const STOP: &'static [(Signal, Duration)] = &[
-        (Signal::INT, Duration::from_secs(10)),
-        (Signal::QUIT, Duration::from_secs(3)),
-        (Signal::KILL, Duration::from_secs(2)),
-    ];
+    // A fast shutdown: it does not wait for clients.
+    const STOP: Signal = Signal::INT;
 
     fn dir(home: &Path) -> PathBuf {
         home.join("postgres")
@@ -37,14 +35,27 @@ impl Program for Postgres {
         dir.join("postmaster.pid")
     }
 
-    fn url(entry: &Entry) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{DATABASE}", entry.password, entry.port)
+    fn url(port: u16, password: &str) -> String {
+        format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}")
     }
 
-    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError> {
+    fn left_maker(home: &Path) -> Option<Pid> {
+        process::named("initdb", home)
+    }
+
+    async fn prepare(
+        home: &Path,
+        account: Option<&Account>,
+        entry: &Entry,
+        child: &mut Option<Child>,
+    ) -> Result<(), ServerError> {
         let dir = Self::dir(home);
         if dir.exists() {
             return Ok(());
+        }
+        if let Some(left) = Self::left_maker(home) {
+            // It would write into what we make.
+            process::kill(left, Instant::now() + MAKER_STOP_TIME, || !process::is_alive(left)).await;
         }
         let initdb = program("initdb", None)?;
         // Made aside and renamed: an interrupted initdb leaves nothing that looks finished.
@@ -56,15 +67,18 @@ impl Program for Postgres {
         let mut command = process::command(&initdb, home, account);
         command.args(["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", USER]);
         command.arg("--pwfile").arg(&password).arg("--pgdata").arg(&new);
-        let output = tokio::task::spawn_blocking(move || command.output())
-            .await
-            .map_err(std::io::Error::other)
-            .and_then(|output| output)
-            .map_err(|e| ServerError::io("run", &initdb, e))?;
+        let log = home.join("initdb.log");
+        let made = child.insert(process::spawn(command, &log, account)?);
+        let status = loop {
+            match made.try_wait().map_err(|e| ServerError::io("wait for", &initdb, e))? {
+                Some(status) => break status,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        *child = None;
         fs::remove_file(&password).map_err(|e| ServerError::io("remove", &password, e))?;
-        if !output.status.success() {
-            let output_text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ServerError::Initdb { status: output.status, output: output_text });
+        if !status.success() {
+            return Err(ServerError::Initdb { status, output: process::tail(&log) });
         }
         fs::rename(&new, &dir).map_err(|e| ServerError::io("rename", &new, e))
     }

@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::ServerError;
 use super::account::Account;
 
+/// What of the time for a stop is kept for the end by force.
+const KILL_TIME: Duration = Duration::from_millis(400);
+
 /// A command that runs in `dir` as `account`, with nothing of our environment that could redirect it.
 pub fn command(program: &Path, dir: &Path, account: Option<&Account>) -> Command {
     let mut command = Command::new(program);
@@ -47,20 +50,77 @@ pub fn running(pid_file: &Path, dir: &Path) -> Option<Pid> {
     (cwd == fs::canonicalize(dir).ok()?).then_some(pid)
 }
 
-/// Sends the signals one after the other, each with its time to take effect, until `gone`.
-pub async fn end(pid: Pid, signals: &[(Signal, Duration)], mut gone: impl FnMut() -> bool) -> bool {
-    for (signal, patience) in signals {
-        // A failure means that the process is gone already, which is what we look at next.
-        let _ = kill_process(pid, *signal);
-        let deadline = Instant::now() + *patience;
-        while Instant::now() < deadline {
-            if gone() {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+/// Ends a process: by `signal`, and what is left of it shortly before `deadline` by SIGKILL, its children included.
+/// True where nothing is left.
+pub async fn end(pid: Pid, signal: Signal, deadline: Instant, mut gone: impl FnMut() -> bool) -> bool {
+    // A failure means that the process is gone already, which is what we look at next.
+    let _ = kill_process(pid, signal);
+    if wait(deadline.checked_sub(KILL_TIME).unwrap_or(deadline), &mut gone).await {
+        return true;
     }
-    gone()
+    kill(pid, deadline, gone).await
+}
+
+/// Ends a process and its children by SIGKILL. True where nothing is left.
+pub async fn kill(pid: Pid, deadline: Instant, mut gone: impl FnMut() -> bool) -> bool {
+    let killed = kill_tree(pid);
+    wait(deadline, || gone() && !killed.iter().any(|pid| is_alive(*pid))).await
+}
+
+async fn wait(deadline: Instant, mut done: impl FnMut() -> bool) -> bool {
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Kills a process and all that descend from it. A group would not do: PostgreSQL's children have groups of their own.
+fn kill_tree(root: Pid) -> Vec<Pid> {
+    // A stopped process has no more children; the ones that it has are not anybody else's yet.
+    let _ = kill_process(root, Signal::STOP);
+    let parents: Vec<(Pid, i32)> = all().filter_map(|pid| Some((pid, state(pid)?.1))).collect();
+    let mut tree = vec![root];
+    let mut looked_at = 0;
+    while let Some(parent) = tree.get(looked_at).map(|pid| pid.as_raw_nonzero().get()) {
+        tree.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        looked_at += 1;
+    }
+    for pid in &tree {
+        let _ = kill_process(*pid, Signal::KILL);
+    }
+    tree
+}
+
+/// A process of that name that works in `dir`.
+pub fn named(name: &str, dir: &Path) -> Option<Pid> {
+    all().find(|pid| {
+        let of = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        fs::read_to_string(of.join("comm")).is_ok_and(|found| found.trim_end() == name)
+            && fs::read_link(of.join("cwd")).is_ok_and(|cwd| cwd == dir)
+    })
+}
+
+fn all() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Whether there is such a process that has not ended yet.
+pub fn is_alive(pid: Pid) -> bool {
+    state(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// The letter of a process's state, and its parent.
+fn state(pid: Pid) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // Its name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
 /// The last lines of a log, for an error.

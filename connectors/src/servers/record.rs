@@ -15,6 +15,9 @@ use super::ServerError;
 pub struct Entry {
     pub port: u16,
     pub password: String,
+    /// For people: the rest of this, as their client takes it.
+    #[serde(default)]
+    pub url: String,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

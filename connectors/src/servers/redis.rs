@@ -3,7 +3,7 @@
 //! It saves at a clean stop and every few minutes; what a crash takes, the sink writes again from the log.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -16,8 +16,7 @@ pub struct Redis;
 
 impl Program for Redis {
     const NAME: &'static str = "Redis";
-    const STOP: &'static [(Signal, Duration)] =
-        &[(Signal::TERM, Duration::from_secs(10)), (Signal::KILL, Duration::from_secs(2))];
+    const STOP: Signal = Signal::TERM;
 
     fn dir(home: &Path) -> PathBuf {
         home.join("redis")
@@ -27,11 +26,16 @@ impl Program for Redis {
         dir.join("redis.pid")
     }
 
-    fn url(entry: &Entry) -> String {
-        format!("redis://:{}@127.0.0.1:{}/0", entry.password, entry.port)
+    fn url(port: u16, password: &str) -> String {
+        format!("redis://:{password}@127.0.0.1:{port}/0")
     }
 
-    async fn prepare(home: &Path, account: Option<&Account>, entry: &Entry) -> Result<(), ServerError> {
+    async fn prepare(
+        home: &Path,
+        account: Option<&Account>,
+        entry: &Entry,
+        _: &mut Option<Child>,
+    ) -> Result<(), ServerError> {
         let dir = Self::dir(home);
         super::home::private_dir(&dir, account)?;
         // Paths are relative to the folder that it runs in, so none needs quoting.
@@ -59,7 +63,7 @@ impl Program for Redis {
 
     async fn probe(dir: &Path, entry: &Entry) -> Probe {
         let ask = async {
-            let client = redis::Client::open(Self::url(entry))?;
+            let client = redis::Client::open(Self::url(entry.port, &entry.password))?;
             let mut connection = client.get_multiplexed_async_connection().await?;
             redis::cmd("CONFIG").arg("GET").arg("dir").query_async::<Vec<String>>(&mut connection).await
         };

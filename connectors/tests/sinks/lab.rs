@@ -1,8 +1,12 @@
 //! Private servers for tests, started through the crate's own module and stopped when a test ends, however it ends.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clickmill_connectors::{ServerError, Servers};
+
+/// Time for a clean stop.
+pub const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// A data directory with servers.
 pub struct Lab {
@@ -28,7 +32,7 @@ impl Drop for Lab {
         let servers = self.servers.clone();
         let stop = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(servers.stop()).unwrap();
+            runtime.block_on(servers.stop(STOP_TIME)).unwrap();
         };
         // A runtime of its own: the test's may be on its way out.
         std::thread::spawn(stop).join().unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, must, open_to_all};
+use crate::lab::{Lab, STOP_TIME, must, open_to_all};
 use clickmill_connectors::{ServerError, Servers};
 
 /// Set in the process that starts servers to be killed.
@@ -27,13 +27,15 @@ async fn servers_start_behind_a_password_and_stop() {
 
     let record = lab.path().join("servers/servers.json");
     assert_eq!(std::fs::metadata(&record).unwrap().permissions().mode() & 0o777, 0o600);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    assert_eq!([&written["postgres"]["url"], &written["redis"]["url"]], [&postgres[..], &redis[..]]);
     for pid in pids(lab.path()) {
         let owner = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
         assert_ne!(owner, 0, "process {pid} runs as root");
     }
     let before = pids(lab.path());
     assert_eq!(before.len(), 2);
-    lab.servers.stop().await.unwrap();
+    lab.servers.stop(STOP_TIME).await.unwrap();
     assert!(ping_redis(&redis).await.is_err());
     assert!(ask_postgres(&postgres, "SELECT 1::text").await.is_err());
     assert!(before.iter().all(|pid| !is_alive(*pid)));
@@ -66,8 +68,31 @@ async fn what_a_killed_host_left_running_is_adopted() {
     assert!(started.elapsed() < Duration::from_secs(1), "adopting took {:?}", started.elapsed());
     assert_eq!(std::fs::read_to_string(&ready).unwrap(), format!("{postgres}\n{redis}"));
     assert_eq!(pids(lab.path()), before);
-    lab.servers.stop().await.unwrap();
+    lab.servers.stop(STOP_TIME).await.unwrap();
     wait_for("the adopted servers' end", || before.iter().all(|pid| !is_alive(*pid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initdb_that_a_killed_host_left_is_ended_by_a_stop_and_before_the_next() {
+    for stop_first in [true, false] {
+        let lab = Lab::new();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "servers::child_that_starts_servers_and_waits_to_be_killed", "--ignored", "--nocapture"])
+            .env(CHILD, lab.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let record = lab.path().join("servers/servers.json");
+        wait_for("initdb", || record.exists() && home(lab.path()).join("postgres.new/base").exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(processes_in(&home(lab.path())).count() > 0, "initdb goes on");
+        if stop_first {
+            lab.servers.stop(STOP_TIME).await.unwrap();
+            assert_eq!(processes_in(&home(lab.path())).count(), 0);
+        }
+        must(lab.servers.postgres().await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,6 +127,48 @@ async fn a_server_that_was_killed_is_started_again_with_what_it_had() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn servers_that_hang_are_killed_with_their_children_in_time() {
+    let lab = Lab::new();
+    let (postgres, redis) = tokio::join!(lab.servers.postgres(), lab.servers.redis());
+    run_postgres(
+        &must(postgres),
+        "BEGIN; SET LOCAL synchronous_commit = on; CREATE TABLE kept AS SELECT 'kept'::text AS v; COMMIT",
+    )
+    .await;
+    must(redis);
+    let servers = pids(lab.path());
+    let all: Vec<u32> = servers.iter().flat_map(|pid| children(*pid)).chain(servers.clone()).collect();
+    assert!(all.len() > 4, "PostgreSQL has children: {all:?}");
+    for pid in &all {
+        Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+    }
+    let begun = Instant::now();
+    lab.servers.stop(Duration::from_millis(1_500)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(1_700), "{:?}", begun.elapsed());
+    let left: Vec<_> = all.iter().filter(|pid| is_alive(**pid)).collect();
+    assert!(left.is_empty(), "still there: {left:?}");
+    assert_eq!(ask_postgres(&must(lab.servers.postgres().await), "SELECT v FROM kept").await.unwrap(), "kept");
+    must(lab.servers.redis().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_a_postgres_that_is_still_being_made() {
+    let lab = Lab::new();
+    let made = lab.servers.clone();
+    let making = tokio::spawn(async move { made.postgres().await });
+    let record = lab.path().join("servers/servers.json");
+    wait_for("initdb", || record.exists() && home(lab.path()).join("postgres.new/base").exists());
+    making.abort();
+    assert!(making.await.unwrap_err().is_cancelled());
+    let begun = Instant::now();
+    lab.servers.stop(STOP_TIME).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let left: Vec<_> = processes_in(&home(lab.path())).collect();
+    assert!(left.is_empty(), "still there: {left:?}");
+    must(lab.servers.postgres().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_that_the_servers_user_cannot_enter_has_them_aside() {
     if !is_root() {
         eprintln!("SKIPPED: only root starts servers as another user");
@@ -116,7 +183,7 @@ async fn a_data_directory_that_the_servers_user_cannot_enter_has_them_aside() {
     assert_eq!(std::fs::metadata(&aside).unwrap().mode() & 0o777, 0o700);
     assert_ne!(std::fs::metadata(&aside).unwrap().uid(), 0);
     assert_eq!(must(Servers::new(lab.path()).redis().await), redis, "found again");
-    lab.servers.stop().await.unwrap();
+    lab.servers.stop(STOP_TIME).await.unwrap();
 
     // Somebody else's folder in that place is not used.
     std::fs::remove_dir_all(&aside).unwrap();
@@ -129,7 +196,7 @@ async fn a_data_directory_that_the_servers_user_cannot_enter_has_them_aside() {
 async fn a_lost_password_is_said_and_nothing_is_overwritten() {
     let lab = Lab::new();
     must(lab.servers.redis().await);
-    lab.servers.stop().await.unwrap();
+    lab.servers.stop(STOP_TIME).await.unwrap();
     let path = lab.path().join("servers/servers.json");
     let record = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -197,6 +264,17 @@ fn pids(data_dir: &Path) -> Vec<u32> {
 fn ask_state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let of = format!("/proc/{parent}/task/{parent}/children");
+    std::fs::read_to_string(of).unwrap().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Processes whose working directory is in a folder.
+fn processes_in(folder: &Path) -> impl Iterator<Item = u32> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
+    all.filter(move |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
 }
 
 fn is_alive(pid: u32) -> bool {

@@ -12,18 +12,24 @@ use clickmill_pipeline::checkpoint::{Checkpoint, CheckpointName, Damaged};
 use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::views::status::Status;
 use clickmill_pipeline::views::time::iso8601;
-use clickmill_pipeline::{checkpoint_folder, views};
+use clickmill_pipeline::{WorkerError, checkpoint_folder, views};
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::context::{Place, unless_gone};
+use crate::context::{Place, existing_log_dir};
 use crate::exit::mistake;
-use crate::output::{Output, Rows, write_json};
+use crate::output::{Output, Rows, counted, say, unless_gone, write_json};
 
 /// Lists, shows and checks the checkpoints that workers start again from
 #[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  clickmill checkpoint list
+  clickmill checkpoint show --partition 0 | jq .ledger
+  clickmill checkpoint verify && echo sound"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -45,7 +51,7 @@ enum Verb {
     #[command(after_help = "Examples:
   clickmill checkpoint verify && echo sound
 
-Exit code 1 where one is damaged or is ahead of a log.")]
+Exit code 1 where one is damaged or is ahead of a log, 2 where a worker refuses one of a newer clickmill.")]
     Verify(ListArgs),
 }
 
@@ -69,6 +75,7 @@ struct ShowArgs {
 /// A mistake for a data directory that is not one or a checkpoint that is not there; otherwise where one cannot be
 /// read, or `verify` found a fault.
 pub fn run(args: &Args, config: &Config) -> Result<()> {
+    existing_log_dir(config)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     match &args.verb {
         Verb::List(args) => list(config, args.output, &mut out),
@@ -140,7 +147,7 @@ fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
     };
     unless_gone(written.and_then(|()| out.flush()))?;
     if all.is_empty() {
-        eprintln!("no checkpoints in {}", config.data_dir.display());
+        say(format_args!("no checkpoints in {}", config.data_dir.display()));
     }
     Ok(())
 }
@@ -173,7 +180,10 @@ fn show(config: &Config, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
         return Err(mistake("there is no such checkpoint; `clickmill checkpoint list` shows those that there are"));
     }
     for s in chosen.into_values() {
-        let checkpoint = s.content.with_context(|| format!("{} is damaged", s.path.display()))?;
+        let checkpoint = match s.content {
+            Err(why @ Damaged::Newer { .. }) => return Err(WorkerError::Newer { file: s.path, why }.into()),
+            content => content.with_context(|| format!("{} is damaged", s.path.display()))?,
+        };
         let mut shown = serde_json::to_value(&checkpoint)?;
         shown["state_bytes"] = json!(checkpoint.state.len());
         shown["file"] = json!(s.path);
@@ -206,13 +216,30 @@ fn verify(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
         }
     };
     unless_gone(written.and_then(|()| out.flush()))?;
+    if let Some(newer) = in_the_way(&all) {
+        return Err(newer.into());
+    }
     match faults.iter().flatten().count() {
         0 => Ok(()),
         n => bail!(
-            "{n} of {} checkpoints cannot be used; a worker starts from the newest sound one of its partition",
-            all.len()
+            "{n} of {} cannot be used; a worker starts from the newest sound one of its partition",
+            counted(all.len() as u64, "checkpoint")
         ),
     }
+}
+
+/// What a worker meets before a sound checkpoint of its partition, and refuses to go behind.
+fn in_the_way(all: &[Stored]) -> Option<WorkerError> {
+    let mut sound = None;
+    all.iter().find_map(|s| match &s.content {
+        Err(why @ Damaged::Newer { .. }) if sound != Some(s.partition) => {
+            Some(WorkerError::Newer { file: s.path.clone(), why: why.clone() })
+        }
+        content => {
+            sound = content.as_ref().map_or(sound, |_| Some(s.partition));
+            None
+        }
+    })
 }
 
 /// What is wrong with a checkpoint, beside the logs that it builds on.

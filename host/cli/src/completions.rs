@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::Result;
 use clap_complete::Shell;
 
-use crate::context::unless_gone;
+use crate::output::unless_gone;
 
 /// Prints a shell's completion script
 #[derive(Debug, clap::Args)]

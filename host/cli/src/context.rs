@@ -2,7 +2,8 @@
 //!
 //! Reading verbs ask a [`Place`] and need not know which of the two it is.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -23,8 +24,27 @@ use crate::stack::place::log_dir;
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time for an answer; windows are written as they are read and may take longer in all.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// What to do where a host answers 401.
+pub const TOKEN_NEEDED: &str =
+    "the host asks for its token: give it in CLICKMILL_TOKEN, or as server.token in clickmill.yaml";
 /// Bytes of keys and values of a page, about.
 const PAGE_BYTES: usize = 4 << 20;
+
+/// Folder of the log of a data directory that is there.
+///
+/// # Errors
+/// A mistake where there is none.
+pub fn existing_log_dir(config: &Config) -> Result<PathBuf> {
+    let dir = log_dir(config);
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    Err(mistake(format!(
+        "there is nothing of clickmill in {}: name another folder with --data-dir, or begin with `clickmill demo` or \
+         `clickmill run`",
+        config.data_dir.display()
+    )))
+}
 
 /// Where answers come from.
 pub enum Place {
@@ -40,14 +60,8 @@ impl Place {
     /// # Errors
     /// A mistake where there is no such data directory, or who has it does not serve HTTP.
     pub fn of(config: &Config) -> Result<Self> {
-        let dir = log_dir(config);
+        let dir = existing_log_dir(config)?;
         let shown = config.data_dir.display();
-        if !dir.is_dir() {
-            return Err(mistake(format!(
-                "there is nothing of clickmill in {shown}: name another folder with --data-dir, or begin with \
-                 `clickmill demo` or `clickmill run`"
-            )));
-        }
         let begun = Instant::now();
         loop {
             if let Some(holder) = EmbeddedLog::holder(&dir)? {
@@ -65,9 +79,6 @@ impl Place {
                     Ok(log) => return Ok(Self::Folder(log)),
                     // Somebody was faster: ask who.
                     Err(BrokerError::Locked { .. }) if begun.elapsed() < ADDRESS_PATIENCE => {}
-                    Err(e @ (BrokerError::NewerFormat { .. } | BrokerError::Locked { .. })) => {
-                        return Err(mistake(e.to_string()));
-                    }
                     Err(e) => return Err(e.into()),
                 }
             }
@@ -205,7 +216,7 @@ impl Host {
 fn refusal(status: u16, message: &str, address: &str) -> anyhow::Error {
     match status {
         400 | 404 => mistake(message),
-        401 => mistake("the host asks for its token: give it in CLICKMILL_TOKEN, or as server.token in clickmill.yaml"),
+        401 => mistake(TOKEN_NEEDED),
         _ => anyhow!("{address} answers {status}: {message}"),
     }
 }
@@ -221,14 +232,6 @@ fn message(body: &str) -> String {
 fn percent_encoded(text: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
     text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
-/// A reader that went away (`| head`) is no failure of ours.
-pub fn unless_gone(result: io::Result<()>) -> Result<()> {
-    match result {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 #[cfg(test)]

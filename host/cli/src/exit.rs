@@ -1,5 +1,14 @@
 //! Exit codes: 0 ok, 1 the work failed, 2 the user's mistake.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use clickmill_broker::BrokerError;
+use clickmill_pipeline::views::ViewError;
+use clickmill_pipeline::{StartError, WorkerError};
+use clickmill_server::BindError;
+
 /// What only the user can put right: a bad argument, a file that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -10,9 +19,27 @@ pub fn mistake(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Mistake(message.into()))
 }
 
-/// The exit code of a failed verb.
+/// The exit code of a failed verb: here alone is said which errors are the user's to mend.
 pub fn code_of(error: &anyhow::Error) -> u8 {
-    if error.is::<Mistake>() { 2 } else { 1 }
+    if error.chain().any(is_the_users) { 2 } else { 1 }
+}
+
+fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
+    // The broker shares its I/O errors.
+    let shared = || cause.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
+    cause.is::<Mistake>()
+        || cause.is::<BindError>()
+        || matches!(cause.downcast_ref(), Some(BrokerError::Locked { .. } | BrokerError::NewerFormat { .. }))
+        || matches!(cause.downcast_ref(), Some(StartError::Refused(_)))
+        || matches!(cause.downcast_ref(), Some(WorkerError::Newer { .. }))
+        || matches!(cause.downcast_ref(), Some(ViewError::TooLarge { .. }))
+        || cause.downcast_ref().or_else(shared).is_some_and(is_a_wrong_place)
+}
+
+/// A path where this user cannot write, or that leads through a file.
+fn is_a_wrong_place(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), NotADirectory | PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// The error with its causes on one line, each said once: many messages hold their cause already.
@@ -36,5 +63,19 @@ mod tests {
         assert_eq!(shown(&error), "produce: cannot write a: disk full");
         assert_eq!(code_of(&error), 1);
         assert_eq!(code_of(&mistake("x")), 2);
+    }
+
+    #[test]
+    fn what_the_user_has_to_mend_is_found_behind_every_context() {
+        let newer = || BrokerError::NewerFormat { file: "f".into(), found: 2, known: 1 };
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let shared = BrokerError::Io { doing: "open", file: "f".into(), source: Arc::new(denied()) };
+        for error in
+            [mistake("x"), newer().into(), shared.clone().into(), StartError::Broker(shared).into(), denied().into()]
+        {
+            assert_eq!(code_of(&error.context("while").context("we did")), 2);
+        }
+        let full = BrokerError::DiskFull { file: "f".into(), source: Arc::new(io::ErrorKind::StorageFull.into()) };
+        assert_eq!(code_of(&anyhow::Error::new(full)), 1);
     }
 }

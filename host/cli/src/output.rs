@@ -1,7 +1,9 @@
 //! How reading verbs print: tables for people, JSON and CSV for programs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
+use anyhow::{Context as _, Result};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
@@ -14,6 +16,28 @@ pub enum Output {
     Text,
     Json,
     Csv,
+}
+
+/// Data that is there at once, to standard output.
+///
+/// # Errors
+/// Where it cannot be written; a reader that went away (`| head`) is no failure.
+pub fn print(text: impl Display) -> Result<()> {
+    let mut out = io::stdout().lock();
+    unless_gone(write!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// A reader that went away (`| head`) is no failure of ours.
+pub fn unless_gone(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output cannot be written"),
+    }
+}
+
+/// A line for people, to standard error. Where nobody can read it (the terminal is gone), the work goes on.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// A number of things: `1 line`, `2 lines`.

@@ -1,13 +1,18 @@
-//! `clickmill run`: broker, workers, sinks and server until Ctrl-C or SIGTERM, or until everything is processed.
+//! `clickmill run`: broker, workers, sinks and server until a signal asks for the end, or until everything is processed.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::output::{counted, say};
+use crate::signals::{Interrupted, StopSignals};
 use crate::stack::Stack;
+
+/// How long a start may go on after a signal, so that it can be ended in order.
+const START_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the broker, the workers, the sinks and the server.
 #[derive(Args, Debug)]
@@ -25,24 +30,52 @@ pub struct RunArgs {
 
 pub fn run(args: &RunArgs, config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(host(args, config))
+    let result = runtime.block_on(host(args, config));
+    // What still hangs after its time is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn host(args: &RunArgs, config: &Config) -> Result<()> {
     let begun = Instant::now();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let stack = Stack::start(config).await?;
+    let mut signals = StopSignals::new()?;
+    let mut starting = {
+        let config = config.clone();
+        tokio::spawn(async move { Stack::start(&config).await })
+    };
+    let stack = tokio::select! {
+        stack = &mut starting => stack??,
+        () = signals.recv() => {
+            let asked = Instant::now();
+            match tokio::time::timeout(START_GRACE, starting).await {
+                Ok(stack) => stack??.stop(asked).await?,
+                Err(_) => say("stopped while it was still starting"),
+            }
+            return interrupted(args);
+        }
+    };
     match stack.address {
-        Some(address) => eprintln!("clickmill runs: http://{address} (data in {})", config.data_dir.display()),
-        None => eprintln!("clickmill runs (data in {})", config.data_dir.display()),
+        Some(address) => say(format_args!("clickmill runs: http://{address} (data in {})", config.data_dir.display())),
+        None => say(format_args!("clickmill runs (data in {})", config.data_dir.display())),
     }
     let ended = tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        () = signals.recv() => interrupted(args),
         drained = stack.until_end(), if args.until_end => drained.map(|drained| {
-            eprintln!("everything is processed and confirmed: {} events in {:.1} s", drained.events, begun.elapsed().as_secs_f64());
+            let (events, seconds) = (counted(drained.events, "event"), begun.elapsed().as_secs_f64());
+            say(format_args!("everything is processed and confirmed: {events} in {seconds:.1} s"));
         }),
     };
-    let stopped = stack.stop().await;
+    let stopped = stack.stop(Instant::now()).await;
     ended.and(stopped)
+}
+
+/// A signal ends a host well, but not work that was to be done first.
+fn interrupted(args: &RunArgs) -> Result<()> {
+    match args.until_end {
+        false => Ok(()),
+        true => Err(Interrupted(
+            "interrupted before everything was processed and confirmed by the sinks; the next run goes on from there",
+        )
+        .into()),
+    }
 }

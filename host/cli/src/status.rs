@@ -8,8 +8,8 @@ use clickmill_pipeline::views::time::iso8601;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::context::{Place, unless_gone};
-use crate::output::{Output, Rows, printable, write_json};
+use crate::context::Place;
+use crate::output::{Output, Rows, printable, unless_gone, write_json};
 
 /// Shows what was produced and what became of it, offsets and watermarks, modules and sinks
 #[derive(Debug, clap::Args)]

@@ -11,9 +11,9 @@ use clickmill_pipeline::views::time::iso8601;
 use clickmill_schemas::{Offset, PartitionId};
 
 use crate::config::Config;
-use crate::context::{Place, unless_gone};
+use crate::context::Place;
 use crate::exit::mistake;
-use crate::output::{Output, Rows, printable, write_json};
+use crate::output::{Output, Rows, counted, printable, unless_gone, write_json};
 
 /// Records asked for at once.
 const PAGE_RECORDS: usize = 1_000;
@@ -22,7 +22,13 @@ const FOLLOW_WAIT: Duration = Duration::from_millis(500);
 
 /// Lists topics and reads their records
 #[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  clickmill topic list
+  clickmill topic read ad_events_error --limit 5
+  clickmill topic read ctr_windows --offset end --follow"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -186,7 +192,8 @@ fn cursors(topics: &[TopicView], args: &ReadArgs) -> Result<Vec<Cursor>> {
         .collect();
     match args.partition {
         Some(wanted) if cursors.is_empty() => {
-            Err(mistake(format!("{} has {} partitions, none of number {wanted}", args.topic, topic.partitions.len())))
+            let partitions = counted(topic.partitions.len() as u64, "partition");
+            Err(mistake(format!("{} has {partitions}, none of number {wanted}", args.topic)))
         }
         _ => Ok(cursors),
     }

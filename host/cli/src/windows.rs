@@ -11,9 +11,9 @@ use clickmill_pipeline::views::windows::parse_size;
 use clickmill_pipeline::views::{WindowQuery, WindowRow};
 
 use crate::config::Config;
-use crate::context::{Place, unless_gone};
+use crate::context::Place;
 use crate::exit::mistake;
-use crate::output::{Output, Rows};
+use crate::output::{Output, Rows, say, unless_gone};
 
 /// Rows that the table for people shows.
 const SHOWN_ROWS: usize = 200;
@@ -130,9 +130,9 @@ fn text(rows: &mut RowsOf<'_>, out: &mut dyn Write) -> Result<()> {
     }
     unless_gone(table.write_text(out).and_then(|()| out.flush()))?;
     if count > shown.len() {
-        eprintln!("the last {} of {count} rows; --output csv prints all", shown.len());
+        say(format_args!("the last {} of {count} rows; --output csv prints all", shown.len()));
     } else if count == 0 {
-        eprintln!("no such windows yet");
+        say("no such windows yet");
     }
     Ok(())
 }

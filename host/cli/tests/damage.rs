@@ -122,6 +122,6 @@ fn a_checkpoint_of_a_newer_version_stops_the_start() {
     let mut bytes = fs::read(&checkpoint).unwrap();
     bytes[5] = 99;
     fs::write(&checkpoint, bytes).unwrap();
-    let error = bench.fails(&["run", "--until-end"], 1);
+    let error = bench.fails(&["run", "--until-end"], 2);
     assert!(error.contains("format 99"), "{error}");
 }

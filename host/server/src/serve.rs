@@ -38,8 +38,8 @@ pub enum BindError {
     )]
     TokenRequired { listen: SocketAddr },
     #[error(
-        "{listen} is in use by another process: stop it, or set `server.listen` in clickmill.yaml to another port \
-         (port 0 takes a free one)"
+        "{listen} is in use by another process: stop it, or take another port with CLICKMILL_LISTEN=127.0.0.1:0 (0: any \
+         that is free), or with `server.listen` in clickmill.yaml"
     )]
     InUse { listen: SocketAddr },
     #[error("cannot listen on {listen}: {source}; set `server.listen` in clickmill.yaml to an address of this machine")]

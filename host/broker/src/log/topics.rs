@@ -126,11 +126,26 @@ pub(super) fn list(log: &Path, writable: bool) -> Result<Vec<String>, BrokerErro
         match entry.file_name().into_string() {
             Ok(name) if name.starts_with(UNFINISHED_PREFIX) && writable => remove_folder(&entry.path())?,
             Ok(name) if name.starts_with('.') || name == "lost+found" => {}
+            Ok(_) if is_foreign(&entry.path())? => {
+                tracing::warn!(folder = %entry.path().display(), "not a topic: ignored");
+            }
             Ok(name) => names.push(name),
             Err(_) => {}
         }
     }
     Ok(names)
+}
+
+/// Whether a folder never was a topic's: a topic that has lost its file still has folders of partitions.
+fn is_foreign(dir: &Path) -> Result<bool, BrokerError> {
+    let fail = |e| BrokerError::io("list", dir, e);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        if name == FILE_NAME || name.to_str().is_some_and(|name| name.parse::<u32>().is_ok()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn place(dir: &Path, name: &str, id: RunId, partition: u32) -> Place {

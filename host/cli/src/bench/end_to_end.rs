@@ -32,7 +32,7 @@ pub fn measure(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
             let stack = Stack::start(&config).await?;
             let drained = stack.until_end().await;
             let took = begun.elapsed();
-            stack.stop().await?;
+            stack.stop(tokio::time::Instant::now()).await?;
             anyhow::Ok((took, drained?.events))
         })?;
         ensure!(events == rows, "{events} of {rows} events were processed");

@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::config::Config;
+use crate::output::{print, say};
 use crate::{TextOrJson, generate};
 pub use report::{Goal, Report};
 
@@ -71,7 +72,7 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
     let bench = Bench::new(config)?;
     let mut report = Report::default();
     for part in parts {
-        eprintln!("==> {part:?}");
+        say(format_args!("==> {part:?}"));
         match part {
             Part::Chain => chain::measure(&bench, args.rows, &mut report)?,
             Part::EndToEnd => end_to_end::measure(&bench, args.rows, &mut report)?,
@@ -82,8 +83,8 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
         }
     }
     match args.output {
-        TextOrJson::Text => println!("{report}"),
-        TextOrJson::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        TextOrJson::Text => print(format_args!("{report}\n"))?,
+        TextOrJson::Json => print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))?,
     }
     Ok(())
 }

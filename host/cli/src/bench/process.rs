@@ -143,7 +143,7 @@ async fn latencies(config: &Config, lines: &[Vec<u8>]) -> Result<Vec<Duration>> 
             if times.len() == sent.len() {
                 drop(client);
                 connection.await??;
-                stack.stop().await?;
+                stack.stop(tokio::time::Instant::now()).await?;
                 return Ok(times);
             }
         }

@@ -5,6 +5,8 @@ use std::fmt;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use crate::output::say;
+
 /// What is asked of a figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,7 +40,7 @@ impl Report {
             Goal::None => None,
         };
         let name = name.into();
-        eprintln!("    {name}: {} {unit}", shown(value));
+        say(format_args!("    {name}: {} {unit}", shown(value)));
         self.figures.push(Figure { name, value, unit, goal, reached });
     }
 }

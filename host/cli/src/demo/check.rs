@@ -66,8 +66,12 @@ pub async fn all(stack: &Stack, rows: u64, reference: &Reference) -> Result<Repo
     let balanced = ledger.counted == rows && ledger.accounted() == rows;
     report.lines.push((
         format!(
-            "ledger: {rows} rows = {} counted + {} rejected + {} late + {} dropped",
-            ledger.counted, ledger.rejected, ledger.late, ledger.dropped
+            "ledger: {rows} {} = {} counted + {} rejected + {} late + {} dropped",
+            if rows == 1 { "row" } else { "rows" },
+            ledger.counted,
+            ledger.rejected,
+            ledger.late,
+            ledger.dropped
         ),
         balanced,
     ));

@@ -4,19 +4,25 @@
 //! shares no code with the SmartModules, and its exit code says whether all agree.
 
 mod check;
+mod folder;
 mod recount;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use clickmill_server::Server;
+use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::exit::mistake;
+use crate::output::{counted, print};
+use crate::signals::{Interrupted, StopSignals};
 use crate::stack::Stack;
 use crate::stack::chain::PRICING;
+use folder::Folder;
 
 /// Shows the main job on generated rows.
 #[derive(Args, Debug)]
@@ -46,92 +52,128 @@ const HOURS: u32 = 24;
 /// Event time against real time while the demo serves.
 const SPEED: &str = "60x";
 
+const INTERRUPTED: Interrupted = Interrupted("interrupted before the check was done");
+
 pub fn run(args: &DemoArgs, config: &Config) -> Result<()> {
-    let folder = fresh_folder(&config.data_dir)?;
-    let mut config = config.clone();
-    config.data_dir = folder.join("data");
-    config.sinks.postgres.url = None;
-    config.sinks.redis.url = None;
-    let file = folder.join("events.csv.gz");
-    say(&format!("generating {} rows of {HOURS} hours into {}", args.rows, file.display()));
-    generate(args, &file)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let result = match args.exit {
-        true => runtime.block_on(check_all(&config, &file)),
-        false => runtime.block_on(serve(&config, &file)),
-    };
-    match (&result, args.keep) {
-        (Ok(()), false) => {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?
-        }
-        _ => say(&format!("the demo's folder stays: {}", folder.display())),
+    if !args.exit {
+        check_address(config)?;
     }
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(demo(args, config));
+    // What still hangs after its time is not waited for.
+    runtime.shutdown_background();
     result
 }
 
-/// Events flow at a human pace until Ctrl-C.
-async fn serve(config: &Config, file: &Path) -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let stack = Stack::start(config).await?;
-    let address = stack.address.context("the demo needs the server: server.enabled is false")?;
-    let mut produce = ourselves(config)?
-        .args(["produce", "--speed", SPEED])
-        .arg(file)
-        .stdout(Stdio::null())
-        .spawn()
-        .context("starting produce")?;
-    say(&format!("watch it at http://{address}  (events flow at {SPEED} real time; Ctrl-C ends the demo)"));
-    say(&format!("in another terminal: CLICKMILL_DATA_DIR={} clickmill status", config.data_dir.display()));
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Whether the demo will be able to serve: said before anything is generated.
+fn check_address(config: &Config) -> Result<()> {
+    if !config.server.enabled {
+        return Err(mistake(
+            "the demo is there to be watched, and server.enabled is false: switch it on, or use --exit",
+        ));
     }
-    // The terminal's Ctrl-C has ended it already; a SIGTERM to us has not.
-    let _ = produce.kill();
-    let _ = produce.wait();
-    stack.stop().await
+    Server::bind(config.server_options())?;
+    Ok(())
+}
+
+async fn demo(args: &DemoArgs, config: &Config) -> Result<()> {
+    let mut signals = StopSignals::new()?;
+    folder::sweep(&config.data_dir).await;
+    let mut folder = Folder::new(&config.data_dir, args.keep)?;
+    let mut config = config.clone();
+    config.data_dir = folder.data_dir();
+    config.sinks.postgres.url = None;
+    config.sinks.redis.url = None;
+    let file = folder.path().join("events.csv.gz");
+    let generated = until(&mut signals, generate(args, &file)).await;
+    let result = match (generated, args.exit) {
+        (Err(error), _) => Err(error),
+        (Ok(()), true) => check_all(&config, &file, &mut signals).await,
+        (Ok(()), false) => serve(&config, &file, &mut signals).await,
+    };
+    // What failed is kept for a look; what was interrupted is not.
+    if result.as_ref().is_err_and(|error| !error.is::<Interrupted>()) {
+        folder.keep();
+    }
+    match folder.is_kept() {
+        true => say(&format!("the demo's folder stays: {}", folder.path().display())),
+        false => folder.remove().await?,
+    }
+    // To be watched until somebody has seen enough is all that it is for without --exit.
+    if args.exit { result } else { result.or_else(|error| if error.is::<Interrupted>() { Ok(()) } else { Err(error) }) }
+}
+
+/// The work's result, or that it was interrupted.
+async fn until<T>(signals: &mut StopSignals, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        // First: the terminal's Ctrl-C also ends the program that the work waits for, which is no failure then.
+        () = signals.recv() => Err(INTERRUPTED.into()),
+        done = work => done,
+    }
+}
+
+/// Events flow at a human pace until Ctrl-C.
+async fn serve(config: &Config, file: &Path, signals: &mut StopSignals) -> Result<()> {
+    let stack = Stack::start(config).await?;
+    let watched = async {
+        // Ends when it is dropped.
+        let _produce = ourselves(config)?
+            .args(["produce", "--speed", SPEED])
+            .arg(file)
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting produce")?;
+        let address = stack.address.context("the demo needs the server")?;
+        say(&format!("watch it at http://{address}  (events flow at {SPEED} real time; Ctrl-C ends the demo)"));
+        say(&format!("in another terminal: CLICKMILL_DATA_DIR={} clickmill status", config.data_dir.display()));
+        signals.recv().await;
+        Ok(())
+    };
+    let watched = watched.await;
+    stack.stop(Instant::now()).await.and(watched)
 }
 
 /// Everything at full speed, then the recount.
-async fn check_all(config: &Config, file: &Path) -> Result<()> {
+async fn check_all(config: &Config, file: &Path, signals: &mut StopSignals) -> Result<()> {
+    // Nobody watches, so no port is needed.
+    let mut config = config.clone();
+    config.server.enabled = false;
     say("producing into ad_events_raw");
-    let status =
-        ourselves(config)?.arg("produce").arg(file).stdout(Stdio::null()).status().context("starting produce")?;
+    let mut produce = ourselves(&config)?;
+    produce.arg("produce").arg(file).stdout(Stdio::null());
+    let status = until(signals, async { produce.status().await.context("starting produce") }).await?;
     ensure!(status.success(), "produce failed: {status}");
     say("running validate → enrich → ctr-window (WebAssembly) into PostgreSQL and Redis");
     let begun = Instant::now();
-    let stack = Stack::start(config).await?;
-    let checked = async {
+    let stack = Stack::start(&config).await?;
+    let checking = async {
         let drained = stack.until_end().await?;
-        let seconds = begun.elapsed().as_secs_f64();
-        say(&format!("{} events processed and confirmed by every sink in {seconds:.1} s", drained.events));
+        let (events, seconds) = (counted(drained.events, "event"), begun.elapsed().as_secs_f64());
+        say(&format!("{events} processed and confirmed by every sink in {seconds:.1} s"));
         say("recounting the file natively");
-        let (rows, reference) = recount::recount(file, PRICING)?;
+        let file = file.to_path_buf();
+        let (rows, reference) = tokio::task::spawn_blocking(move || recount::recount(&file, PRICING)).await??;
         check::all(&stack, rows, &reference).await
     };
-    let checked = checked.await;
-    stack.stop().await?;
+    let checked = until(signals, checking).await;
+    stack.stop(Instant::now()).await?;
     let report = checked?;
-    println!("{report}");
+    print(format_args!("{report}\n"))?;
     if !report.agrees() {
         bail!("the recount does not agree");
     }
     Ok(())
 }
 
-fn fresh_folder(data_dir: &Path) -> Result<PathBuf> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let folder = data_dir.join(format!("demo-{seconds}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    std::path::absolute(&folder).context("the current directory")
-}
-
-fn generate(args: &DemoArgs, file: &Path) -> Result<()> {
-    let status = Command::new(std::env::current_exe()?)
+async fn generate(args: &DemoArgs, file: &Path) -> Result<()> {
+    say(&format!("generating {} of {HOURS} hours into {}", counted(args.rows, "row"), file.display()));
+    let status = child()?
         .args(["generate", "--rows", &args.rows.to_string(), "--seed", &args.seed.to_string()])
         .args(["--hours", &HOURS.to_string(), "--out"])
         .arg(file)
         .status()
+        .await
         .context("starting generate")?;
     ensure!(status.success(), "generate failed: {status}");
     Ok(())
@@ -139,11 +181,18 @@ fn generate(args: &DemoArgs, file: &Path) -> Result<()> {
 
 /// This program, on the demo's data directory.
 fn ourselves(config: &Config) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = child()?;
     command.env("CLICKMILL_DATA_DIR", &config.data_dir);
     Ok(command)
 }
 
+/// This program, for no longer than this process lives.
+fn child() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--end-with", &std::process::id().to_string()]).kill_on_drop(true);
+    Ok(command)
+}
+
 fn say(line: &str) {
-    eprintln!("==> {line}");
+    crate::output::say(format_args!("==> {line}"));
 }

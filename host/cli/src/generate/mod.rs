@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::exit::mistake;
+use crate::output::{counted, say};
 use model::{Model, Plan};
 use rng::Rng;
 
@@ -69,25 +70,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             other => other.context("standard output cannot be written")?,
         }
     } else {
-        write_file(args, &progress).with_context(|| format!("{} cannot be written", args.out.display()))?;
+        write_file(args, &progress)?;
     }
     progress.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64().max(1e-9);
-    eprintln!(
-        "generated {} rows of {} hours in {seconds:.1} s ({:.0} rows/s): {}",
-        args.rows,
-        args.hours,
-        args.rows as f64 / seconds,
+    let (rows, hours) = (counted(args.rows, "row"), counted(args.hours.into(), "hour"));
+    say(format_args!(
+        "generated {rows} of {hours} in {seconds:.1} s ({} rows/s): {}",
+        HumanCount((args.rows as f64 / seconds) as u64),
         args.out.display()
-    );
+    ));
     Ok(())
 }
 
 fn write_file(args: &Args, progress: &ProgressBar) -> anyhow::Result<()> {
+    let failed = || format!("{} cannot be written", args.out.display());
     let special = args.out.metadata().is_ok_and(|m| !m.is_file());
     if special {
         // A pipe or a device is written to, never replaced.
-        return Ok(write_part(args, &args.out, progress)?);
+        return write_part(args, &args.out, progress).with_context(failed);
     }
     if args.out.exists() && !args.force {
         return Err(mistake(format!("{} exists; --force overwrites it", args.out.display())));
@@ -99,7 +100,7 @@ fn write_file(args: &Args, progress: &ProgressBar) -> anyhow::Result<()> {
         // The first error is the one to report; what is left of the file is of no use.
         let _ = std::fs::remove_file(&part);
     }
-    Ok(written?)
+    written.with_context(failed)
 }
 
 fn write_part(args: &Args, part: &Path, progress: &ProgressBar) -> io::Result<()> {

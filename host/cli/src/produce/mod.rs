@@ -28,6 +28,7 @@ use clickmill_broker::{BrokerError, EmbeddedLog, LogOptions};
 use clickmill_pipeline::topics::TopicsOptions;
 
 use crate::exit::mistake;
+use crate::output::print;
 use destination::{Destination, Embedded, Remote};
 use input::files::{Kind, Source};
 use notes::Notes;
@@ -119,7 +120,7 @@ pub fn run(args: &Args, place: &Place, as_json: bool) -> anyhow::Result<()> {
     let produced = produce(args, place)?;
     eprintln!("{}", produced.summary.text());
     if as_json {
-        println!("{}", serde_json::to_string(&produced.summary)?);
+        print(format_args!("{}\n", serde_json::to_string(&produced.summary)?))?;
     }
     produced.cut.map_or(Ok(()), |cut| Err(anyhow::anyhow!(cut)))
 }

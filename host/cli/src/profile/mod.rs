@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 
+use crate::output::say;
 use crate::produce::Progress;
 use crate::produce::input::chunks;
 use crate::produce::input::files::Source;
@@ -56,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             std::fs::write(out, report::markdown(&source.name, &tally, &plots))
                 .with_context(|| format!("cannot write {}", out.display()))?;
             let names: Vec<String> = plots.iter().map(|p| p.display().to_string()).collect();
-            eprintln!("wrote {} and {}", out.display(), names.join(", "));
+            say(format_args!("wrote {} and {}", out.display(), names.join(", ")));
         }
     }
     match tally.cut {

@@ -49,7 +49,7 @@ fn overview(tally: &Tally, text: &mut String) {
     line(text, format_args!("| rows | {} |", HumanCount(tally.total.rows)));
     line(text, format_args!("| hours | {range} |"));
     line(text, format_args!("| clicks | {} |", HumanCount(tally.total.clicks)));
-    line(text, format_args!("| CTR | {:.4} |", tally.total.ctr()));
+    line(text, format_args!("| CTR | {} |", ctr(tally.total)));
     line(text, format_args!("| lines that are no rows | {} |", HumanCount(tally.bad_lines)));
     line(text, format_args!("| blank lines | {} |", HumanCount(tally.blank_lines)));
     if tally.odd_clicks > 0 {
@@ -59,10 +59,9 @@ fn overview(tally: &Tally, text: &mut String) {
         line(text, format_args!("\n**The file is damaged**: {cut}. This report is on what comes before."));
     }
     if tally.bad_lines > 0 {
-        line(
-            text,
-            format_args!("\nThe first {} lines that are no rows:\n", NAMED_BAD_LINES.min(tally.named_bad_lines.len())),
-        );
+        let named = NAMED_BAD_LINES.min(tally.named_bad_lines.len());
+        let which = if named == 1 { "line that is no row".into() } else { format!("{named} lines that are no rows") };
+        line(text, format_args!("\nThe first {which}:\n"));
         for (number, why) in &tally.named_bad_lines {
             line(text, format_args!("- line {number}: {why}"));
         }
@@ -139,9 +138,9 @@ fn table(
 ) {
     line(text, format_args!("\n## {title}\n\n| {first} | rows | share | CTR | |\n|---|---:|---:|---:|---|"));
     for (value, count) in rows {
-        let (share, ctr) = (percent(count.rows, total.rows), count.ctr());
+        let (share, ctr) = (percent(count.rows, total.rows), ctr(count));
         let (rows, bar) = (HumanCount(count.rows), bar(count.rows, most));
-        line(text, format_args!("| {value} | {rows} | {share} | {ctr:.4} | {bar} |"));
+        line(text, format_args!("| {value} | {rows} | {share} | {ctr} | {bar} |"));
     }
 }
 
@@ -155,6 +154,11 @@ fn bar(part: u64, most: u64) -> String {
         bar.push(EIGHTHS[rest]);
     }
     bar
+}
+
+/// Clicks over rows, where there are rows.
+fn ctr(count: Count) -> String {
+    if count.rows == 0 { "-".to_owned() } else { format!("{:.4}", count.ctr()) }
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -62,6 +62,7 @@ fn the_report_and_its_plots_stand_beside_each_other() {
         let out = dir.path().join("report.md");
         run(&Args { file, out: Some(out.clone()) }).unwrap();
         let text = std::fs::read_to_string(&out).unwrap();
+        assert_eq!(text.contains("| CTR | - |"), rows == 0, "{text}");
         for plot in ["report-hours.svg", "report-ctr.svg"] {
             assert!(text.contains(&format!("]({plot})")));
             let svg = std::fs::read_to_string(dir.path().join(plot)).unwrap();

@@ -10,25 +10,33 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clickmill_broker::{Broker, EmbeddedLog, TopicPartition};
 use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
-use clickmill_pipeline::{Pipeline, PipelineParts, StartError, WorkerState, views};
+use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
 use clickmill_server::{Host, Server};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::exit::mistake;
 
 /// Longest time that the sinks get to write what the last commit brought, at a clean stop.
 const SINK_GRACE: Duration = Duration::from_millis(1_500);
+
+/// Longest time for a stop, whatever hangs.
+const STOP_TIME: Duration = Duration::from_millis(4_500);
+/// What of it the private servers have at least.
+const SERVERS_TIME: Duration = Duration::from_millis(1_300);
+/// Time for the log to close after that, where everything else took its time.
+const CLOSE_TIME: Duration = Duration::from_millis(200);
 
 /// A running host.
 pub struct Stack {
@@ -56,7 +64,7 @@ impl Stack {
         let registry = prometheus::Registry::new();
         let broker = Arc::new(place::open_log(config)?);
         let server = match config.server.enabled {
-            true => Some(Server::bind(config.server_options()).map_err(|e| mistake(e.to_string()))?),
+            true => Some(Server::bind(config.server_options())?),
             false => None,
         };
         let address = server.as_ref().map(Server::local_addr);
@@ -73,8 +81,7 @@ impl Stack {
             stages: chain::stages(config)?,
             options: config.worker_options(),
         };
-        let started = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await?;
-        let pipeline = started.map_err(start_error)?;
+        let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
 
         let mut stack = Self {
             broker,
@@ -105,26 +112,41 @@ impl Stack {
         }
     }
 
-    /// Takes everything down, the workers with a last commit.
-    pub async fn stop(self) -> Result<()> {
+    /// Takes everything down, the workers with a last commit, within [`STOP_TIME`] of when that was asked for. What hangs
+    /// is cut off: the next start goes on as after a kill.
+    pub async fn stop(self, asked: Instant) -> Result<()> {
+        let deadline = asked + STOP_TIME;
+        let before_servers = deadline - SERVERS_TIME;
         let pipeline = self.pipeline;
-        let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await?;
+        let stopping = tokio::task::spawn_blocking(move || pipeline.stop());
+        let stopped = match timeout_at(before_servers, stopping).await {
+            Ok(Ok(stopped)) => stopped.map_err(anyhow::Error::from),
+            Ok(Err(panicked)) => Err(panicked.into()),
+            Err(_) => Err(anyhow!("the workers do not end; the next start goes on from their last commit")),
+        };
         let drained = async {
             while !sinks_confirmed(&*self.broker, &self.sinks).unwrap_or(true) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(SINK_GRACE, drained).await.is_err() {
+        if timeout_at((Instant::now() + SINK_GRACE).min(before_servers), drained).await.is_err() {
             tracing::info!("a sink has not confirmed everything: it goes on from its own offset at the next start");
         }
         self.stop.send_replace(true);
-        for task in self.tasks {
+        for mut task in self.tasks {
             // A task that panicked has printed why; there is nothing left for it to do.
-            let _ = task.await;
+            if timeout_at(before_servers, &mut task).await.is_err() {
+                task.abort();
+            }
         }
-        self.servers.stop().await.context("stopping the private servers")?;
-        self.broker.close();
-        Ok(stopped?)
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.servers.stop(left).await.context("stopping the private servers")?;
+        let broker = self.broker;
+        let closing = tokio::task::spawn_blocking(move || broker.close());
+        if timeout_at(deadline + CLOSE_TIME, closing).await.is_err() {
+            bail!("the log cannot be closed, since its disk does not answer; what was acknowledged is safe");
+        }
+        stopped
     }
 
     /// The fates of everything that is committed.
@@ -192,14 +214,6 @@ fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
         all &= confirmed;
     }
     Ok(all)
-}
-
-/// A configuration that cannot run is the user's to mend.
-fn start_error(error: StartError) -> anyhow::Error {
-    match &error {
-        StartError::Refused(_) => mistake(crate::exit::shown(&error.into())),
-        _ => error.into(),
-    }
 }
 
 /// What the server may ask of this process.

@@ -32,7 +32,6 @@ pub fn open_log(config: &Config) -> Result<EmbeddedLog> {
         BrokerError::Locked { ref holder, .. } => {
             mistake(format!("the data directory {} is in use by {holder}", config.data_dir.display()))
         }
-        BrokerError::NewerFormat { .. } => mistake(error.to_string()),
         error => error.into(),
     })
 }

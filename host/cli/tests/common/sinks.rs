@@ -58,7 +58,7 @@ impl Sinks {
 
 impl Drop for Sinks {
     fn drop(&mut self) {
-        let _ = self.runtime.block_on(self.servers.stop());
+        let _ = self.runtime.block_on(self.servers.stop(std::time::Duration::from_secs(10)));
     }
 }
 

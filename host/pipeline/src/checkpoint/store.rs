@@ -80,8 +80,14 @@ impl DirectoryStore {
         Ok(store)
     }
 
+    /// The file of a name.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     fn fail(&self, doing: &'static str, name: &str, source: io::Error) -> StoreError {
-        StoreError { doing, path: self.folder.join(name), source }
+        StoreError { doing, path: self.path_of(name), source }
     }
 }
 

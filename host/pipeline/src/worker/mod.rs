@@ -12,6 +12,7 @@ mod fault;
 mod open;
 mod outputs;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -83,8 +84,8 @@ pub enum WorkerError {
     Output(#[from] Malformed),
     #[error("cannot read a batch: {0}")]
     Source(String),
-    #[error("checkpoint {name} of {topic}/{partition}: {why}")]
-    Newer { topic: String, partition: PartitionId, name: String, why: Damaged },
+    #[error("checkpoint {file}: {why}")]
+    Newer { file: PathBuf, why: Damaged },
     #[error(
         "no checkpoint of {topic}/{partition} can be read ({why}), and the log begins only at offset {start}: restore the checkpoints from a backup"
     )]

@@ -40,7 +40,7 @@ impl Worker {
         let log = shared.broker.ends(&input)?;
         let epoch = take_epoch(&store)?;
         let kept = checkpoints(&store)?;
-        let checkpoint = choose(&kept, &input, run, log.start)?;
+        let checkpoint = choose(&store, &kept, &input, run, log.start)?;
         let ends = checkpoint.as_ref().map_or(OutputEnds::default(), |c| c.outputs);
         if let Some(checkpoint) = &checkpoint {
             check_ends(&shared, checkpoint, &input, log.end)?;
@@ -159,6 +159,7 @@ pub(crate) fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName,
 }
 
 fn choose(
+    store: &DirectoryStore,
     kept: &[(CheckpointName, Read)],
     input: &TopicPartition,
     run: RunId,
@@ -168,7 +169,7 @@ fn choose(
     let (topic, partition) = (input.topic.to_string(), input.partition);
     match resolve::choose(candidates)? {
         Choice::Fresh => Ok(None),
-        Choice::Newer(name, why) => Err(WorkerError::Newer { topic, partition, name: name.file(), why }),
+        Choice::Newer(name, why) => Err(WorkerError::Newer { file: store.path_of(&name.file()), why }),
         Choice::AllDamaged(damaged) => {
             let why = damaged.iter().map(|(n, w)| format!("{}: {w}", n.file())).collect::<Vec<_>>().join("; ");
             if log_start > Offset(0) {

@@ -10,6 +10,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 
+use crate::context::TOKEN_NEEDED;
+use crate::exit::mistake;
+
 use super::super::rounds::{Batch, Positions, Round};
 use super::Destination;
 
@@ -58,6 +61,8 @@ enum Refusal {
     Later(String),
     #[error("{0}")]
     Final(String),
+    #[error("{TOKEN_NEEDED}")]
+    Token,
 }
 
 impl Remote {
@@ -111,6 +116,7 @@ impl Remote {
         match status.as_u16() {
             200 => serde_json::from_str(&body)
                 .map_err(|e| Refusal::Final(format!("{}{path}: not an answer of clickmill ({e})", self.address))),
+            401 => Err(Refusal::Token),
             408 | 429 | 502..=504 => Err(later(&format!("{status}: {}", message(&body)))),
             _ => Err(Refusal::Final(format!("{}{path}: {status}: {}", self.address, message(&body)))),
         }
@@ -123,6 +129,7 @@ impl Remote {
             match ask(self) {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Final(why)) => bail!(why),
+                Err(Refusal::Token) => return Err(mistake(TOKEN_NEEDED)),
                 Err(Refusal::Later(why)) if begun.elapsed() + pause > PATIENCE => {
                     bail!("{why}; waited {} s for the host. Go on with --resume when it runs", PATIENCE.as_secs())
                 }
@@ -171,6 +178,7 @@ impl Remote {
                 }
                 Ok(reply) => bail!("{}{path}: {} of {count} batches", self.address, reply.base_offsets.len()),
                 Err(Refusal::Final(why)) => bail!(why),
+                Err(Refusal::Token) => return Err(mistake(TOKEN_NEEDED)),
                 Err(Refusal::Later(why)) if since.elapsed() > PATIENCE => {
                     bail!("{why}; nothing got through for {} s. Go on with --resume", PATIENCE.as_secs())
                 }
