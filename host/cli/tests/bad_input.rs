@@ -7,6 +7,8 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
+use clickmill_broker::{Broker, EmbeddedLog, TopicPartition};
+use clickmill_schemas::{Offset, PartitionId};
 use common::sinks::balanced_ledger;
 use common::{Bench, DAY, Value, event, eventually};
 
@@ -26,6 +28,16 @@ fn without(mut event: Value, field: &str) -> Value {
 fn with(mut event: Value, field: &str, value: Value) -> Value {
     event[field] = value;
     event
+}
+
+/// Outputs are appended in batches of 1 MiB at most, or of a single record.
+fn assert_batches_are_bounded(bench: &Bench) {
+    let log = EmbeddedLog::open_read_only(&bench.data().join("log")).unwrap();
+    let at = TopicPartition::new("ad_events_error", PartitionId(0));
+    let batches = log.fetch(&at, Offset(0), 64 << 20, Duration::ZERO).unwrap();
+    let lens: Vec<_> = batches.iter().map(|batch| (batch.count, batch.records_len())).collect();
+    assert!(lens.iter().all(|(count, len)| *count == 1 || *len <= 1 << 20), "{lens:?}");
+    assert!(lens.iter().any(|(count, _)| *count > 1) && lens.iter().any(|(_, len)| *len > 1 << 20), "{lens:?}");
 }
 
 #[test]
@@ -71,6 +83,7 @@ fn each_bad_line_is_rejected_by_its_rule_and_the_rest_is_counted() {
     let status = bench.status();
     let n = lines.len() as u64;
     assert_eq!(balanced_ledger(&status), [n + 3, 3, n, 0, 0], "{status}");
+    assert_batches_are_bounded(&bench);
     let letters = bench.dead_letters();
     for (line, rule) in &lines {
         let text = String::from_utf8(line.clone());
