@@ -270,4 +270,35 @@ mod tests {
             assert!(Partial::decode(&key, &value[..cut]).is_err());
         }
     }
+
+    #[test]
+    fn an_avro_library_reads_a_partial_by_its_schema() {
+        use apache_avro::types::Value as Avro;
+        let schema = apache_avro::Schema::parse_str(include_str!("../ctr_window.avsc")).unwrap();
+        let m =
+            Metrics { impressions: 300, clicks: -2, conversions: 1, cost_micros: i64::MAX, revenue_micros: i64::MIN };
+        for keys in [&[][..], &["", "é|,\""]] {
+            let mut value = Vec::new();
+            put_stamps(&mut value, &Version { epoch: Epoch(4), as_of: Offset(1_000) });
+            put_guest_head(&mut value, true, keys.len());
+            keys.iter().for_each(|key| put_entry(&mut value, key.as_bytes(), &m));
+            put_end(&mut value);
+            let mut body = &value[avro::HEADER_LEN..];
+            let found = apache_avro::from_avro_datum(&schema, &mut body, None).unwrap();
+            assert!(body.is_empty());
+            let sums = [m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros];
+            let names = ["impressions", "clicks", "conversions", "cost_micros", "revenue_micros"];
+            let entry = |key: &&str| {
+                let sums = names.into_iter().zip(sums).map(|(name, sum)| (name.to_owned(), Avro::Long(sum)));
+                Avro::Record([("key".to_owned(), Avro::String((*key).to_owned()))].into_iter().chain(sums).collect())
+            };
+            let expected = [
+                ("epoch", Avro::Long(4)),
+                ("as_of_offset", Avro::Long(1_000)),
+                ("lower_bound", Avro::Boolean(true)),
+                ("entries", Avro::Array(keys.iter().map(entry).collect())),
+            ];
+            assert_eq!(found, Avro::Record(expected.map(|(name, value)| (name.to_owned(), value)).into()));
+        }
+    }
 }

@@ -49,4 +49,6 @@ impl Module for Validate {
 clickmill_sdk::export!(Validate);
 
 #[cfg(test)]
+mod schema_file;
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use clickmill_ad_event::{AdEventView, Field, Int, Text};
 use clickmill_sdk::ErrorType;
 use clickmill_sdk::harness::{Harness, run};
 
-const SOUND: &str = r#"{"id":"1001","click":1,"hour":"14102100","C1":1005,"banner_pos":0,"site_id":"f9c69707","site_domain":"e16ceb4b","site_category":"28905ebd","app_id":"ecad2386","app_domain":"7801e8d9","app_category":"07d7df22","device_id":"a99f214a","device_ip":"8b19fe67","device_model":"258766e2","device_type":1,"device_conn_type":0,"C14":19665,"C15":320,"C16":50,"C17":2253,"C18":2,"C19":303,"C20":-1,"C21":52,"ts":1413849600000}"#;
+pub const SOUND: &str = r#"{"id":"1001","click":1,"hour":"14102100","C1":1005,"banner_pos":0,"site_id":"f9c69707","site_domain":"e16ceb4b","site_category":"28905ebd","app_id":"ecad2386","app_domain":"7801e8d9","app_category":"07d7df22","device_id":"a99f214a","device_ip":"8b19fe67","device_model":"258766e2","device_type":1,"device_conn_type":0,"C14":19665,"C15":320,"C16":50,"C17":2253,"C18":2,"C19":303,"C20":-1,"C21":52,"ts":1413849600000}"#;
 
 /// The rule and the message with which one value is routed.
 fn judged(params: &[(&str, &str)], value: &[u8]) -> Option<(ErrorType, String, String)> {
