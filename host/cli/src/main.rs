@@ -137,7 +137,13 @@ fn work(cli: Cli) -> Result<()> {
         .init();
     match cli.verb {
         Verb::Generate(args) => generate::run(&args),
-        Verb::Produce { args, output } => produce::run(&args, &stack::place::of(&config), output == TextOrJson::Json),
+        Verb::Produce { args, output } => {
+            // Who started it for a purpose of its own says what there is to say.
+            if cli.end_with.is_none() {
+                signals::end_with_words(args.interrupted())?;
+            }
+            produce::run(&args, &stack::place::of(&config), output == TextOrJson::Json)
+        }
         Verb::Profile(args) => profile::run(&args),
         Verb::Run(args) => run::run(&args, &config),
         Verb::Demo(args) => demo::run(&args, &config),

@@ -44,6 +44,25 @@ impl StopSignals {
     }
 }
 
+/// Ends the program at such a signal with exit code 1, after these words: for work that may be ended anywhere.
+///
+/// # Errors
+/// Where the system gives no handler or no thread.
+pub fn end_with_words(words: String) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _within = runtime.enter();
+        StopSignals::new()?
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(signals.recv());
+        // Behind a progress bar, perhaps.
+        crate::output::say(format_args!("\n{words}"));
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
 /// Whether a process's status says that it ignores SIGHUP, which is signal 1.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -40,6 +41,32 @@ fn running(bench: &Bench) -> common::Running {
     host
 }
 
+fn metrics(bench: &Bench) -> String {
+    let mut connection = std::net::TcpStream::connect(("127.0.0.1", bench.port)).unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn produce_that_is_interrupted_says_how_to_go_on_and_goes_on() {
+    let bench = Bench::new();
+    let rows = bench.generate(ROWS, 3, 2);
+    let file = rows.to_str().unwrap();
+    let produce = bench.start("produce", &["produce", file, "--rate", "4000"]);
+    eventually("some rows are in", Duration::from_secs(30), || {
+        bench.data().join("log/ad_events_raw").exists() && bench.log("produce").is_empty()
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    signal("-INT", produce.child.id());
+    assert_eq!(produce.wait(), Some(1), "{}", bench.log("produce"));
+    assert!(bench.log("produce").contains("interrupted: ") && bench.log("produce").contains("--resume"));
+    bench.run(&["produce", file, "--resume"]);
+    let waiting = bench.status()["ledger"]["waiting"].as_u64();
+    assert_eq!(waiting, Some(ROWS), "each row once");
+}
+
 #[test]
 fn a_host_whose_servers_hang_stops_in_five_seconds_and_goes_on_with_the_right_counts() {
     let bench = Bench::new();
@@ -47,6 +74,12 @@ fn a_host_whose_servers_hang_stops_in_five_seconds_and_goes_on_with_the_right_co
     bench.run(&["produce", rows.to_str().unwrap()]);
     running(&bench).kill();
     let host = running(&bench);
+    let metrics = metrics(&bench);
+    for sink in ["postgres", "redis"] {
+        for line in [format!("clickmill_sink_up{{sink=\"{sink}\"}} 1"), format!("lag_records{{sink=\"{sink}\"}} 0")] {
+            assert!(metrics.contains(&line), "{line}: {metrics}");
+        }
+    }
     assert_eq!(bench.log("host").matches("runs already").count(), 2, "PostgreSQL and Redis: {}", bench.log("host"));
     let frozen = servers(&bench);
     assert!(frozen.len() > 4, "{frozen:?}");

@@ -81,6 +81,19 @@ pub struct Args {
     pub max_line_bytes: Option<u64>,
 }
 
+impl Args {
+    /// What to say to someone who ends it before its end.
+    #[must_use]
+    pub fn interrupted(&self) -> String {
+        let stream = self.format == Some(Kind::Jsonl) && self.files.iter().any(|f| f.as_os_str() == "-");
+        let words = match stream || self.again {
+            true => "what was sent so far stays in the topic",
+            false => "what was sent so far stays in the topic; the same command with --resume sends the rest",
+        };
+        format!("interrupted: {words}")
+    }
+}
+
 /// Where the topics are.
 #[derive(Clone, Debug)]
 pub struct Place {

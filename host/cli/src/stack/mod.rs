@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod place;
+mod sink_metrics;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::exit::mistake;
+use sink_metrics::SinkMetrics;
 
 /// Longest time that the sinks get to write what the last commit brought, at a clean stop.
 const SINK_GRACE: Duration = Duration::from_millis(1_500);
@@ -95,6 +97,7 @@ impl Stack {
         let partitions = stack.pipeline.workers().len();
         stack.start_sinks(config, u32::try_from(partitions)?);
         if let Some(server) = server {
+            registry.register(Box::new(SinkMetrics::new(stack.sinks.clone())?))?;
             stack.serve(server, registry);
         }
         Ok(stack)

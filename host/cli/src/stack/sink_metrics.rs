@@ -1,0 +1,71 @@
+//! The sinks as Prometheus metrics, as they are at the moment of the scrape.
+
+use clickmill_connectors::{SinkHandle, SinkState};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+
+/// Asks the sinks whenever it is asked.
+pub struct SinkMetrics {
+    sinks: Vec<SinkHandle>,
+    up: IntGaugeVec,
+    offset: IntGaugeVec,
+    lag: IntGaugeVec,
+    rows: IntCounterVec,
+    skipped: IntCounterVec,
+    retries: IntCounterVec,
+}
+
+impl SinkMetrics {
+    /// # Errors
+    /// Where a name is not one for Prometheus.
+    pub fn new(sinks: Vec<SinkHandle>) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["sink"]);
+        let counter = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["sink"]);
+        Ok(Self {
+            sinks,
+            up: gauge("clickmill_sink_up", "1 where the sink is connected and writes, else 0")?,
+            offset: gauge("clickmill_sink_offset", "Everything below this offset is in the sink's server")?,
+            lag: gauge("clickmill_sink_lag_records", "Records of the sink's topic that its server does not have yet")?,
+            rows: counter("clickmill_sink_rows_written_total", "Rows or hashes written since the host's start")?,
+            skipped: counter(
+                "clickmill_sink_skipped_total",
+                "Records or rows that the server cannot hold, since the host's start",
+            )?,
+            retries: counter("clickmill_sink_retries_total", "Failures that the sink tried again after")?,
+        })
+    }
+
+    fn gauges(&self) -> [&IntGaugeVec; 3] {
+        [&self.up, &self.offset, &self.lag]
+    }
+
+    fn counters(&self) -> [&IntCounterVec; 3] {
+        [&self.rows, &self.skipped, &self.retries]
+    }
+}
+
+impl Collector for SinkMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        let gauges = self.gauges().into_iter().flat_map(Collector::desc);
+        gauges.chain(self.counters().into_iter().flat_map(Collector::desc)).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for sink in &self.sinks {
+            let status = sink.status();
+            let integer = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            let up = i64::from(status.state == SinkState::Running);
+            for (gauge, value) in self.gauges().into_iter().zip([up, integer(status.offset.0), integer(status.lag)]) {
+                gauge.with_label_values(&[&status.name]).set(value);
+            }
+            let totals = [status.rows_written, status.skipped, status.retries];
+            for (counter, total) in self.counters().into_iter().zip(totals) {
+                let counter = counter.with_label_values(&[&status.name]);
+                counter.inc_by(total.saturating_sub(counter.get()));
+            }
+        }
+        let gauges = self.gauges().into_iter().flat_map(Collector::collect);
+        gauges.chain(self.counters().into_iter().flat_map(Collector::collect)).collect()
+    }
+}
