@@ -41,18 +41,25 @@ function shape(name, attributes, text) {
   return node;
 }
 
+// The least of 1, 2 and 5 times a power of ten with which four lines reach the value.
+function roundStep(most) {
+  const power = 10 ** Math.floor(Math.log10(most / 4));
+  return power * [1, 2, 5, 10].find((times) => power * times * 4 >= most);
+}
+
 function chart(windows) {
   const [left, right, top, bottom] = [46, 712, 10, 196];
   const parts = [];
-  const most = Math.max(0.001, ...windows.map((w) => w.ctr ?? 0)) * 1.15;
+  const line = roundStep(Math.max(0.001, ...windows.map((w) => w.ctr ?? 0)));
+  const most = line * 4;
   const widest = Math.max(1, ...windows.map((w) => w.impressions));
   const step = (right - left) / Math.max(windows.length, 1);
   const x = (i) => left + step * (i + 0.5);
   const y = (ctr) => bottom - (bottom - top) * ctr / most;
   for (let i = 0; i <= 4; i++) {
-    const ctr = most * i / 4;
+    const ctr = line * i;
     parts.push(shape("line", { class: "grid", x1: left, x2: right, y1: y(ctr), y2: y(ctr) }));
-    parts.push(shape("text", { x: left - 6, y: y(ctr) + 4, "text-anchor": "end" }, (ctr * 100).toFixed(1) + "%"));
+    parts.push(shape("text", { x: left - 6, y: y(ctr) + 4, "text-anchor": "end" }, short.format(ctr * 100) + " %"));
   }
   windows.forEach((w, i) => {
     const height = (bottom - top) * 0.6 * w.impressions / widest;

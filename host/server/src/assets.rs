@@ -19,6 +19,10 @@ pub(crate) async fn style() -> Response {
     asset("text/css; charset=utf-8", include_str!("../assets/style.css"))
 }
 
+pub(crate) async fn icon() -> Response {
+    asset("image/svg+xml", include_str!("../assets/icon.svg"))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

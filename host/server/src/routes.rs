@@ -71,6 +71,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/", get(assets::page))
         .route("/assets/live.js", get(assets::script))
         .route("/assets/style.css", get(assets::style))
+        .route("/assets/icon.svg", get(assets::icon))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready));
     guarded
