@@ -27,7 +27,8 @@ impl Program for Redis {
     }
 
     fn url(port: u16, password: &str) -> String {
-        format!("redis://:{password}@127.0.0.1:{port}/0")
+        // With the user's name: without one, the redis-cli of Debian 12 sends an empty one, which Redis refuses.
+        format!("redis://default:{password}@127.0.0.1:{port}/0")
     }
 
     async fn prepare(

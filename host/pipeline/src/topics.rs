@@ -48,14 +48,15 @@ pub fn specs(options: &TopicsOptions) -> Vec<TopicSpec> {
     ]
 }
 
-/// Creates what is missing and returns `ad_events_raw`. What the workers read stays whole, with retention or without,
+/// Creates what is missing and returns `ad_events_raw`, which keeps the partitions that it was made with. What the workers read stays whole, with retention or without,
 /// until they have started and said what they still need: they may need all of it.
 ///
 /// # Errors
-/// Where a topic exists with other partitions, or the broker fails.
+/// Where the broker fails.
 pub fn create_all(broker: &dyn Broker, options: &TopicsOptions) -> Result<TopicInfo, BrokerError> {
+    let partitions = broker.topic(AD_EVENTS_RAW)?.map_or(options.partitions, |info| info.spec.partitions);
     let mut raw = None;
-    for spec in specs(options) {
+    for spec in specs(&TopicsOptions { partitions, ..options.clone() }) {
         let info = broker.create_topic(&spec)?;
         // Nobody ever moves the floor of the deployments, nor need they one: they are kept for good.
         let read_by_workers = spec.name != DEPLOYMENTS;
@@ -81,6 +82,16 @@ mod tests {
             set.push(None, &n.to_be_bytes(), 0);
             log.append(&TopicPartition::new(topic, PartitionId(0)), &set).unwrap().wait().unwrap();
         }
+    }
+
+    #[test]
+    fn a_topic_that_exists_keeps_its_partitions() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
+        let partitions = |partitions| TopicsOptions { partitions, ..TopicsOptions::default() };
+        let made = create_all(&log, &partitions(7)).unwrap();
+        assert_eq!(made.spec.partitions, 7);
+        assert_eq!(create_all(&log, &partitions(3)).unwrap(), made);
     }
 
     #[test]

@@ -30,9 +30,7 @@ impl Embedded {
     /// # Errors
     /// Where they cannot be made.
     pub fn new(broker: Arc<dyn Broker>, options: &TopicsOptions) -> anyhow::Result<Self> {
-        // A topic that exists keeps the partitions that it was made with.
-        let existing = broker.topic(AD_EVENTS_RAW)?.map_or(options.partitions, |info| info.spec.partitions);
-        topics::create_all(broker.as_ref(), &TopicsOptions { partitions: existing, ..options.clone() })?;
+        topics::create_all(broker.as_ref(), options)?;
         let partitions_of = |topic: &str| -> anyhow::Result<Vec<TopicPartition>> {
             let info = broker.topic(topic)?.with_context(|| format!("topic {topic} does not exist"))?;
             let topic: Arc<str> = topic.into();
