@@ -23,12 +23,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Adds. What does not fit wraps, as in the guests: sums that a module claims are no reason to end a reader, and
+    /// wrapping sums are the same in any order.
     pub fn add(&mut self, other: &Self) {
-        self.impressions += other.impressions;
-        self.clicks += other.clicks;
-        self.conversions += other.conversions;
-        self.cost_micros += other.cost_micros;
-        self.revenue_micros += other.revenue_micros;
+        self.impressions = self.impressions.wrapping_add(other.impressions);
+        self.clicks = self.clicks.wrapping_add(other.clicks);
+        self.conversions = self.conversions.wrapping_add(other.conversions);
+        self.cost_micros = self.cost_micros.wrapping_add(other.cost_micros);
+        self.revenue_micros = self.revenue_micros.wrapping_add(other.revenue_micros);
     }
 }
 
@@ -156,7 +158,7 @@ impl Head {
         let version = Version { epoch: Epoch(unsigned(next()?)?), as_of: Offset(unsigned(next()?)?) };
         let lower_bound = match body.get(at) {
             Some(b @ (0 | 1)) => *b == 1,
-            _ => return Err(NotAPartial("bad flag")),
+            _ => return Err(BAD_FLAG),
         };
         Ok(Self { owner, window, version, lower_bound, entries_at: avro::HEADER_LEN + at + 1 })
     }
@@ -167,24 +169,32 @@ impl Head {
 /// # Errors
 /// [`NotAPartial`] where they are malformed.
 pub fn take_entries(bytes: &[u8]) -> Result<Vec<(String, Metrics)>, NotAPartial> {
-    let mut at = 0;
+    let mut walk = Entries { bytes, at: 0, left: 0 };
     let mut entries = Vec::new();
-    loop {
-        let count = take_varint(bytes, &mut at).ok_or(NotAPartial("value cut short"))?;
-        if count == 0 {
-            break;
+    while let Some((key, metrics)) = walk.next()? {
+        if entries.len() == entries.capacity() {
+            // Readers hold these by the thousand; the count is only believed as far as there are bytes for it.
+            entries.reserve_exact(1 + walk.left.min((bytes.len() - walk.at) / LEAST_ENTRY_BYTES));
         }
-        let count = usize::try_from(count).map_err(|_| NotAPartial("negative count"))?;
-        // Readers hold these by the thousand; the count is only believed as far as there are bytes for it.
-        entries.reserve_exact(count.min((bytes.len() - at) / LEAST_ENTRY_BYTES));
-        for _ in 0..count {
-            entries.push(take_entry(bytes, &mut at)?);
-        }
-    }
-    if at != bytes.len() {
-        return Err(NotAPartial("bytes left over"));
+        entries.push((key.to_owned(), metrics));
     }
     Ok(entries)
+}
+
+/// Checks the guest's part of a key and of a value: with the host's stamps before them they are a partial.
+///
+/// # Errors
+/// [`NotAPartial`] where they would be none.
+pub fn check_guest_part(key: &[u8], value: &[u8]) -> Result<(), NotAPartial> {
+    let key = std::str::from_utf8(key).map_err(|_| BAD_KEY)?;
+    decode_window(&mut key.splitn(3, '|'))?;
+    let (flag, entries) = value.split_first().ok_or(BAD_FLAG)?;
+    if *flag > 1 {
+        return Err(BAD_FLAG);
+    }
+    let mut walk = Entries { bytes: entries, at: 0, left: 0 };
+    while walk.next()?.is_some() {}
+    Ok(())
 }
 
 impl Partial {
@@ -205,7 +215,31 @@ pub fn is_partial(value: &[u8]) -> bool {
     value.first() == Some(&0)
 }
 
-fn take_entry(body: &[u8], at: &mut usize) -> Result<(String, Metrics), NotAPartial> {
+/// Walks entries, block after block.
+struct Entries<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Entries that the block says are still to come.
+    left: usize,
+}
+
+impl<'a> Entries<'a> {
+    /// The next one; `None` at the end, which is the end of the bytes too.
+    fn next(&mut self) -> Result<Option<(&'a str, Metrics)>, NotAPartial> {
+        if self.left == 0 {
+            let count = take_varint(self.bytes, &mut self.at).ok_or(NotAPartial("value cut short"))?;
+            self.left = usize::try_from(count).map_err(|_| NotAPartial("negative count"))?;
+            if self.left == 0 {
+                let whole = self.at == self.bytes.len();
+                return if whole { Ok(None) } else { Err(NotAPartial("bytes left over")) };
+            }
+        }
+        self.left -= 1;
+        take_entry(self.bytes, &mut self.at).map(Some)
+    }
+}
+
+fn take_entry<'a>(body: &'a [u8], at: &mut usize) -> Result<(&'a str, Metrics), NotAPartial> {
     const SHORT: NotAPartial = NotAPartial("entry cut short");
     let len = take_varint(body, at).and_then(|l| usize::try_from(l).ok()).ok_or(SHORT)?;
     let end = at.checked_add(len).ok_or(SHORT)?;
@@ -220,25 +254,32 @@ fn take_entry(body: &[u8], at: &mut usize) -> Result<(String, Metrics), NotAPart
         cost_micros: next()?,
         revenue_micros: next()?,
     };
-    Ok((key.to_owned(), metrics))
+    Ok((key, metrics))
 }
 
+const BAD_KEY: NotAPartial = NotAPartial("bad key");
+const BAD_FLAG: NotAPartial = NotAPartial("bad flag");
+
 fn decode_key(key: &[u8]) -> Result<(Owner, WindowKey), NotAPartial> {
-    const BAD: NotAPartial = NotAPartial("bad key");
-    let text = std::str::from_utf8(key).map_err(|_| BAD)?;
+    let text = std::str::from_utf8(key).map_err(|_| BAD_KEY)?;
     let mut parts = text.splitn(6, '|');
-    let mut next = || parts.next().ok_or(BAD);
+    let mut next = || parts.next().ok_or(BAD_KEY);
     let owner = Owner {
-        run: next()?.parse().map_err(|_| BAD)?,
-        partition: next()?.parse().map_err(|_| BAD)?,
-        generation: next()?.parse().map_err(|_| BAD)?,
+        run: next()?.parse().map_err(|_| BAD_KEY)?,
+        partition: next()?.parse().map_err(|_| BAD_KEY)?,
+        generation: next()?.parse().map_err(|_| BAD_KEY)?,
     };
-    let window = WindowKey {
-        size_ms: next()?.parse().map_err(|_| BAD)?,
-        start_ms: next()?.parse().map_err(|_| BAD)?,
+    Ok((owner, decode_window(&mut parts)?))
+}
+
+/// The guest's part of a key.
+fn decode_window<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Result<WindowKey, NotAPartial> {
+    let mut next = || parts.next().ok_or(BAD_KEY);
+    Ok(WindowKey {
+        size_ms: next()?.parse().map_err(|_| BAD_KEY)?,
+        start_ms: next()?.parse().map_err(|_| BAD_KEY)?,
         dimension: next()?.to_owned(),
-    };
-    Ok((owner, window))
+    })
 }
 
 #[cfg(test)]
@@ -300,5 +341,38 @@ mod tests {
             ];
             assert_eq!(found, Avro::Record(expected.map(|(name, value)| (name.to_owned(), value)).into()));
         }
+    }
+
+    #[test]
+    fn sums_beyond_what_fits_wrap_in_any_order_and_end_no_reader() {
+        let claims = [i64::MAX, 5, i64::MAX, i64::MIN];
+        let sum = |values: &mut dyn Iterator<Item = i64>| {
+            let mut sum = Metrics::default();
+            values.for_each(|v| {
+                sum.add(&Metrics { impressions: v, clicks: v, conversions: v, cost_micros: v, revenue_micros: v });
+            });
+            sum
+        };
+        assert_eq!(sum(&mut claims.into_iter()), sum(&mut claims.into_iter().rev()));
+    }
+
+    #[test]
+    fn what_is_no_partial_behind_the_stamps_is_found_before_them() {
+        let m = Metrics { impressions: 1, ..Metrics::default() };
+        let mut value = Vec::new();
+        put_guest_head(&mut value, false, 1);
+        put_entry(&mut value, b"key", &m);
+        put_end(&mut value);
+        check_guest_part(b"60000|0|a|b", &value).unwrap();
+        for cut in 0..value.len() {
+            check_guest_part(b"60000|0|total", &value[..cut]).unwrap_err();
+        }
+        for key in [&b""[..], b"60000|0", b"60000||total", b"|0|total", b"60000|0|\xff"] {
+            check_guest_part(key, &value).unwrap_err();
+        }
+        value.push(0);
+        check_guest_part(b"60000|0|total", &value).unwrap_err();
+        value[0] = 2;
+        check_guest_part(b"60000|0|total", &value).unwrap_err();
     }
 }

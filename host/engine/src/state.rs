@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clickmill_schemas::partial::check_guest_part;
 use clickmill_schemas::record::{COUNT_LEN, Records};
 
 use crate::guest::{Cause, Guest};
@@ -156,8 +157,12 @@ impl Chain {
             let Some(set) = guest.emit()? else {
                 return Ok(None);
             };
-            let malformed = |e| Cause(format!("malformed windows: {e}"));
-            Records::new(set).map_err(malformed)?.try_for_each(|r| r.map(drop)).map_err(malformed)?;
+            let malformed = |e: &dyn std::fmt::Display| Cause(format!("malformed windows: {e}"));
+            for record in Records::new(set).map_err(|e| malformed(&e))? {
+                // Behind the host's stamps, every reader of the topic has to read it.
+                let record = record.map_err(|e| malformed(&e))?;
+                check_guest_part(record.key.unwrap_or_default(), record.value).map_err(|e| malformed(&e))?;
+            }
             Ok(Some(set.to_vec()))
         })?;
         Ok(emitted.flatten().unwrap_or_else(|| vec![0; COUNT_LEN]))

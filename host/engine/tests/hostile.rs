@@ -7,6 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use clickmill_engine::{Chain, EngineError, Limits, Module};
+use clickmill_schemas::record::RecordSetBuilder;
 use common::*;
 
 /// Runs a batch of ten through the module; the message of the fault.
@@ -198,23 +199,45 @@ fn a_memory_that_starts_over_the_limit_is_refused() {
 }
 
 #[test]
-fn emitted_windows_are_a_record_set_or_a_fault() {
-    let hooks = r#"
-        (func (export "clickmill_state_version") (result i32) (i32.const 0))
-        (func (export "clickmill_save") (result i32) (call $copy (i32.const 0) (i32.const 0)) (i32.const 0))
-        (func (export "clickmill_load") (param i32 i32) (result i32) (i32.const 0))
-        (func (export "clickmill_emit") (result i32) (call $copy (i32.const 0) (i32.const 6)) (i32.const 0))
-        (func (export "clickmill_pending") (result i32) (i32.const -1))
-        (func (export "clickmill_watermark") (result i64) (i64.const 0))
-        (func (export "clickmill_closed_before") (result i64) (i64.const 0))
-        (func (export "clickmill_advance") (param i64) (result i32) (i32.const -9))"#;
-    let module = module(&[ALLOC, &array_map(ECHO), hooks]);
-    let fresh = || chain(&[&module]);
-    assert!(fresh().emit().unwrap_err().message.contains("malformed windows"));
-    assert!(fresh().advance(1).unwrap_err().message.contains("answered -9"));
-    let mut chain = fresh();
-    assert_eq!(chain.pending_bytes(), 0);
-    assert!(chain.save().unwrap_err().message.contains("clickmill_pending answered -1"));
+fn emitted_windows_are_partials_or_a_fault() {
+    let set = |key: &[u8], value: &[u8]| {
+        let mut set = RecordSetBuilder::default();
+        set.push(Some(key), value, 0);
+        set.bytes().to_vec()
+    };
+    let (key, sound) = (b"60000|1413849600000|total", b"\0\x02\0\x02\0\0\0\0\0");
+    for (emitted, expected) in [
+        (set(key, sound), None),
+        (vec![0; 4], None),
+        (vec![0; 6], Some("malformed windows: malformed record set: bytes left over")),
+        (set(b"60000|total", sound), Some("malformed windows: not a window partial: bad key")),
+        (set(key, &sound[..7]), Some("malformed windows: not a window partial: entry cut short")),
+    ] {
+        let data: String = emitted.iter().map(|b| format!("\\{b:02x}")).collect();
+        let hooks = format!(
+            r#"(data (i32.const 2048) "{data}")
+            (func (export "clickmill_state_version") (result i32) (i32.const 0))
+            (func (export "clickmill_save") (result i32) (call $copy (i32.const 0) (i32.const 0)) (i32.const 0))
+            (func (export "clickmill_load") (param i32 i32) (result i32) (i32.const 0))
+            (func (export "clickmill_emit") (result i32) (call $copy (i32.const 2048) (i32.const {})) (i32.const 0))
+            (func (export "clickmill_pending") (result i32) (i32.const -1))
+            (func (export "clickmill_watermark") (result i64) (i64.const 0))
+            (func (export "clickmill_closed_before") (result i64) (i64.const 0))
+            (func (export "clickmill_advance") (param i64) (result i32) (i32.const -9))"#,
+            emitted.len()
+        );
+        let module = module(&[ALLOC, &array_map(ECHO), &hooks]);
+        let fresh = || chain(&[&module]);
+        match (fresh().emit(), expected) {
+            (Ok(windows), None) => assert_eq!(windows, emitted),
+            (Err(fault), Some(expected)) => assert!(fault.message.starts_with(expected), "{fault}"),
+            (got, expected) => panic!("{got:?}, expected {expected:?}"),
+        }
+        assert!(fresh().advance(1).unwrap_err().message.contains("answered -9"));
+        let mut chain = fresh();
+        assert_eq!(chain.pending_bytes(), 0);
+        assert!(chain.save().unwrap_err().message.contains("clickmill_pending answered -1"));
+    }
 }
 
 #[test]

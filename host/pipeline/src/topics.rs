@@ -48,8 +48,9 @@ pub fn specs(options: &TopicsOptions) -> Vec<TopicSpec> {
     ]
 }
 
-/// Creates what is missing and returns `ad_events_raw`, which keeps the partitions that it was made with. What the workers read stays whole, with retention or without,
-/// until they have started and said what they still need: they may need all of it.
+/// Creates what is missing and returns `ad_events_raw`, which keeps the partitions that it was made with. What the workers
+/// read stays whole, with retention or without, until they have started and said what they still need: they may need all
+/// of it.
 ///
 /// # Errors
 /// Where the broker fails.
