@@ -25,9 +25,7 @@ struct Template {
 
 static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
     let dir = folder();
-    let options =
-        LogOptions { segment_bytes: 400, maintenance_interval: Duration::from_secs(3_600), ..LogOptions::default() };
-    let log = EmbeddedLog::open(dir.path(), options).expect("a new log opens");
+    let log = EmbeddedLog::open(dir.path(), options()).expect("a new log opens");
     log.create_topic(&TopicSpec::new(TOPIC, 1)).expect("a new topic is made");
     for batch in 0..7u8 {
         let mut set = RecordSetBuilder::default();
@@ -46,6 +44,11 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
     assert!(rows.len() == 13 && files.len() >= 5, "{files:?}");
     Template { files, rows }
 });
+
+/// Small segments, and no upkeep.
+fn options() -> LogOptions {
+    LogOptions { segment_bytes: 400, maintenance_interval: Duration::from_secs(3_600), ..LogOptions::default() }
+}
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
@@ -112,13 +115,15 @@ pub fn log_files(data: &[u8]) {
             fs::write(path, bytes).expect("a file is written");
         }
     }
-    let Ok(read) = read(dir.path()) else { return };
+    let Ok(found) = read(dir.path()) else { return };
     if marked {
-        assert_eq!(&read, rows, "a loss below the mark is an error");
+        assert_eq!(&found, rows, "a loss below the mark is an error");
     }
     // Without the mark something may be missing at either end. Nothing is wrong, and nothing between is.
-    let first = read.first().map_or(0, |row| row.0 as usize);
-    assert_eq!(Some(read.as_slice()), rows.get(first..first + read.len()));
+    let first = found.first().map_or(0, |row| row.0 as usize);
+    assert_eq!(Some(found.as_slice()), rows.get(first..first + found.len()));
+    drop(EmbeddedLog::open(dir.path(), options()).expect("what can be read can be opened"));
+    assert_eq!(read(dir.path()).expect("what was opened can be read"), found, "opening changes what is there");
 }
 
 fn apply(files: &mut [Option<Vec<u8>>], file: usize, what: u8, at: usize, with: u8, times: u8) {
