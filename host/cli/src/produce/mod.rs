@@ -109,9 +109,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// The longest line that the log can take.
-    fn line_limit(&self, asked: Option<u64>) -> anyhow::Result<usize> {
-        let most = self.log.max_batch_bytes.saturating_sub(EVENT_OVERHEAD_BYTES) / MOST_GROWTH;
+    /// The longest line of this input that the log can take.
+    fn line_limit(&self, asked: Option<u64>, input: &Input) -> anyhow::Result<usize> {
+        let growth = if matches!(input, Input::Csv(_)) { MOST_GROWTH } else { 1 };
+        let most = self.log.max_batch_bytes.saturating_sub(EVENT_OVERHEAD_BYTES) / growth;
         match asked.map(|asked| asked as usize) {
             Some(asked) if asked > most => Err(mistake(format!(
                 "--max-line-bytes {asked}: a line of more than {most} bytes may not fit into the log, whose batches have at \
@@ -152,10 +153,10 @@ pub struct Produced {
 /// As [`run`], but a cut is no error here.
 pub fn produce(args: &Args, place: &Place) -> anyhow::Result<Produced> {
     let begun = Instant::now();
-    let max_line_bytes = place.line_limit(args.max_line_bytes)?;
     // Its files have no names outside, or go with it.
     let scratch = Scratch::new(&place.data_dir);
     let input = Input::open(args, &scratch)?;
+    let max_line_bytes = place.line_limit(args.max_line_bytes, &input)?;
     let prepared = send::prepare(input, max_line_bytes)?;
     if let Some(cut) = prepared.hopeless() {
         return Ok(Produced { summary: Summary::default(), cut: Some(cut) });

@@ -49,7 +49,7 @@ impl std::fmt::Display for Fault {
         match self {
             Self::Columns(n) => write!(f, "{n} columns instead of {WIDTH}"),
             Self::Quotes => f.write_str("a quote that is not closed, or text behind a closing quote"),
-            Self::TooLong(len) => write!(f, "a line of {len} bytes, more than the limit"),
+            Self::TooLong(len) => write!(f, "a line of {len} bytes, more than --max-line-bytes allows"),
         }
     }
 }

@@ -47,7 +47,9 @@ impl Destination for Interrupted<'_> {
 fn produce_interrupted(bed: &Bed, args: &Args, batches: usize) -> anyhow::Result<Produced> {
     let place = bed.place();
     let scratch = Scratch::new(&place.data_dir);
-    let prepared = send::prepare(Input::open(args, &scratch)?, place.line_limit(args.max_line_bytes)?)?;
+    let input = Input::open(args, &scratch)?;
+    let limit = place.line_limit(args.max_line_bytes, &input)?;
+    let prepared = send::prepare(input, limit)?;
     let mut inner = destination(&place)?;
     let mut interrupted = Interrupted { inner: inner.as_mut(), batches_left: batches };
     send::send(prepared, args, &scratch, &Notes::new(&place.data_dir), &mut interrupted)
