@@ -248,3 +248,24 @@ fn a_second_host_learns_who_has_the_data_directory_and_a_port_in_use_is_named() 
     assert!(String::from_utf8_lossy(&output.stderr).contains(&taken));
     assert_eq!(host.terminate(), Some(0));
 }
+
+#[test]
+fn files_that_several_processes_send_at_once_are_in_the_topic_once() {
+    let bench = Bench::new();
+    let (one, other) = (bench.generate(3_000, 1, 2), bench.generate(3_000, 2, 2));
+    let (one, other) = (one.to_str().unwrap(), other.to_str().unwrap());
+    let _host = bench.start("host", &["run"]);
+    bench.until_ready();
+    let files = [&[one][..], &[one, other], &[one], &[one, other], &[one]];
+    let senders: Vec<_> = files
+        .iter()
+        .map(|files| (files, bench.start("produce", &[&["produce", "--rate", "5000"], *files].concat())))
+        .collect();
+    let sent: Vec<usize> =
+        senders.into_iter().filter_map(|(files, sender)| (sender.wait() == Some(0)).then_some(files.len())).collect();
+    assert_eq!(sent.len(), 1, "{}", bench.log("produce"));
+    let ends: u64 =
+        bench.status()["partitions"].as_array().unwrap().iter().map(|p| p["log_end_offset"].as_u64().unwrap()).sum();
+    assert_eq!(3_000 * sent[0] as u64, ends);
+    assert!(bench.log("produce").contains("by another process"), "{}", bench.log("produce"));
+}

@@ -2,9 +2,10 @@
 //!
 //! The topic itself says how far a source came, but knows it only by the hash of its contents. The notes say which files
 //! a source was, so that a file is known again that has grown, was cut short then, or was sent together with others:
-//! sending it would count rows twice. The decision is [`Notes::overlap`]; nothing here reads topics.
+//! sending it would count rows twice. The decision is [`Notes::overlap`]; nothing here reads topics. Two processes that
+//! send at the same time take turns by locks in the same folder, which a killed one leaves free.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,9 @@ impl Relation {
     }
 }
 
+/// A lock, until it is dropped.
+pub struct Turn(#[expect(dead_code, reason = "held, never read")] File);
+
 /// The folder of notes.
 pub struct Notes {
     dir: PathBuf,
@@ -66,6 +70,40 @@ pub struct Notes {
 impl Notes {
     pub fn new(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("produced") }
+    }
+
+    /// Held while somebody decides whether to send something. Waits for who has it.
+    ///
+    /// # Errors
+    /// Where there can be no lock.
+    pub fn decide(&self) -> anyhow::Result<Turn> {
+        let path = self.dir.join("lock");
+        let locked = || -> io::Result<File> {
+            let file = self.lock_file(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        locked().map(Turn).with_context(|| format!("cannot lock {}", path.display()))
+    }
+
+    /// Held while a source is sent; none where another process is sending it.
+    ///
+    /// # Errors
+    /// Where there can be no lock.
+    pub fn turn(&self, source: u64) -> anyhow::Result<Option<Turn>> {
+        let path = self.dir.join(format!("{source:016x}.lock"));
+        let context = || format!("cannot lock {}", path.display());
+        let file = self.lock_file(&path).with_context(context)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Turn(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e).with_context(context),
+        }
+    }
+
+    fn lock_file(&self, path: &Path) -> io::Result<File> {
+        fs::create_dir_all(&self.dir)?;
+        File::options().create(true).truncate(false).write(true).open(path)
     }
 
     /// The note of a source.
@@ -91,9 +129,9 @@ impl Notes {
         let write = || -> io::Result<()> {
             fs::create_dir_all(&self.dir)?;
             fs::write(&new, serde_json::to_vec(note)?)?;
-            fs::File::open(&new)?.sync_all()?;
+            File::open(&new)?.sync_all()?;
             fs::rename(&new, &path)?;
-            fs::File::open(&self.dir)?.sync_all()
+            File::open(&self.dir)?.sync_all()
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }

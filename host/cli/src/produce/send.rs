@@ -18,7 +18,7 @@ use super::input::chunks;
 use super::input::columns::ID;
 use super::input::files::{Print, Source};
 use super::input::rows::{Fault, Place, Row, RowReader};
-use super::notes::{FileNote, Note, Notes};
+use super::notes::{FileNote, Note, Notes, Turn};
 use super::order::{self, CHANGED, Limits, Outlet};
 use super::pace::{Pace, Speed};
 use super::progress::Progress;
@@ -120,7 +120,7 @@ pub fn send(
     notes: &Notes,
     destination: &mut dyn Destination,
 ) -> anyhow::Result<Produced> {
-    let (source, positions) = begin_at(&prepared, args, notes, destination)?;
+    let Begin { source, positions, turn: _held_to_the_end } = begin_at(&prepared, args, notes, destination)?;
     let (round_sender, rounds) = sync_channel(QUEUED_ROUNDS);
     let (spare_sender, spare) = sync_channel(QUEUED_ROUNDS * 64);
     let pace = Pace::new(args.speed, args.rate.map(f64::from), Instant::now());
@@ -155,12 +155,14 @@ pub fn send(
 }
 
 /// The source that the rows are from, and what of it is there.
-fn begin_at(
-    prepared: &Prepared,
-    args: &Args,
-    notes: &Notes,
-    to: &mut dyn Destination,
-) -> anyhow::Result<(u64, Positions)> {
+struct Begin {
+    source: u64,
+    positions: Positions,
+    /// Nobody else sends it as long as this is held.
+    turn: Option<Turn>,
+}
+
+fn begin_at(prepared: &Prepared, args: &Args, notes: &Notes, to: &mut dyn Destination) -> anyhow::Result<Begin> {
     let none = Positions { events: vec![None; to.partitions() as usize], dead_letters: vec![None] };
     let Some(identity) = prepared.identity.filter(|_| !args.again) else {
         // Another source each time.
@@ -171,7 +173,11 @@ fn begin_at(
         if prepared.identity.is_some() {
             notes.write(&prepared.note(source))?;
         }
-        return Ok((source, none));
+        return Ok(Begin { source, positions: none, turn: None });
+    };
+    let _deciding = notes.decide()?;
+    let Some(turn) = notes.turn(identity)? else {
+        return Err(mistake("these files are being produced by another process: wait for its end"));
     };
     let positions = to.positions(identity)?;
     if positions.events.len() != none.events.len() {
@@ -179,8 +185,8 @@ fn begin_at(
     }
     if positions == none {
         for (other, relation, name) in notes.overlap(identity, prepared.sound(), &prepared.survey.prints)? {
-            // A note is written before the first row is sent, and perhaps none was.
-            if to.positions(other)? != none {
+            // A note is written before the first row is sent, and perhaps none was, and none will be.
+            if notes.turn(other)?.is_none() || to.positions(other)? != none {
                 return Err(mistake(relation.refusal(&name)));
             }
         }
@@ -200,7 +206,7 @@ fn begin_at(
         )));
     }
     notes.write(&prepared.note(identity))?;
-    Ok((identity, positions))
+    Ok(Begin { source: identity, positions, turn: Some(turn) })
 }
 
 /// Hands rounds to the destination until there are no more.
