@@ -89,7 +89,7 @@ impl Found {
         self.retention("ad_events_error", error.retention_max_age_hours, error.retention_max_bytes);
 
         self.range("pipeline.commit_interval_ms", pipeline.commit_interval_ms, 10..=60_000);
-        self.range("pipeline.commit_pending_bytes", pipeline.commit_pending_bytes, MIB..=GIB);
+        self.range("pipeline.commit_pending_bytes", pipeline.commit_pending_bytes, MIB / 16..=GIB);
         self.range("pipeline.checkpoints_kept", pipeline.checkpoints_kept, 1..=1_000);
         self.range("pipeline.idle_partition_after_ms", pipeline.idle_partition_after_ms, 100..=86_400_000);
         self.range("pipeline.fetch_max_bytes", pipeline.fetch_max_bytes, 64 * KIB..=256 * MIB);

@@ -156,7 +156,7 @@ pub struct Retention {
 pub struct PipelineOptions {
     /// Results appear this often. Default: 1000.
     pub commit_interval_ms: u64,
-    /// Results appear sooner when this much of them waits. Default: 2 MiB.
+    /// Results appear sooner when this much of them waits. Default: 1 MiB.
     pub commit_pending_bytes: usize,
     /// Checkpoints kept for each partition. Default: 3.
     pub checkpoints_kept: usize,
@@ -170,7 +170,7 @@ impl Default for PipelineOptions {
     fn default() -> Self {
         Self {
             commit_interval_ms: 1_000,
-            commit_pending_bytes: 2 << 20,
+            commit_pending_bytes: 1 << 20,
             checkpoints_kept: 3,
             idle_partition_after_ms: 60_000,
             fetch_max_bytes: 1 << 20,

@@ -59,7 +59,7 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             commit_interval: Duration::from_secs(1),
-            commit_pending_bytes: 2 << 20,
+            commit_pending_bytes: 1 << 20,
             checkpoints_kept: 3,
             idle_partition_after: Duration::from_secs(60),
             fetch_max_bytes: 1 << 20,
