@@ -254,7 +254,7 @@ fn files_that_several_processes_send_at_once_are_in_the_topic_once() {
     let bench = Bench::new();
     let (one, other) = (bench.generate(3_000, 1, 2), bench.generate(3_000, 2, 2));
     let (one, other) = (one.to_str().unwrap(), other.to_str().unwrap());
-    let _host = bench.start("host", &["run"]);
+    let host = bench.start("host", &["run"]);
     bench.until_ready();
     let files = [&[one][..], &[one, other], &[one], &[one, other], &[one]];
     let senders: Vec<_> = files
@@ -268,4 +268,5 @@ fn files_that_several_processes_send_at_once_are_in_the_topic_once() {
         bench.status()["partitions"].as_array().unwrap().iter().map(|p| p["log_end_offset"].as_u64().unwrap()).sum();
     assert_eq!(3_000 * sent[0] as u64, ends);
     assert!(bench.log("produce").contains("by another process"), "{}", bench.log("produce"));
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
 }
