@@ -1,3 +1,5 @@
+//! Hands libFuzzer's bytes to [`clickmill_fuzz::ad_event_json`], which says what must hold.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| clickmill_fuzz::ad_event_json(data));

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, STOP_TIME, must, open_to_all};
@@ -47,15 +47,20 @@ async fn servers_start_behind_a_password_and_stop() {
     assert!(ask_postgres(&must(lab.servers.postgres().await), "SELECT 1::text").await.is_ok());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_host_left_running_is_adopted() {
-    let lab = Lab::new();
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// A process that starts the lab's servers, as a host does.
+fn host_to_be_killed(lab: &Lab) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "servers::child_that_starts_servers_and_waits_to_be_killed", "--ignored", "--nocapture"])
         .env(CHILD, lab.path())
         .stdout(Stdio::null())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_host_left_running_is_adopted() {
+    let lab = Lab::new();
+    let mut child = host_to_be_killed(&lab);
     let ready = lab.path().join("ready");
     wait_for("the child's servers", || ready.exists() || child.try_wait().unwrap().is_some());
     assert!(ready.exists(), "the child could not start its servers");
@@ -76,12 +81,7 @@ async fn what_a_killed_host_left_running_is_adopted() {
 async fn an_initdb_that_a_killed_host_left_is_ended_by_a_stop_and_before_the_next() {
     for stop_first in [true, false] {
         let lab = Lab::new();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "servers::child_that_starts_servers_and_waits_to_be_killed", "--ignored", "--nocapture"])
-            .env(CHILD, lab.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = host_to_be_killed(&lab);
         let record = lab.path().join("servers/servers.json");
         wait_for("initdb", || record.exists() && home(lab.path()).join("postgres.new/base").exists());
         child.kill().unwrap();
@@ -96,7 +96,7 @@ async fn an_initdb_that_a_killed_host_left_is_ended_by_a_stop_and_before_the_nex
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a part of the test above, run by it in a process of its own"]
+#[ignore = "a part of the two tests above, run by them in a process of its own"]
 async fn child_that_starts_servers_and_waits_to_be_killed() {
     let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else {
         return;
