@@ -69,6 +69,17 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether an instance of `other` is one of this stage.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.module.digest() == other.module.digest()
+            && self.init_input == other.init_input
+            && self.limits == other.limits
+    }
+
+    pub(crate) fn swap_instance(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.guest, &mut other.guest);
+    }
+
     /// Gives calls of this instance the `by`th part of their time from now on.
     pub(crate) fn divide_time(&mut self, by: u32) {
         self.guest.set_call_time(self.limits.call_time / by);
