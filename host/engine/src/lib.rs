@@ -32,7 +32,7 @@ pub use error::{EngineError, Fault, ProcessError};
 pub use isolate::{Culprit, Isolated, isolate};
 pub use limits::Limits;
 pub use module::Module;
-pub use outcome::{BatchOutcome, RouteOwned, Routed};
+pub use outcome::{BatchOutcome, PassedRecord, RouteOwned, Routed};
 pub use source::BatchSource;
 pub use state::ChainState;
 pub use verdicts::Verdicts;

@@ -1,13 +1,13 @@
 //! One stage of a chain: an instance, how to make it anew, and whose faults are its own.
 
-use clickmill_schemas::record::COUNT_LEN;
+use clickmill_schemas::record::{COUNT_LEN, Records};
 
 use crate::abi::{self, Frame};
 use crate::chain::StageSpec;
 use crate::guest::{Cause, Guest, Region};
 use crate::module::Module;
 use crate::output::{self, Deltas, Passed, RoutedRecord};
-use crate::{EngineError, Fault, Limits, ProcessError};
+use crate::{BatchSource, EngineError, Fault, Limits, PassedRecord, ProcessError};
 
 /// Name of the parameter that tells the first stage that keys are producers' own.
 const FIRST: &str = "clickmill.first";
@@ -153,6 +153,29 @@ impl Stage {
             )))),
             _ => Ok(()),
         }
+    }
+
+    /// Appends what goes on to `collected`, record by record.
+    pub(crate) fn collect_passed(
+        &self,
+        output: &Output,
+        passed: &Passed,
+        source: &dyn BatchSource,
+        collected: &mut Vec<PassedRecord>,
+    ) -> Result<(), Fault> {
+        let mut set = vec![0; COUNT_LEN + passed.bytes];
+        self.copy_passed(output, passed, &mut set);
+        let malformed = |e| self.fault(Cause(format!("malformed output: {e}")));
+        for record in Records::new(&set).map_err(malformed)? {
+            let record = record.map_err(malformed)?;
+            collected.push(PassedRecord {
+                offset: source.base_offset().plus(record.offset_delta.unsigned_abs()),
+                timestamp_ms: source.base_timestamp_ms().wrapping_add(record.timestamp_delta_ms),
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.to_vec(),
+            });
+        }
+        Ok(())
     }
 
     /// Writes what goes on as a record set of `COUNT_LEN + passed.bytes` bytes.
