@@ -58,6 +58,9 @@ impl Chain {
             if !engine.is_of(&spec.module) {
                 return Err(EngineError::Setup(format!("the module of stage {} is of another engine", spec.name)));
             }
+            if spec.limits.call_fuel.is_some() && !engine.meters() {
+                return Err(EngineError::NotMetering { stage: spec.name.clone() });
+            }
             if spec.module.exports().windows
                 && let Some(other) = windows.replace(i)
             {
@@ -266,6 +269,12 @@ impl Chain {
             out.drop_at(stage, inputs - output.count);
         }
         Ok(())
+    }
+
+    /// The fuel that each stage has used since the chain was made, its starts and restores included: the same for the same
+    /// calls on every machine. Empty where the engine does not meter.
+    pub fn fuel(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.stages.iter().filter_map(|stage| Some((stage.name.as_str(), stage.fuel()?)))
     }
 
     /// The fault that made the chain unusable, if one did.

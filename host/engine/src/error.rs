@@ -25,6 +25,8 @@ pub enum EngineError {
     SameName(String),
     #[error("stages {0} and {1} both keep windows; a chain has one watermark and so one such stage")]
     TwoWindowStages(String, String),
+    #[error("stage {stage} has a fuel limit, and the engine does not meter")]
+    NotMetering { stage: String },
     #[error("stage {stage}: {problem}")]
     Params { stage: String, problem: String },
     #[error("state of the chain: {0}")]

@@ -10,6 +10,7 @@ use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, UpdateDeadline, WasmBac
 
 use crate::abi;
 use crate::cpu_time::{CallBudget, Grant, thread_cpu_time};
+use crate::fuel::{self, Meter};
 use crate::hooks::{StateCalls, WindowCalls};
 use crate::limits::{Limits, Resources};
 use crate::module::Module;
@@ -34,6 +35,8 @@ pub(crate) struct Host {
     budget: CallBudget,
     /// Address and length of the last `copy_records`, unchecked.
     copied: Option<(u32, u32)>,
+    /// Where the engine meters.
+    pub(crate) meter: Option<Meter>,
 }
 
 impl Host {
@@ -84,17 +87,21 @@ pub(crate) fn enter<P: WasmParams, R: WasmResults>(
     func: &TypedFunc<P, R>,
     params: P,
 ) -> Result<R, Cause> {
-    begin(store);
-    func.call(&mut *store, params).map_err(|e| describe(store, name, &e))
+    begin(store)?;
+    let result = func.call(&mut *store, params);
+    fuel::book(store);
+    result.map_err(|e| describe(store, name, &e))
 }
 
 #[inline]
-fn begin(store: &mut Store<Host>) {
+fn begin(store: &mut Store<Host>) -> Result<(), Cause> {
     let host = store.data_mut();
     host.copied = None;
     host.resources.refused = None;
     let ticks = host.budget.begin();
+    let fuel = host.meter.as_ref().map(Meter::call_fuel);
     store.set_epoch_deadline(ticks);
+    fuel.map_or(Ok(()), |fuel| fuel::fill(store, fuel))
 }
 
 /// The text of a fault: what trapped, which limit was hit before, and where it was.
@@ -102,6 +109,10 @@ fn begin(store: &mut Store<Host>) {
 fn describe(store: &Store<Host>, name: &str, error: &wasmtime::Error) -> Cause {
     let mut text = match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("{name} ran past its time limit"),
+        Some(Trap::OutOfFuel) => {
+            let limit = store.data().meter.as_ref().map_or(0, Meter::call_fuel);
+            format!("{name} ran past its fuel limit of {limit}")
+        }
         Some(trap) => format!("{name} failed: {trap}"),
         None => format!("{name} failed: {}", error.root_cause()),
     };
@@ -123,8 +134,10 @@ impl Guest {
     /// Makes an instance and runs its start function and `init`.
     pub(crate) fn new(module: &Module, init_input: &[u8], limits: &Limits) -> Result<Self, Cause> {
         let exports = module.exports();
-        let host = Host { resources: Resources::new(limits), budget: CallBudget::new(limits.call_time), copied: None };
+        let budget = CallBudget::new(limits.call_time);
+        let host = Host { resources: Resources::new(limits), budget, copied: None, meter: None };
         let mut store = Store::new(module.engine(), host);
+        store.data_mut().meter = store.get_fuel().is_ok().then(|| Meter::new(limits.call_fuel));
         store.limiter(|host| &mut host.resources);
         store.epoch_deadline_callback(|mut context| {
             Ok(match context.data_mut().budget.at_end(thread_cpu_time()) {
@@ -132,8 +145,10 @@ impl Guest {
                 Grant::Over => UpdateDeadline::Interrupt,
             })
         });
-        begin(&mut store);
-        let instance = module.pre().instantiate(&mut store).map_err(|e| describe(&store, "instantiation", &e))?;
+        begin(&mut store)?;
+        let instance = module.pre().instantiate(&mut store);
+        fuel::book(&mut store);
+        let instance = instance.map_err(|e| describe(&store, "instantiation", &e))?;
         let memory = instance.get_memory(&mut store, "memory").ok_or("it exports no memory")?;
         let mut find = Find { store: &mut store, instance };
         let state = exports.state.then(|| StateCalls::find(&mut find)).transpose()?;
@@ -149,6 +164,11 @@ impl Guest {
             guest.init(&init, init_input)?;
         }
         Ok(guest)
+    }
+
+    /// What it has burnt; `None` where the engine does not meter.
+    pub(crate) fn fuel(&self) -> Option<u64> {
+        self.store.data().meter.as_ref().map(Meter::burnt)
     }
 
     /// How long a call may take, from the next one on.

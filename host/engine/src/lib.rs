@@ -14,6 +14,7 @@ mod chain;
 mod cpu_time;
 mod engine;
 mod error;
+mod fuel;
 mod guest;
 mod hooks;
 mod isolate;

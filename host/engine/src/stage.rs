@@ -18,6 +18,8 @@ pub(crate) struct Stage {
     limits: Limits,
     init_input: Vec<u8>,
     guest: Guest,
+    /// What the instances before this one have burnt.
+    burnt_before: u64,
 }
 
 /// What a call gave.
@@ -46,7 +48,7 @@ impl Stage {
         let guest = Guest::new(&spec.module, &init_input, &spec.limits)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self { name, module, limits, init_input, guest })
+        Ok(Self { name, module, limits, init_input, guest, burnt_before: 0 })
     }
 
     /// A fault of this stage.
@@ -63,9 +65,16 @@ impl Stage {
         call(&mut self.guest).map_err(|cause| fault(&self.name, &self.module, cause))
     }
 
+    /// What its instances have burnt; `None` where the engine does not meter.
+    pub(crate) fn fuel(&self) -> Option<u64> {
+        self.guest.fuel().map(|burnt| self.burnt_before.saturating_add(burnt))
+    }
+
     /// Puts a fresh instance in the place of this one.
     pub(crate) fn renew(&mut self) -> Result<(), Fault> {
-        self.guest = Guest::new(&self.module, &self.init_input, &self.limits).map_err(|cause| self.fault(cause))?;
+        let guest = Guest::new(&self.module, &self.init_input, &self.limits).map_err(|cause| self.fault(cause))?;
+        self.burnt_before = self.fuel().unwrap_or_default();
+        self.guest = guest;
         Ok(())
     }
 

@@ -98,6 +98,9 @@ impl Found {
         self.range("engine.memory_limit_bytes", engine.memory_limit_bytes, 16 * MIB..=4 * GIB);
         self.range("engine.output_limit_bytes", engine.output_limit_bytes, MIB..=GIB);
         self.range("engine.call_time_limit_ms", engine.call_time_limit_ms, 10..=600_000);
+        if let Some(fuel) = engine.call_fuel_limit {
+            self.range("engine.call_fuel_limit", fuel, 1_000..=u64::MAX);
+        }
 
         self.range("sinks.redis.max_keys", sinks.redis.max_keys, 1_000..=1 << 26);
         for (sink, batch) in [("postgres", &sinks.postgres.batch), ("redis", &sinks.redis.batch)] {

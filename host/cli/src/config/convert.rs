@@ -75,6 +75,7 @@ impl Config {
             memory_bytes: self.engine.memory_limit_bytes,
             output_bytes: self.engine.output_limit_bytes,
             call_time: Duration::from_millis(self.engine.call_time_limit_ms),
+            call_fuel: self.engine.call_fuel_limit,
         }
     }
 

@@ -188,13 +188,22 @@ pub struct EngineOptions {
     pub output_limit_bytes: usize,
     /// Most CPU time of one call. Default: 500.
     pub call_time_limit_ms: u64,
+    /// Most fuel of one call, a count of instructions that is the same on every machine; counting costs a part of the
+    /// speed, and the time limit holds without it. Default: none.
+    pub call_fuel_limit: Option<u64>,
     /// Keep compiled modules under `data_dir`, for quick starts? Default: true.
     pub cache: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { memory_limit_bytes: 256 << 20, output_limit_bytes: 64 << 20, call_time_limit_ms: 500, cache: true }
+        Self {
+            memory_limit_bytes: 256 << 20,
+            output_limit_bytes: 64 << 20,
+            call_time_limit_ms: 500,
+            call_fuel_limit: None,
+            cache: true,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub const BASE: u64 = 1_000;
 pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&EngineOptions::default()).unwrap());
 
 pub const LIMITS: Limits =
-    Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(100) };
+    Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(100), call_fuel: None };
 
 /// A batch of these values, one second apart.
 pub struct Batch(pub RecordSetBuilder);
@@ -67,6 +67,10 @@ pub fn module(parts: &[&str]) -> Module {
 }
 
 pub fn try_module(parts: &[&str]) -> Result<Module, EngineError> {
+    try_module_in(&ENGINE, parts)
+}
+
+pub fn try_module_in(engine: &Engine, parts: &[&str]) -> Result<Module, EngineError> {
     let wat = format!(
         r#"(module
             (import "env" "copy_records" (func $copy (param i32 i32)))
@@ -80,7 +84,7 @@ pub fn try_module(parts: &[&str]) -> Result<Module, EngineError> {
             {})"#,
         parts.concat()
     );
-    ENGINE.compile(&wat::parse_str(wat).unwrap())
+    engine.compile(&wat::parse_str(wat).unwrap())
 }
 
 /// Every input goes to the same place.
