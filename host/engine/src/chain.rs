@@ -277,6 +277,17 @@ impl Chain {
         self.stages.iter().filter_map(|stage| Some((stage.name.as_str(), stage.fuel()?)))
     }
 
+    /// The stages' names, first to last.
+    pub fn stages(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().map(|stage| stage.name.as_str())
+    }
+
+    /// Whether its last stages keep windows, and so hand nothing on.
+    #[must_use]
+    pub const fn keeps_windows(&self) -> bool {
+        self.windows.is_some()
+    }
+
     /// The fault that made the chain unusable, if one did.
     pub(crate) fn usable(&self) -> Result<(), Fault> {
         self.broken.clone().map_or(Ok(()), Err)

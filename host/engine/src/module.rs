@@ -90,6 +90,12 @@ impl Module {
         self.0.exports.state
     }
 
+    /// Whether it keeps windows: it takes events in and gives partials when asked.
+    #[must_use]
+    pub fn keeps_windows(&self) -> bool {
+        self.0.exports.windows
+    }
+
     pub(crate) fn exports(&self) -> Exports {
         self.0.exports
     }

@@ -240,7 +240,7 @@ impl Host for View {
                     reasons.push(format!("partition {}: {why}", peer.partition));
                 }
                 WorkerState::Recovering => reasons.push(format!("partition {} recovers", peer.partition)),
-                WorkerState::Running | WorkerState::Stopped => {}
+                WorkerState::Running | WorkerState::Paused | WorkerState::Stopped => {}
             }
         }
         for status in self.sinks.iter().map(SinkHandle::status) {

@@ -4,8 +4,13 @@
 //! makes one chain of another (pure), [`registry`] writes a deployment down and hands it to the workers, [`control`] is
 //! what deploys, plans and rolls back.
 
+pub mod body;
+pub mod canary;
 pub mod change;
-pub mod registry;
+pub mod control;
+pub mod plan;
+pub(crate) mod registry;
+pub(crate) mod states;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,11 +70,17 @@ pub enum Cause {
     Config,
     Deploy,
     Remove,
-    Rollback { to: DeploymentId },
+    Rollback {
+        to: DeploymentId,
+    },
     /// The rollout of another one, to the partitions that had not seen it.
-    Promote { of: DeploymentId },
+    Promote {
+        of: DeploymentId,
+    },
     /// A stage that failed on every record was put back to what it was before `undoes`.
-    Breaker { undoes: DeploymentId },
+    Breaker {
+        undoes: DeploymentId,
+    },
 }
 
 impl Deployment {
@@ -143,4 +154,3 @@ pub fn append(broker: &dyn Broker, deployment: &Deployment) -> Result<Deployment
     set.push(None, &serde_json::to_vec(deployment).unwrap_or_default(), deployment.created_at_ms);
     Ok(DeploymentId(broker.append(&place(), &set)?.wait()?.0))
 }
-
