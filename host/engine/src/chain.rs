@@ -9,7 +9,7 @@ use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::record::COUNT_LEN;
 
 use crate::abi::Frame;
-use crate::outcome::{BatchOutcome, RouteOwned, Routed};
+use crate::outcome::{BatchOutcome, PassedRecord, RouteOwned, Routed};
 use crate::output::{Deltas, Passed};
 use crate::source::{self, BatchSource, Entry, Unpacked};
 use crate::stage::{Output, Stage};
@@ -85,14 +85,40 @@ impl Chain {
         verdicts: &Verdicts,
         out: &mut BatchOutcome,
     ) -> Result<(), ProcessError> {
+        self.process_into(source, verdicts, out, None)
+    }
+
+    /// [`Chain::process`], and what the last stage handed on in `passed`, in its order. After an error `passed` is empty
+    /// too.
+    ///
+    /// # Errors
+    /// As for [`Chain::process`].
+    pub fn process_collecting(
+        &mut self,
+        source: &dyn BatchSource,
+        verdicts: &Verdicts,
+        out: &mut BatchOutcome,
+        passed: &mut Vec<PassedRecord>,
+    ) -> Result<(), ProcessError> {
+        passed.clear();
+        self.process_into(source, verdicts, out, Some(&mut *passed)).inspect_err(|_| passed.clear())
+    }
+
+    fn process_into(
+        &mut self,
+        source: &dyn BatchSource,
+        verdicts: &Verdicts,
+        out: &mut BatchOutcome,
+        passed: Option<&mut Vec<PassedRecord>>,
+    ) -> Result<(), ProcessError> {
         out.clear();
         self.usable()?;
         let (base, count) = (source.base_offset(), source.count());
         let result = if verdicts.any_in(base, count) {
-            self.process_judged(source, verdicts, out)
+            self.process_judged(source, verdicts, out, passed)
         } else {
             self.alive.fill(count);
-            self.run(source, count, source.records_len(), |set| source::write_checked(source, set), out)
+            self.run(source, count, source.records_len(), |set| source::write_checked(source, set), out, passed)
         };
         self.settle(result, out)?;
         debug_assert!(out.is_balanced(), "{out:?}");
@@ -106,9 +132,10 @@ impl Chain {
         source: &dyn BatchSource,
         verdicts: &Verdicts,
         out: &mut BatchOutcome,
+        passed: Option<&mut Vec<PassedRecord>>,
     ) -> Result<(), ProcessError> {
         let (batch, kept) = self.unpack(source, verdicts, out)?;
-        self.run_part(source, &batch, &kept, out)
+        self.run_part(source, &batch, &kept, out, passed)
     }
 
     /// A batch record by record, and which of them are to be run; those with a verdict are booked.
@@ -153,6 +180,7 @@ impl Chain {
         batch: &Unpacked,
         entries: &[Entry],
         out: &mut BatchOutcome,
+        passed: Option<&mut Vec<PassedRecord>>,
     ) -> Result<(), ProcessError> {
         self.alive.clear();
         entries.iter().for_each(|entry| self.alive.insert(entry.delta));
@@ -161,7 +189,7 @@ impl Chain {
             dst.copy_from_slice(&set);
             Ok(())
         };
-        self.run(source, entries.len() as u32, set.len(), write, out)
+        self.run(source, entries.len() as u32, set.len(), write, out, passed)
     }
 
     /// Runs `count` records, those in `self.alive`.
@@ -172,6 +200,7 @@ impl Chain {
         set_len: usize,
         write: impl FnOnce(&mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
         out: &mut BatchOutcome,
+        passed: Option<&mut Vec<PassedRecord>>,
     ) -> Result<(), ProcessError> {
         out.records += u64::from(count);
         if count == 0 {
@@ -196,6 +225,11 @@ impl Chain {
                 Ok(())
             };
             output = to.run(&frame, COUNT_LEN + passed.bytes, inputs, write)?;
+        }
+        if let Some(collected) = passed
+            && let Some(last) = self.stages.get(stage - 1).filter(|_| stage == self.stages.len())
+        {
+            last.collect_passed(&output, &self.passed, source, collected)?;
         }
         self.stages.iter_mut().try_for_each(Stage::renew_if_grown)?;
         Ok(())

@@ -89,7 +89,7 @@ impl Parts<'_> {
         if alone || !fails {
             let mut part = BatchOutcome::default();
             self.chain.divide_time(if alone { 1 } else { HURRY });
-            let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part);
+            let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part, None);
             self.chain.divide_time(1);
             match ran {
                 Ok(()) => {

@@ -37,7 +37,7 @@ pub use isolate::{Culprit, Isolated, isolate};
 pub use limits::Limits;
 pub use log::LogLine;
 pub use module::Module;
-pub use outcome::{BatchOutcome, RouteOwned, Routed};
+pub use outcome::{BatchOutcome, PassedRecord, RouteOwned, Routed};
 pub use source::BatchSource;
 pub use state::ChainState;
 pub use verdicts::Verdicts;

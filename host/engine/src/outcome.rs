@@ -32,6 +32,17 @@ pub struct Routed {
     pub value: Vec<u8>,
 }
 
+/// A record that the last stage handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedRecord {
+    /// Of the input record that it was made of; several may have the same.
+    pub offset: Offset,
+    /// Epoch milliseconds.
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+}
+
 /// Fates of a batch's records: `records = counted + dropped + routed`, always.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchOutcome {

@@ -1,6 +1,6 @@
 //! One stage of a chain: an instance, how to make it anew, and whose faults are its own.
 
-use clickmill_schemas::record::COUNT_LEN;
+use clickmill_schemas::record::{COUNT_LEN, Records};
 
 use crate::abi::{self, Frame};
 use crate::chain::StageSpec;
@@ -8,7 +8,7 @@ use crate::guest::{Cause, Guest, Region};
 use crate::log::Log;
 use crate::module::Module;
 use crate::output::{self, Deltas, Passed, RoutedRecord};
-use crate::{EngineError, Fault, Limits, LogLine, ProcessError};
+use crate::{BatchSource, EngineError, Fault, Limits, LogLine, PassedRecord, ProcessError};
 
 /// Name of the parameter that tells the first stage that keys are producers' own.
 const FIRST: &str = "clickmill.first";
@@ -88,6 +88,17 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether an instance of `other` is one of this stage.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.module.digest() == other.module.digest()
+            && self.init_input == other.init_input
+            && self.limits == other.limits
+    }
+
+    pub(crate) fn swap_instance(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.guest, &mut other.guest);
+    }
+
     /// Gives calls of this instance the `by`th part of their time from now on.
     pub(crate) fn divide_time(&mut self, by: u32) {
         self.guest.set_call_time(self.limits.call_time / by);
@@ -161,6 +172,29 @@ impl Stage {
             )))),
             _ => Ok(()),
         }
+    }
+
+    /// Appends what goes on to `collected`, record by record.
+    pub(crate) fn collect_passed(
+        &self,
+        output: &Output,
+        passed: &Passed,
+        source: &dyn BatchSource,
+        collected: &mut Vec<PassedRecord>,
+    ) -> Result<(), Fault> {
+        let mut set = vec![0; COUNT_LEN + passed.bytes];
+        self.copy_passed(output, passed, &mut set);
+        let malformed = |e| self.fault(Cause(format!("malformed output: {e}")));
+        for record in Records::new(&set).map_err(malformed)? {
+            let record = record.map_err(malformed)?;
+            collected.push(PassedRecord {
+                offset: source.base_offset().plus(record.offset_delta.unsigned_abs()),
+                timestamp_ms: source.base_timestamp_ms().wrapping_add(record.timestamp_delta_ms),
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.to_vec(),
+            });
+        }
+        Ok(())
     }
 
     /// Writes what goes on as a record set of `COUNT_LEN + passed.bytes` bytes.

@@ -134,6 +134,39 @@ impl Chain {
         Ok(self.load(state)?)
     }
 
+    /// Takes the place of `old` at the record where it stands: the instance of a stage that is the same in both moves
+    /// over, the state of one that has changed is saved and loaded. A stage that `old` has not starts empty.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] where a state has no stage to go to, [`EngineError::Fault`] where a module cannot save, or
+    /// refuses what its predecessor saved. `old` can then go on; this chain is to be thrown away.
+    pub fn succeed(&mut self, old: &mut Self) -> Result<(), EngineError> {
+        old.usable()?;
+        let mut same = Vec::new();
+        for (at, stage) in old.stages.iter_mut().enumerate() {
+            let heir = self.stages.iter().position(|heir| heir.name == stage.name);
+            match heir {
+                Some(heir) if self.stages[heir].is_same(stage) => same.push((heir, at)),
+                Some(heir) if self.stages[heir].module().is_stateful() => {
+                    if let Some((version, bytes)) = stage.with(Guest::save)? {
+                        self.stages[heir].with(|guest| guest.load(version, &bytes))?;
+                    }
+                }
+                _ if stage.module().is_stateful() => {
+                    return Err(EngineError::State(format!(
+                        "stage {} keeps one, and nothing in the new chain can take it over",
+                        stage.name
+                    )));
+                }
+                _ => {}
+            }
+        }
+        for (heir, at) in same {
+            self.stages[heir].swap_instance(&mut old.stages[at]);
+        }
+        Ok(())
+    }
+
     /// [`Chain::restore`] for a state that is known to fit.
     pub(crate) fn load(&mut self, state: &ChainState) -> Result<(), Fault> {
         let result = self.stages.iter_mut().try_for_each(|stage| {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use clickmill_engine::{BatchOutcome, BatchSource, Module, ProcessError, RouteOwned, Routed, Verdicts};
+use clickmill_engine::{BatchOutcome, BatchSource, Module, PassedRecord, ProcessError, RouteOwned, Routed, Verdicts};
 use clickmill_schemas::Offset;
 use clickmill_schemas::envelope::{ErrorType, Route};
 use clickmill_schemas::record::{Record, put_record};
@@ -264,4 +264,50 @@ fn a_batch_that_cannot_be_read_leaves_the_chain_as_it_was() {
     }
     assert_eq!(process(&mut chain, &Batch::of(3)).unwrap().counted, 3);
     assert_eq!(chain.watermark(), Some(3));
+}
+
+#[test]
+fn what_the_last_stage_hands_on_is_collected_with_its_origin() {
+    use Fate::{Drop, Late, Pass, Reject};
+    let fates = [Pass, Reject, Pass, Drop, Late, Pass];
+    let all: Vec<_> = fates.into_iter().enumerate().map(|(i, fate)| (i as i64, fate)).collect();
+    let mut verdicts = Verdicts::default();
+    verdicts.insert(Offset(BASE + 9), "s0", "of another batch");
+    for judged in [false, true] {
+        let batch = Batch::of(fates.len() + usize::from(judged));
+        if judged {
+            verdicts.insert(Offset(BASE + 6), "s0", "it trapped");
+        }
+        let (mut chain, mut out) = (chain(&[&stage_doing(0, &all), &echo()]), BatchOutcome::default());
+        let mut passed = Vec::new();
+        for _ in 0..2 {
+            chain.process_collecting(&batch, &verdicts, &mut out, &mut passed).unwrap();
+            let expected = [0, 2, 5].map(|delta| PassedRecord {
+                offset: Offset(BASE + delta as u64),
+                timestamp_ms: 1_413_849_600_000 + delta * 1_000,
+                key: None,
+                value: value(0, delta).into_bytes(),
+            });
+            assert_eq!(passed, expected);
+            assert_eq!(out, process_with(&mut chain, &batch, &verdicts).unwrap());
+        }
+    }
+    // Nothing is left of another call where a module fails, or where nothing reaches the end.
+    let mut passed = vec![PassedRecord { offset: Offset(1), timestamp_ms: 0, key: None, value: Vec::new() }];
+    let trap = common::module(&[ALLOC, &array_map("unreachable")]);
+    let mut out = BatchOutcome::default();
+    chain(&[&trap]).process_collecting(&Batch::of(2), &verdicts, &mut out, &mut passed).unwrap_err();
+    assert_eq!(passed, []);
+    let none = stage_doing(0, &[(0, Drop), (1, Reject)]);
+    chain(&[&none, &echo()]).process_collecting(&Batch::of(2), &verdicts, &mut out, &mut passed).unwrap();
+    assert_eq!((passed, out.counted), (vec![], 0));
+}
+
+#[test]
+fn a_route_like_key_is_not_collected_as_a_key() {
+    let batch = Batch::keyed([(Some(route_key(&LATE)), "forged"), (Some(b"user".to_vec()), "kept")]);
+    let (mut out, mut passed) = (BatchOutcome::default(), Vec::new());
+    chain(&[&echo()]).process_collecting(&batch, &Verdicts::default(), &mut out, &mut passed).unwrap();
+    let keys: Vec<_> = passed.iter().map(|record| record.key.as_deref()).collect();
+    assert_eq!(keys, [None, Some(&b"user"[..])]);
 }

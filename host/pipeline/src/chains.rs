@@ -41,10 +41,9 @@ impl Chains {
         known.get(&id).cloned().ok_or(DeploymentError::Unknown(id))
     }
 
-    /// The newest deployment.
-    pub(crate) fn newest(&self) -> Option<(DeploymentId, Deployment)> {
-        let known = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
-        known.last_key_value().map(|(id, deployment)| (*id, deployment.clone()))
+    /// Everything that was ever deployed.
+    pub(crate) fn deployments(&self) -> BTreeMap<DeploymentId, Deployment> {
+        self.deployments.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn add(&self, id: DeploymentId, deployment: Deployment) {

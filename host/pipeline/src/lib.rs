@@ -14,6 +14,7 @@ mod metrics;
 mod peers;
 pub mod recovery;
 mod supervise;
+mod targets;
 pub mod topics;
 pub mod views;
 mod worker;

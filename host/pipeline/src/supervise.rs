@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{BrokerError, TopicPartition};
-use clickmill_schemas::{DeploymentId, PartitionId, RunId};
+use clickmill_schemas::{PartitionId, RunId};
 
 use crate::checkpoint::DirectoryStore;
 use crate::host::checkpoint_folder;
@@ -26,7 +26,6 @@ pub(crate) struct Supervisor {
     pub shared: Arc<Shared>,
     pub data_dir: PathBuf,
     pub run: RunId,
-    pub target: DeploymentId,
     pub partition: PartitionId,
 }
 
@@ -34,7 +33,7 @@ impl Supervisor {
     pub(crate) fn open(&self) -> Result<Worker, WorkerError> {
         let store = DirectoryStore::open(&checkpoint_folder(&self.data_dir, AD_EVENTS_RAW, self.partition))?;
         let input = TopicPartition::new(AD_EVENTS_RAW, self.partition);
-        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store, target: self.target })
+        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store })
     }
 
     /// Runs until the pipeline stops, or the worker fails for good.

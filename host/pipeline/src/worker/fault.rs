@@ -3,11 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use clickmill_broker::StoredBatch;
-use clickmill_engine::{Culprit, Fault, Isolated, ProcessError, isolate};
+use clickmill_engine::{BatchSource, Culprit, Fault, Isolated, ProcessError, isolate};
 use clickmill_schemas::output::Decision;
 
-use super::{Source, Worker, WorkerError};
+use super::{Input, Worker, WorkerError};
 use crate::chains::ChainError;
 
 /// Batches before which the state is saved once a module has failed, so that a stream of poison still moves.
@@ -24,20 +23,21 @@ pub(super) enum Onward {
 }
 
 impl Worker {
-    pub(super) fn on_fault(&mut self, batch: &StoredBatch, fault: &Fault) -> Result<Onward, WorkerError> {
+    pub(super) fn on_fault(&mut self, input: &Input<'_>, fault: &Fault) -> Result<Onward, WorkerError> {
         tracing::warn!(
-            partition = %self.owner.partition, offset = %batch.base_offset, stage = %fault.stage,
+            partition = %self.owner.partition, offset = %input.base_offset(), stage = %fault.stage,
             message = %fault.message, "a module failed"
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
-        let behind = self.saved.offset != batch.base_offset;
+        // A save point at the same place may still be of the deployment before.
+        let behind = self.saved.offset != input.base_offset() || self.saved.deployment != self.deployment;
         self.go_back()?;
         let stop = || self.shared.stop.load(Ordering::Relaxed);
         if behind || stop() {
             return Ok(Onward::WentBack);
         }
         let (chain, state, outcome) = (&mut self.chain, &self.saved.state, &mut self.outcome);
-        let isolated = isolate(chain, state, &Source(batch), &self.verdicts, &stop, outcome).map_err(|e| match e {
+        let isolated = isolate(chain, state, input, &self.verdicts, &stop, outcome).map_err(|e| match e {
             ProcessError::Source(e) => WorkerError::Source(e.to_string()),
             ProcessError::Fault(fault) => WorkerError::State(fault),
         })?;
@@ -68,15 +68,18 @@ impl Worker {
     fn go_back(&mut self) -> Result<(), WorkerError> {
         let deployment = self.saved.deployment;
         if deployment != self.deployment {
-            self.chain = self.shared.chains.build(deployment)?;
-            self.stages = self.shared.chains.deployment(deployment)?;
+            let chains = &self.shared.registry.chains;
+            self.chain = chains.build(deployment)?;
+            self.stages = chains.deployment(deployment)?;
             self.deployment = deployment;
         }
+        self.owner.generation = self.saved.generation;
         self.chain.restore(&self.saved.state).map_err(|source| ChainError::Module { stage: "state".into(), source })?;
         self.position = self.saved.offset;
         self.ledger = self.saved.ledger.clone();
         self.outputs.back_to(self.saved.outputs);
         self.careful = CAREFUL_BATCHES;
-        Ok(())
+        // What was written down for this place since the save is in force again.
+        self.settle()
     }
 }

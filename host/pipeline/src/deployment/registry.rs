@@ -1,0 +1,111 @@
+//! Writes deployments down and hands them to the workers, one at a time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use clickmill_broker::Broker;
+use clickmill_schemas::{DeploymentId, PartitionId};
+
+use super::change::stage_undone;
+use super::{Cause, Deployment, DeploymentError, append};
+use crate::chains::{ChainError, Chains};
+use crate::targets::Targets;
+
+/// Everything that is deployed, and the way to add to it.
+pub(crate) struct Registry {
+    broker: Arc<dyn Broker>,
+    pub(crate) chains: Chains,
+    pub(crate) targets: Targets,
+    partitions: AtomicU32,
+    changing: Mutex<()>,
+}
+
+/// The right to add a deployment: nobody else does meanwhile.
+pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "held")] MutexGuard<'a, ()>);
+
+/// What a breaker came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tripped {
+    /// This deployment undoes it.
+    RolledBack(DeploymentId),
+    /// The failing deployment is no longer the newest one: somebody was faster.
+    Void,
+    /// The stage was never another one.
+    NothingBefore,
+}
+
+impl Registry {
+    pub(crate) fn new(broker: Arc<dyn Broker>, chains: Chains, partitions: u32) -> Self {
+        let changing = Mutex::new(());
+        Self { broker, chains, targets: Targets::default(), partitions: AtomicU32::new(partitions), changing }
+    }
+
+    pub(crate) fn history(&self) -> BTreeMap<DeploymentId, Deployment> {
+        self.chains.deployments()
+    }
+
+    /// Takes the turn; none where somebody has it.
+    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
+        match self.changing.try_lock() {
+            Ok(guard) => Some(Turn(guard)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(Turn(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Appends a deployment, durably, and wants it of every partition that it is for.
+    pub(crate) fn install(&self, _turn: &Turn<'_>, deployment: Deployment) -> Result<DeploymentId, ChainError> {
+        let id = append(&*self.broker, &deployment)?;
+        self.chains.add(id, deployment.clone());
+        for partition in (0..self.partitions.load(Ordering::Relaxed)).map(PartitionId) {
+            if deployment.applies_to(partition) {
+                // What could be compiled a moment ago can be again; if it cannot, the worker finds out and says so.
+                let ready = self.chains.build(id).ok();
+                self.targets.of(partition).want(id, ready);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Wants the newest deployment of every partition, as after a start.
+    pub(crate) fn want_newest(&self) {
+        let history = self.history();
+        for partition in (0..self.partitions.load(Ordering::Relaxed)).map(PartitionId) {
+            if let Some((id, _)) = history.iter().rev().find(|(_, d)| d.applies_to(partition)) {
+                self.targets.of(partition).want(*id, None);
+            }
+        }
+    }
+
+    /// Puts a stage that fails on every record back to what it was before, unless that has been done.
+    pub(crate) fn trip(
+        &self,
+        failing: DeploymentId,
+        stage: &str,
+        message: &str,
+        now_ms: i64,
+    ) -> Result<Tripped, ChainError> {
+        let turn = Turn(self.changing.lock().unwrap_or_else(PoisonError::into_inner));
+        let history = self.history();
+        let Some(current) = history.get(&failing) else {
+            return Err(DeploymentError::Unknown(failing).into());
+        };
+        let newer = |(id, d): (&DeploymentId, &Deployment)| *id > failing && d.partitions == current.partitions;
+        if history.iter().any(newer) {
+            return Ok(Tripped::Void);
+        }
+        let Some(stages) = stage_undone(&history, failing, stage) else {
+            return Ok(Tripped::NothingBefore);
+        };
+        let undo = Deployment {
+            stages,
+            message: format!("stage {stage} failed on every record: {message}"),
+            created_at_ms: now_ms,
+            cause: Cause::Breaker { undoes: failing },
+            reset_state: false,
+            ..current.clone()
+        };
+        Ok(Tripped::RolledBack(self.install(&turn, undo)?))
+    }
+}
