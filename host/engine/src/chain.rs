@@ -14,7 +14,7 @@ use crate::output::{Deltas, Passed};
 use crate::source::{self, BatchSource, Entry, Unpacked};
 use crate::stage::{Output, Stage};
 use crate::verdicts::{self, Verdicts};
-use crate::{Engine, EngineError, Fault, Limits, Module, ProcessError};
+use crate::{Engine, EngineError, Fault, Limits, LogLine, Module, ProcessError};
 
 /// One stage of a [`Chain`].
 #[derive(Clone, Debug)]
@@ -269,6 +269,13 @@ impl Chain {
             out.drop_at(stage, inputs - output.count);
         }
         Ok(())
+    }
+
+    /// What the modules have said since the last call, some lines of each; also after a fault.
+    pub fn take_logs(&mut self) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        self.stages.iter().for_each(|stage| stage.take_log(&mut lines));
+        lines
     }
 
     /// The fuel that each stage has used since the chain was made, its starts and restores included: the same for the same

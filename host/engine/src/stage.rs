@@ -5,9 +5,10 @@ use clickmill_schemas::record::{COUNT_LEN, Records};
 use crate::abi::{self, Frame};
 use crate::chain::StageSpec;
 use crate::guest::{Cause, Guest, Region};
+use crate::log::Log;
 use crate::module::Module;
 use crate::output::{self, Deltas, Passed, RoutedRecord};
-use crate::{BatchSource, EngineError, Fault, Limits, PassedRecord, ProcessError};
+use crate::{BatchSource, EngineError, Fault, Limits, LogLine, PassedRecord, ProcessError};
 
 /// Name of the parameter that tells the first stage that keys are producers' own.
 const FIRST: &str = "clickmill.first";
@@ -18,6 +19,7 @@ pub(crate) struct Stage {
     limits: Limits,
     init_input: Vec<u8>,
     guest: Guest,
+    log: Log,
     /// What the instances before this one have burnt.
     burnt_before: u64,
 }
@@ -45,10 +47,11 @@ impl Stage {
             params.insert(FIRST.into(), "true".into());
         }
         let init_input = abi::init_input(&params).map_err(refused)?;
-        let guest = Guest::new(&spec.module, &init_input, &spec.limits)
+        let log = Log::default();
+        let guest = Guest::new(&spec.module, &init_input, &spec.limits, &log)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self { name, module, limits, init_input, guest, burnt_before: 0 })
+        Ok(Self { name, module, limits, init_input, guest, log, burnt_before: 0 })
     }
 
     /// A fault of this stage.
@@ -65,6 +68,11 @@ impl Stage {
         call(&mut self.guest).map_err(|cause| fault(&self.name, &self.module, cause))
     }
 
+    /// Moves what the module has said behind the lines in `out`.
+    pub(crate) fn take_log(&self, out: &mut Vec<LogLine>) {
+        self.log.take(&self.name, self.module.digest(), out);
+    }
+
     /// What its instances have burnt; `None` where the engine does not meter.
     pub(crate) fn fuel(&self) -> Option<u64> {
         self.guest.fuel().map(|burnt| self.burnt_before.saturating_add(burnt))
@@ -72,7 +80,9 @@ impl Stage {
 
     /// Puts a fresh instance in the place of this one.
     pub(crate) fn renew(&mut self) -> Result<(), Fault> {
-        let guest = Guest::new(&self.module, &self.init_input, &self.limits).map_err(|cause| self.fault(cause))?;
+        self.log.end_lines();
+        let guest = Guest::new(&self.module, &self.init_input, &self.limits, &self.log);
+        let guest = guest.map_err(|cause| self.fault(cause))?;
         self.burnt_before = self.fuel().unwrap_or_default();
         self.guest = guest;
         Ok(())

@@ -71,8 +71,18 @@ pub fn try_module(parts: &[&str]) -> Result<Module, EngineError> {
 }
 
 pub fn try_module_in(engine: &Engine, parts: &[&str]) -> Result<Module, EngineError> {
+    engine.compile(&wasm("", parts))
+}
+
+/// With these imports beside `copy_records`.
+pub fn importing(imports: &str, parts: &[&str]) -> Result<Module, EngineError> {
+    ENGINE.compile(&wasm(imports, parts))
+}
+
+fn wasm(imports: &str, parts: &[&str]) -> Vec<u8> {
     let wat = format!(
         r#"(module
+            {imports}
             (import "env" "copy_records" (func $copy (param i32 i32)))
             (memory (export "memory") 16)
             (func $be (param $at i32) (result i32)
@@ -84,7 +94,7 @@ pub fn try_module_in(engine: &Engine, parts: &[&str]) -> Result<Module, EngineEr
             {})"#,
         parts.concat()
     );
-    engine.compile(&wat::parse_str(wat).unwrap())
+    wat::parse_str(wat).unwrap()
 }
 
 /// Every input goes to the same place.
