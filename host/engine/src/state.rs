@@ -105,7 +105,7 @@ impl Chain {
         self.guarded(|chain| {
             let mut state = ChainState::default();
             for stage in &mut chain.stages {
-                if let Some((version, bytes)) = stage.with(Guest::save)? {
+                if let Some((version, bytes)) = stage.save()? {
                     state.stages.insert(stage.name.clone(), StageState { version, bytes });
                 }
             }
@@ -122,7 +122,7 @@ impl Chain {
     pub fn restore(&mut self, state: &ChainState) -> Result<(), EngineError> {
         for name in state.stages.keys() {
             match self.stages.iter().find(|stage| stage.name == *name) {
-                Some(stage) if stage.module().is_stateful() => {}
+                Some(stage) if stage.is_stateful() => {}
                 Some(_) => {
                     return Err(EngineError::State(format!("stage {name} keeps none and is given one")));
                 }
@@ -137,11 +137,8 @@ impl Chain {
     /// [`Chain::restore`] for a state that is known to fit.
     pub(crate) fn load(&mut self, state: &ChainState) -> Result<(), Fault> {
         let result = self.stages.iter_mut().try_for_each(|stage| {
-            stage.renew()?;
-            match state.stages.get(&stage.name) {
-                Some(StageState { version, bytes }) => stage.with(|guest| guest.load(*version, bytes)),
-                None => Ok(()),
-            }
+            let state = state.stages.get(&stage.name);
+            stage.load(state.map(|StageState { version, bytes }| (*version, bytes.as_slice())))
         });
         self.set_broken(result.as_ref().err().cloned());
         result

@@ -74,6 +74,7 @@ impl Chains {
                 module,
                 params: stage.params.clone(),
                 limits: self.limits.clone(),
+                lookback: None,
             });
         }
         Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
