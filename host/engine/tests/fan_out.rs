@@ -47,12 +47,19 @@ fn deciding(stage: usize, inputs: &[(i64, Fate)]) -> Module {
     canned(&output, count as usize, Some(routed))
 }
 
-/// Fates of a batch whose records become `copies`, of which the next stages do what `fates` say; `n` counts the inputs of
-/// a stage.
+/// What becomes of a batch's records, by delta.
 #[derive(Default)]
 struct Model {
-    /// By delta: the rejection (stage, n), late (stage, n), counted, last stage that dropped.
-    of: BTreeMap<i64, (Option<(usize, usize)>, Option<(usize, usize)>, bool, usize)>,
+    of: BTreeMap<i64, Becomes>,
+}
+
+/// Routes are told by the stage, and by which of its inputs it was.
+#[derive(Default)]
+struct Becomes {
+    rejected: Option<(usize, usize)>,
+    late: Option<(usize, usize)>,
+    reached: bool,
+    dropped_at: usize,
 }
 
 impl Model {
@@ -62,9 +69,9 @@ impl Model {
             let of = self.of.entry(*delta).or_default();
             match fate {
                 Fate::Pass => passed.push(*delta),
-                Fate::Drop => of.3 = stage,
-                Fate::Reject => _ = of.0.get_or_insert((stage, n)),
-                Fate::Late => _ = of.1.get_or_insert((stage, n)),
+                Fate::Drop => of.dropped_at = stage,
+                Fate::Reject => _ = of.rejected.get_or_insert((stage, n)),
+                Fate::Late => _ = of.late.get_or_insert((stage, n)),
             }
         }
         passed
@@ -97,7 +104,7 @@ proptest! {
         let two = decide(&model.stage(1, &one), &second);
         let reached = model.stage(2, &two);
         for delta in &reached {
-            model.of.get_mut(delta).unwrap().2 = true;
+            model.of.get_mut(delta).unwrap().reached = true;
         }
         let (a, b, c, end) = (fan_out(""), deciding(1, &one), deciding(2, &two), counter(""));
         let mut chain = chain(&if windows { vec![&a, &b, &c, &end] } else { vec![&a, &b, &c] });
@@ -107,7 +114,7 @@ proptest! {
         prop_assert!(out.is_balanced());
         prop_assert_eq!(out.records as usize, copies.len());
         let (mut counted, mut dropped, mut routed) = (0, BTreeMap::new(), Vec::new());
-        for (delta, (rejected, late, reached, dropped_at)) in &model.of {
+        for (delta, Becomes { rejected, late, reached, dropped_at }) in &model.of {
             match (rejected, late) {
                 (Some((stage, n)), _) => routed.push((*stage, *delta, Some(n.to_string()))),
                 _ if *reached => counted += 1,
