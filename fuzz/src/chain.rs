@@ -53,7 +53,8 @@ const ECHO: &str = r#"(module
         (call $copy (i32.add (local.get $p) (i32.const 12))
             (i32.add (call $be (i32.add (local.get $p) (i32.const 8))) (i32.const 1)))
         (call $be (i32.add (local.get $p) (i32.const 12)))))"#;
-const LIMITS: Limits = Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(500) };
+const LIMITS: Limits =
+    Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(500), call_fuel: None };
 const STAGE: &str = "hostile";
 const BASE: u64 = 1_000;
 const RECORDS: u64 = 3;

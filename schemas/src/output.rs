@@ -66,8 +66,13 @@ pub struct Stamp {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Decision {
-    /// From its offset on, this deployment judges.
-    Activation { deployment: DeploymentId },
+    /// From its offset on, this deployment judges. A generation other than the one before begins there with empty state;
+    /// without one it stays as it was.
+    Activation {
+        deployment: DeploymentId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
+    },
     /// This record alone makes the stage fail: it goes to the DLQ as `smartmodule`.
     Verdict { stage: String, sha256: ModuleDigest, message: String },
     /// From its offset on, the watermark is at least this (epoch milliseconds).
@@ -173,11 +178,13 @@ mod tests {
         };
         let verdict =
             Decision::Verdict { stage: "validate".into(), sha256: ModuleDigest([9; 32]), message: "trap".into() };
+        let activation = |generation| Decision::Activation { deployment: DeploymentId(0), generation };
         for body in [
             Body::Epoch,
             Body::Late { offset: Offset(1), ts_ms: 2, watermark_ms: 3 },
             Body::Decision { offset: Offset(4), decision: verdict },
-            Body::Decision { offset: Offset(4), decision: Decision::Activation { deployment: DeploymentId(0) } },
+            Body::Decision { offset: Offset(4), decision: activation(None) },
+            Body::Decision { offset: Offset(4), decision: activation(Some(Generation(1))) },
             Body::Commit(commit),
         ] {
             let output = Output { stamp, body };

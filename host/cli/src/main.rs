@@ -14,6 +14,7 @@ mod produce;
 mod profile;
 mod run;
 mod signals;
+mod smartmodule;
 mod stack;
 mod status;
 mod topic;
@@ -70,6 +71,7 @@ enum Verb {
     Status(status::Args),
     Windows(windows::Args),
     Topic(topic::Args),
+    Smartmodule(smartmodule::Args),
     Checkpoint(checkpoint::Args),
     Completions(completions::Args),
     /// Prints every setting with its default and what it means
@@ -151,6 +153,7 @@ fn work(cli: Cli) -> Result<()> {
         Verb::Status(args) => status::run(&args, &config),
         Verb::Windows(args) => windows::run(&args, &config),
         Verb::Topic(args) => topic::run(&args, &config),
+        Verb::Smartmodule(args) => smartmodule::run(&args, &config),
         Verb::Checkpoint(args) => checkpoint::run(&args, &config),
         Verb::Completions(args) => completions::run(&args, &mut Cli::command()),
         Verb::Config => output::print(config::default_yaml()),

@@ -76,8 +76,17 @@ pub(crate) fn hint(bytes: &[u8]) -> String {
 
 /// A module's text, made printable and cut.
 pub(crate) fn text(bytes: &[u8]) -> String {
-    let cut = bytes.get(..MAX_TEXT_BYTES).unwrap_or(bytes);
-    String::from_utf8_lossy(cut).into_owned()
+    printable(bytes, MAX_TEXT_BYTES)
+}
+
+/// Bytes as text that steers no terminal, ends no line and can be stored anywhere, cut before it is made so.
+pub(crate) fn printable(bytes: &[u8], max_bytes: usize) -> String {
+    let text = String::from_utf8_lossy(bytes.get(..max_bytes).unwrap_or(bytes));
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// The meaning of a transform's negative answer.

@@ -15,7 +15,7 @@ use crate::output::{Deltas, Distinct, Passed};
 use crate::source::{self, BatchSource, Entry, Unpacked};
 use crate::stage::{Output, Stage};
 use crate::verdicts::{self, Verdicts};
-use crate::{Engine, EngineError, Fault, Limits, Lookback, Module, ProcessError};
+use crate::{Engine, EngineError, Fault, Limits, LogLine, Lookback, Module, ProcessError};
 
 /// One stage of a [`Chain`].
 #[derive(Clone, Debug)]
@@ -63,6 +63,9 @@ impl Chain {
             }
             if !engine.is_of(&spec.module) {
                 return Err(EngineError::Setup(format!("the module of stage {} is of another engine", spec.name)));
+            }
+            if spec.limits.call_fuel.is_some() && !engine.meters() {
+                return Err(EngineError::NotMetering { stage: spec.name.clone() });
             }
             if spec.module.exports().windows
                 && let Some(other) = windows.replace(i)
@@ -312,6 +315,30 @@ impl Chain {
             out.counted += u64::from(self.passed.count);
         }
         Ok(())
+    }
+
+    /// What the modules have said since the last call, some lines of each; also after a fault.
+    pub fn take_logs(&mut self) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        self.stages.iter().for_each(|stage| stage.take_log(&mut lines));
+        lines
+    }
+
+    /// The fuel that each stage has used since the chain was made, its starts and restores included: the same for the same
+    /// calls on every machine. Empty where the engine does not meter.
+    pub fn fuel(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.stages.iter().filter_map(|stage| Some((stage.name.as_str(), stage.fuel()?)))
+    }
+
+    /// The stages' names, first to last.
+    pub fn stages(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().map(|stage| stage.name.as_str())
+    }
+
+    /// Whether its last stages keep windows, and so hand nothing on.
+    #[must_use]
+    pub const fn keeps_windows(&self) -> bool {
+        self.windows.is_some()
     }
 
     /// The fault that made the chain unusable, if one did.

@@ -19,12 +19,16 @@ pub struct EngineOptions {
     /// Where compiled modules are kept; made if it is missing, refused if anyone else can write to it. Without it every
     /// start compiles anew (about 0.1 s a module).
     pub cache_dir: Option<PathBuf>,
+    /// Count instructions ([`Chain::fuel`](crate::Chain::fuel)) and let [`Limits::call_fuel`](crate::Limits) bound them.
+    /// The time limit holds without it and costs far less.
+    pub fuel: bool,
 }
 
 /// Compiles modules. Cheap to clone; one a process is enough.
 #[derive(Clone, Debug)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
+    meters: bool,
 }
 
 impl Engine {
@@ -36,6 +40,7 @@ impl Engine {
         let mut config = Config::new();
         config
             .epoch_interruption(true)
+            .consume_fuel(options.fuel)
             .cranelift_opt_level(OptLevel::Speed)
             .max_wasm_stack(STACK_BYTES)
             // The same bytes must give the same result on every machine, NaN bits too.
@@ -52,7 +57,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config).map_err(|e| setup(&format!("{e:#}")))?;
         let ticking = wasmtime.weak();
         thread::Builder::new().name("wasm-epoch".into()).spawn(move || tick(&ticking)).map_err(|e| setup(&e))?;
-        Ok(Self { wasmtime })
+        Ok(Self { wasmtime, meters: options.fuel })
     }
 
     /// Compiles a module and checks its imports and exports. Nothing of it runs yet.
@@ -61,6 +66,11 @@ impl Engine {
     /// [`EngineError::TooLarge`], [`EngineError::Compile`], [`EngineError::Import`], [`EngineError::Export`].
     pub fn compile(&self, wasm: &[u8]) -> Result<Module, EngineError> {
         Module::compile(&self.wasmtime, wasm)
+    }
+
+    /// Whether it counts instructions.
+    pub(crate) const fn meters(&self) -> bool {
+        self.meters
     }
 
     pub(crate) fn is_of(&self, module: &Module) -> bool {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clickmill_schemas::ModuleDigest;
 
+use crate::imports;
+
 /// A module that could not be compiled, or a chain that could not be made or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -15,7 +17,11 @@ pub enum EngineError {
     Compile { sha256: ModuleDigest, message: String },
     #[error("module of {bytes} bytes is over the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
-    #[error("module {sha256} imports {import}; a SmartModule may import env.copy_records (i32, i32) and nothing else")]
+    #[error(
+        "module {sha256} imports {import}; a SmartModule may import env.copy_records (i32, i32), env.clickmill_log \
+        (i32, i32) and those functions of wasi_snapshot_preview1 that reach nothing outside: {}",
+        imports::harmless()
+    )]
     Import { sha256: ModuleDigest, import: String },
     #[error("module {sha256}: {problem}")]
     Export { sha256: ModuleDigest, problem: String },
@@ -25,6 +31,8 @@ pub enum EngineError {
     SameName(String),
     #[error("stages {0} and {1} both keep windows; a chain has one watermark and so one such stage")]
     TwoWindowStages(String, String),
+    #[error("stage {stage} has a fuel limit, and the engine does not meter")]
+    NotMetering { stage: String },
     #[error("stage {stage}: {problem}")]
     Params { stage: String, problem: String },
     #[error("state of the chain: {0}")]

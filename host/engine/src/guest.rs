@@ -10,12 +10,16 @@ use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, UpdateDeadline, WasmBac
 
 use crate::abi;
 use crate::cpu_time::{CallBudget, Grant, thread_cpu_time};
+use crate::fuel::{self, Meter};
 use crate::hooks::{StateCalls, WindowCalls};
 use crate::limits::{Limits, Resources};
+use crate::log::Log;
 use crate::module::Module;
 
 /// Frames of a trap's backtrace that are reported.
 const FRAMES: usize = 4;
+/// Bytes of a panic's message, and of what a failed call wrote to standard error, that are reported.
+const MAX_LAST_WORDS_BYTES: usize = 512;
 
 /// Why a module failed.
 #[derive(Debug)]
@@ -28,17 +32,42 @@ impl<T: Into<String>> From<T> for Cause {
 }
 
 /// What a store holds beside the instance.
-#[derive(Debug)]
 pub(crate) struct Host {
     resources: Resources,
     budget: CallBudget,
     /// Address and length of the last `copy_records`, unchecked.
     copied: Option<(u32, u32)>,
+    /// Where the engine meters.
+    pub(crate) meter: Option<Meter>,
+    log: Log,
+    /// What the call under way has written to standard error: a trap is told with it.
+    stderr: Vec<u8>,
+    panic: Option<PanicCall>,
+}
+
+/// How the message of a panic is read after the trap that the panic ended in.
+struct PanicCall {
+    func: TypedFunc<(), i32>,
+    memory: Memory,
 }
 
 impl Host {
     pub(crate) const fn copied_out(&mut self, address: i32, len: i32) {
         self.copied = Some((address.cast_unsigned(), len.cast_unsigned()));
+    }
+
+    /// A line for the log, or several.
+    pub(crate) fn said(&self, text: &[u8]) {
+        self.log.say(text);
+    }
+
+    /// Bytes that went to standard output (0) or standard error (1).
+    pub(crate) fn wrote(&mut self, stream: usize, bytes: &[u8]) {
+        self.log.write(stream, bytes);
+        if stream == 1 {
+            let room = MAX_LAST_WORDS_BYTES.saturating_sub(self.stderr.len());
+            self.stderr.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
     }
 }
 
@@ -85,30 +114,58 @@ pub(crate) fn enter<P: WasmParams, R: WasmResults>(
     func: &TypedFunc<P, R>,
     params: P,
 ) -> Result<R, Cause> {
-    begin(store);
-    func.call(&mut *store, params).map_err(|e| describe(store, name, &e))
+    begin(store)?;
+    let result = func.call(&mut *store, params);
+    fuel::book(store);
+    result.map_err(|e| describe(store, name, &e))
 }
 
 #[inline]
-fn begin(store: &mut Store<Host>) {
+fn begin(store: &mut Store<Host>) -> Result<(), Cause> {
     let host = store.data_mut();
     host.copied = None;
+    host.stderr.clear();
     host.resources.refused = None;
     let ticks = host.budget.begin();
+    let fuel = host.meter.as_ref().map(Meter::call_fuel);
     store.set_epoch_deadline(ticks);
+    fuel.map_or(Ok(()), |fuel| fuel::fill(store, fuel))
 }
 
 /// The text of a fault: what trapped, which limit was hit before, and where it was.
 #[cold]
-fn describe(store: &Store<Host>, name: &str, error: &wasmtime::Error) -> Cause {
+fn describe(store: &mut Store<Host>, name: &str, error: &wasmtime::Error) -> Cause {
+    // The call that asks for the message of a panic clears them.
+    let stderr = std::mem::take(&mut store.data_mut().stderr);
+    let refused = store.data_mut().resources.refused.take();
+    let mut text = if let Some(Trap::UnreachableCodeReached) = error.downcast_ref()
+        && let Some(message) = panic_message(store)
+    {
+        format!("{name} failed: {message}")
+    } else {
+        trap(store, name, error)
+    };
+    if let Some(refused) = refused {
+        text.push_str(&format!("; before that {refused}"));
+    }
+    let stderr = abi::printable(stderr.trim_ascii(), MAX_LAST_WORDS_BYTES);
+    if !stderr.is_empty() {
+        text.push_str(&format!("; it wrote {stderr}"));
+    }
+    Cause(text)
+}
+
+/// What trapped, or ended the call otherwise, and where.
+fn trap(store: &Store<Host>, name: &str, error: &wasmtime::Error) -> String {
     let mut text = match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("{name} ran past its time limit"),
+        Some(Trap::OutOfFuel) => {
+            let limit = store.data().meter.as_ref().map_or(0, Meter::call_fuel);
+            format!("{name} ran past its fuel limit of {limit}")
+        }
         Some(trap) => format!("{name} failed: {trap}"),
         None => format!("{name} failed: {}", error.root_cause()),
     };
-    if let Some(refused) = &store.data().resources.refused {
-        text.push_str(&format!("; before that {refused}"));
-    }
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
     for (i, frame) in frames.iter().take(FRAMES).enumerate() {
         text.push_str(if i == 0 { "; in " } else { " < " });
@@ -117,15 +174,30 @@ fn describe(store: &Store<Host>, name: &str, error: &wasmtime::Error) -> Cause {
             None => text.push_str(&format!("function {}", frame.func_index())),
         }
     }
-    Cause(text)
+    text
+}
+
+/// What a module that has just trapped says about its panic.
+fn panic_message(store: &mut Store<Host>) -> Option<String> {
+    let PanicCall { func, memory } = store.data_mut().panic.take()?;
+    begin(store).ok()?;
+    let answer = func.call(&mut *store, ());
+    fuel::book(store);
+    let (address, len) = store.data_mut().copied.take().filter(|_| answer.is_ok_and(|status| status >= 0))?;
+    let message = memory.data(&*store).get(address as usize..)?.get(..len as usize)?;
+    let message = abi::printable(message, MAX_LAST_WORDS_BYTES);
+    (!message.is_empty()).then_some(message)
 }
 
 impl Guest {
-    /// Makes an instance and runs its start function and `init`.
-    pub(crate) fn new(module: &Module, init_input: &[u8], limits: &Limits) -> Result<Self, Cause> {
+    /// Makes an instance and runs its start function, `_initialize` and `init`.
+    pub(crate) fn new(module: &Module, init_input: &[u8], limits: &Limits, log: &Log) -> Result<Self, Cause> {
         let exports = module.exports();
-        let host = Host { resources: Resources::new(limits), budget: CallBudget::new(limits.call_time), copied: None };
+        let budget = CallBudget::new(limits.call_time);
+        let (resources, log, stderr) = (Resources::new(limits), log.clone(), Vec::new());
+        let host = Host { resources, budget, copied: None, meter: None, log, stderr, panic: None };
         let mut store = Store::new(module.engine(), host);
+        store.data_mut().meter = store.get_fuel().is_ok().then(|| Meter::new(limits.call_fuel));
         store.limiter(|host| &mut host.resources);
         store.epoch_deadline_callback(|mut context| {
             Ok(match context.data_mut().budget.at_end(thread_cpu_time()) {
@@ -133,10 +205,20 @@ impl Guest {
                 Grant::Over => UpdateDeadline::Interrupt,
             })
         });
-        begin(&mut store);
-        let instance = module.pre().instantiate(&mut store).map_err(|e| describe(&store, "instantiation", &e))?;
+        begin(&mut store)?;
+        let instance = module.pre().instantiate(&mut store);
+        fuel::book(&mut store);
+        let instance = instance.map_err(|e| describe(&mut store, "instantiation", &e))?;
         let memory = instance.get_memory(&mut store, "memory").ok_or("it exports no memory")?;
         let mut find = Find { store: &mut store, instance };
+        if exports.panic {
+            let func = find.func("clickmill_panic")?;
+            find.store.data_mut().panic = Some(PanicCall { func, memory });
+        }
+        if exports.initialize {
+            let initialize: TypedFunc<(), ()> = find.func("_initialize")?;
+            enter(find.store, "_initialize", &initialize, ())?;
+        }
         let state = exports.state.then(|| StateCalls::find(&mut find)).transpose()?;
         let windows = exports.windows.then(|| WindowCalls::find(&mut find)).transpose()?;
         let init: Option<Transform> = exports.init.then(|| find.func("init")).transpose()?;
@@ -152,6 +234,11 @@ impl Guest {
             guest.init(&init, init_input)?;
         }
         Ok(guest)
+    }
+
+    /// What it has burnt; `None` where the engine does not meter.
+    pub(crate) fn fuel(&self) -> Option<u64> {
+        self.store.data().meter.as_ref().map(Meter::burnt)
     }
 
     /// How long a call may take, from the next one on.

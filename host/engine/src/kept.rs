@@ -6,6 +6,11 @@ use crate::lookback::Recent;
 /// State version of what is kept here; no module's own, by its unusual number.
 pub(crate) const STATE_VERSION: i32 = i32::from_be_bytes(*b"KEP\x01");
 
+/// Whether a state may be forgotten where its stage is gone, or no longer looks back: it is only records to look back on.
+pub(crate) fn is_disposable(version: i32, bytes: &[u8]) -> bool {
+    version == STATE_VERSION && bytes.first() == Some(&0)
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -33,6 +38,10 @@ impl Kept {
             out.extend(recent.input().into_iter().flatten());
         }
         Some(out)
+    }
+
+    pub(crate) fn is_something(&self) -> bool {
+        self.accumulator.is_some() || self.recent.is_some()
     }
 
     pub(crate) fn clear(&mut self) {

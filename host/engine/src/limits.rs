@@ -16,11 +16,13 @@ pub struct Limits {
     pub output_bytes: usize,
     /// CPU time of one call, of whatever kind.
     pub call_time: Duration,
+    /// Instructions of one call, about; only of an engine that meters.
+    pub call_fuel: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, output_bytes: 64 << 20, call_time: Duration::from_millis(500) }
+        Self { memory_bytes: 256 << 20, output_bytes: 64 << 20, call_time: Duration::from_millis(500), call_fuel: None }
     }
 }
 

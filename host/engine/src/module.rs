@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use clickmill_schemas::ModuleDigest;
 use sha2::{Digest, Sha256};
-use wasmtime::{Caller, ExternType, FuncType, InstancePre, Linker};
+use wasmtime::{ExternType, FuncType, InstancePre};
 
-use crate::EngineError;
 use crate::guest::Host;
+use crate::{EngineError, imports};
 
 /// Longest module that is compiled; compiling takes memory and time in proportion.
 const MAX_WASM_BYTES: usize = 32 << 20;
@@ -17,11 +17,14 @@ const TRANSFORM: &str = "(i32, i32, i32) -> (i32)";
 /// Exports that every module has.
 const REQUIRED: [(&str, &str); 1] = [("alloc", "(i32) -> (i32)")];
 /// Exports that a module may have.
-const OPTIONAL: [(&str, &str); 4] = [
+const OPTIONAL: [(&str, &str); 6] = [
     ("dealloc", "(i32, i32) -> ()"),
     ("init", TRANSFORM),
     ("look_back", TRANSFORM),
     ("clickmill_routed", "() -> (i32)"),
+    ("clickmill_panic", "() -> (i32)"),
+    // Modules for WASI have it to set up their libraries.
+    ("_initialize", "() -> ()"),
 ];
 /// All of these, or none.
 const STATE: [(&str, &str); 3] = [
@@ -81,6 +84,9 @@ pub(crate) struct Exports {
     pub dealloc: bool,
     /// It says how many records of its output it routed; without that it does not route at all.
     pub routed: bool,
+    /// It tells the message of its last panic.
+    pub panic: bool,
+    pub initialize: bool,
     pub state: bool,
     pub windows: bool,
 }
@@ -101,15 +107,9 @@ impl Module {
         let digest = ModuleDigest(Sha256::digest(wasm).into());
         let failed = |e: wasmtime::Error| EngineError::Compile { sha256: digest, message: format!("{e:#}") };
         let module = wasmtime::Module::from_binary(engine, wasm).map_err(failed)?;
-        check_imports(&module).map_err(|import| EngineError::Import { sha256: digest, import })?;
+        imports::check(&module).map_err(|import| EngineError::Import { sha256: digest, import })?;
         let exports = check_exports(&module).map_err(|problem| EngineError::Export { sha256: digest, problem })?;
-        let mut linker = Linker::new(engine);
-        linker
-            .func_wrap("env", "copy_records", |mut caller: Caller<'_, Host>, address: i32, len: i32| {
-                caller.data_mut().copied_out(address, len);
-            })
-            .map_err(failed)?;
-        let pre = linker.instantiate_pre(&module).map_err(failed)?;
+        let pre = imports::linker(engine).and_then(|linker| linker.instantiate_pre(&module)).map_err(failed)?;
         Ok(Self(Arc::new(Inner { digest, pre, exports })))
     }
 
@@ -131,6 +131,12 @@ impl Module {
         self.0.exports.kind
     }
 
+    /// Whether it keeps windows: it takes events in and gives partials when asked.
+    #[must_use]
+    pub fn keeps_windows(&self) -> bool {
+        self.0.exports.windows
+    }
+
     pub(crate) fn exports(&self) -> Exports {
         self.0.exports
     }
@@ -148,16 +154,6 @@ impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Module").field("digest", &self.0.digest).field("exports", &self.0.exports).finish()
     }
-}
-
-fn check_imports(module: &wasmtime::Module) -> Result<(), String> {
-    for import in module.imports() {
-        let of = signature(&import.ty());
-        if (import.module(), import.name(), of.as_str()) != ("env", "copy_records", "(i32, i32) -> ()") {
-            return Err(format!("{}.{} {of}", import.module(), import.name()));
-        }
-    }
-    Ok(())
 }
 
 fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
@@ -184,7 +180,7 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
     for (present, (name, of)) in optional.iter_mut().zip(OPTIONAL) {
         *present = has(module, name, of)?;
     }
-    let [dealloc, init, look_back, routed] = optional;
+    let [dealloc, init, look_back, routed, panic, initialize] = optional;
     let (state, windows) = (all_or_none(module, &STATE)?, all_or_none(module, &WINDOWS)?);
     if windows && !state {
         return Err(format!("it exports {} and no {}", WINDOWS[0].0, STATE[1].0));
@@ -197,7 +193,7 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
             return Err(format!("it exports {name} beside look_back, by which it has no state of its own"));
         }
     }
-    Ok(Exports { transform, kind, init, look_back, dealloc, routed, state, windows })
+    Ok(Exports { transform, kind, init, look_back, dealloc, routed, panic, initialize, state, windows })
 }
 
 /// Whether it exports a function of this name; one of another type is an error.
@@ -220,7 +216,8 @@ fn all_or_none(module: &wasmtime::Module, names: &[(&str, &str)]) -> Result<bool
     }
 }
 
-fn signature(of: &ExternType) -> String {
+/// A function's type as the tables here write it, or what it is instead.
+pub(crate) fn signature(of: &ExternType) -> String {
     fn list(types: impl Iterator<Item = wasmtime::ValType>) -> String {
         types.map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
     }

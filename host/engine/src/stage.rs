@@ -6,11 +6,12 @@ use crate::abi::{self, Frame};
 use crate::chain::StageSpec;
 use crate::guest::{Cause, Guest, Region};
 use crate::kept::{self, Kept};
+use crate::log::Log;
 use crate::lookback::{self, Recent};
 use crate::module::{Kind, Module};
 use crate::output::{self, Inputs, Passed, RoutedRecord};
 use crate::source::{Entry, Unpacked};
-use crate::{BatchSource, EngineError, Fault, Limits, PassedRecord, ProcessError};
+use crate::{BatchSource, EngineError, Fault, Limits, LogLine, PassedRecord, ProcessError};
 
 /// Name of the parameter that tells the first stage that keys are producers' own.
 const FIRST: &str = "clickmill.first";
@@ -22,6 +23,9 @@ pub(crate) struct Stage {
     init_input: Vec<u8>,
     guest: Guest,
     kept: Kept,
+    log: Log,
+    /// What the instances before this one have burnt.
+    burnt_before: u64,
 }
 
 /// What a call gave.
@@ -64,10 +68,11 @@ impl Stage {
         let accumulator = (exports.kind == Kind::Aggregate).then(Vec::new);
         let kept = Kept { accumulator, recent };
         let init_input = abi::init_input(&params, spec.lookback.as_ref()).map_err(refused)?;
-        let guest = Guest::new(&spec.module, &init_input, &spec.limits)
+        let log = Log::default();
+        let guest = Guest::new(&spec.module, &init_input, &spec.limits, &log)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self { name, module, limits, init_input, guest, kept })
+        Ok(Self { name, module, limits, init_input, guest, kept, log, burnt_before: 0 })
     }
 
     /// A fault of this stage.
@@ -84,9 +89,23 @@ impl Stage {
         call(&mut self.guest).map_err(|cause| fault(&self.name, &self.module, cause))
     }
 
+    /// Moves what the module has said behind the lines in `out`.
+    pub(crate) fn take_log(&self, out: &mut Vec<LogLine>) {
+        self.log.take(&self.name, self.module.digest(), out);
+    }
+
+    /// What its instances have burnt; `None` where the engine does not meter.
+    pub(crate) fn fuel(&self) -> Option<u64> {
+        self.guest.fuel().map(|burnt| self.burnt_before.saturating_add(burnt))
+    }
+
     /// Puts a fresh instance in the place of this one, which has looked back on what there is.
     pub(crate) fn renew(&mut self) -> Result<(), Fault> {
-        self.guest = Guest::new(&self.module, &self.init_input, &self.limits).map_err(|cause| self.fault(cause))?;
+        self.log.end_lines();
+        let guest = Guest::new(&self.module, &self.init_input, &self.limits, &self.log);
+        let guest = guest.map_err(|cause| self.fault(cause))?;
+        self.burnt_before = self.fuel().unwrap_or_default();
+        self.guest = guest;
         self.look_back()
     }
 
@@ -118,26 +137,38 @@ impl Stage {
 
     /// Puts a fresh instance in the place of this one, with this state or with none.
     pub(crate) fn load(&mut self, state: Option<(i32, &[u8])>) -> Result<(), Fault> {
-        let keeps = self.kept.accumulator.is_some() || self.looks_back();
         self.kept.clear();
-        if let Some((version, bytes)) = state
-            && keeps
-        {
-            self.kept.load(version, bytes).map_err(|cause| self.fault(cause))?;
-        }
         self.renew()?;
-        match state {
-            Some((kept::STATE_VERSION, _)) if !keeps => {
-                Err(self.fault("it is given what the host kept for another module".into()))
-            }
-            Some((version, bytes)) if !keeps => self.with(|guest| guest.load(version, bytes)),
-            _ => Ok(()),
+        state.map_or(Ok(()), |(version, bytes)| self.take_over(version, bytes))
+    }
+
+    /// Loads a state into a fresh instance.
+    pub(crate) fn take_over(&mut self, version: i32, bytes: &[u8]) -> Result<(), Fault> {
+        if self.kept.is_something() {
+            self.kept.load(version, bytes).map_err(|cause| self.fault(cause))?;
+            self.look_back()
+        } else if version == kept::STATE_VERSION {
+            Err(self.fault("it is given what the host kept for another module".into()))
+        } else {
+            self.with(|guest| guest.load(version, bytes))
         }
     }
 
     /// Whether there may be a state of it to restore.
     pub(crate) fn is_stateful(&self) -> bool {
-        self.module.is_stateful() || self.kept.accumulator.is_some() || self.looks_back()
+        self.module.is_stateful() || self.kept.is_something()
+    }
+
+    /// Whether an instance of `other` is one of this stage.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.module.digest() == other.module.digest()
+            && self.init_input == other.init_input
+            && self.limits == other.limits
+    }
+
+    pub(crate) fn swap_instance(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.guest, &mut other.guest);
+        std::mem::swap(&mut self.kept, &mut other.kept);
     }
 
     /// Gives calls of this instance the `by`th part of their time from now on.

@@ -24,8 +24,8 @@ fn a_module_is_known_by_the_digest_of_its_bytes() {
 fn an_import_beyond_copy_records_is_named() {
     for (import, named) in [
         (
-            r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#,
-            "wasi_snapshot_preview1.proc_exit (i32) -> ()",
+            r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i64)))"#,
+            "wasi_snapshot_preview1.proc_exit (i64) -> ()",
         ),
         (r#"(import "env" "copy_records" (func (param i64 i32)))"#, "env.copy_records (i64, i32) -> ()"),
         (r#"(import "env" "memory" (memory 1))"#, "env.memory a memory"),
@@ -33,7 +33,10 @@ fn an_import_beyond_copy_records_is_named() {
         (r#"(import "env" "t" (table 1 funcref))"#, "env.t a table"),
     ] {
         let error = error_of(&format!("(module {import})"));
-        assert!(error.contains(named) && error.contains("env.copy_records (i32, i32) and nothing else"), "{error}");
+        assert!(
+            error.contains(named) && error.contains("a SmartModule may import env.copy_records (i32, i32)"),
+            "{error}"
+        );
     }
 }
 
@@ -128,10 +131,13 @@ fn init_gets_the_parameters_and_the_first_stage_is_told_so() {
     foreign.params.insert("p".into(), "1".into());
     let said = |stages: &[clickmill_engine::StageSpec]| Chain::new(&ENGINE, stages).unwrap_err().to_string();
     let second = said(&[stage("a", &echo()), spec.clone()]);
-    assert!(second.ends_with("init refused (-2): \0\u{1}\0\u{1}p\0\u{1}1\0"), "{second:?}");
-    assert_eq!(said(&[foreign]).split_once(": ").unwrap().1, second.split_once(": ").unwrap().1, "as Fluvio does");
+    assert!(second.ends_with(r"init refused (-2): \u{0}\u{1}\u{0}\u{1}p\u{0}\u{1}1\u{0}"), "{second:?}");
+    assert_eq!(said(&[foreign]).split_once("): ").unwrap().1, second.split_once("): ").unwrap().1, "as Fluvio does");
     let first = said(&[spec]);
-    assert!(first.ends_with("\0\u{2}\0\u{f}clickmill.first\0\u{4}true\0\u{1}p\0\u{1}1\0"), "{first:?}");
+    assert!(
+        first.ends_with(r"\u{0}\u{2}\u{0}\u{f}clickmill.first\u{0}\u{4}true\u{0}\u{1}p\u{0}\u{1}1\u{0}"),
+        "{first:?}"
+    );
 }
 
 #[test]
@@ -139,7 +145,7 @@ fn compiled_modules_are_kept_in_the_cache_directory() {
     let dir = tempfile::tempdir().unwrap();
     let cache_dir = dir.path().join("cache");
     for _ in 0..2 {
-        let engine = Engine::new(&EngineOptions { cache_dir: Some(cache_dir.clone()) }).unwrap();
+        let engine = Engine::new(&EngineOptions { cache_dir: Some(cache_dir.clone()), fuel: false }).unwrap();
         engine
             .compile(
                 &wat::parse_str(format!(

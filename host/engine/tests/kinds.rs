@@ -115,6 +115,33 @@ fn states_of_modules_and_what_the_host_keeps_are_never_taken_for_each_other() {
 }
 
 #[test]
+fn what_the_host_keeps_goes_over_to_the_next_chain() {
+    let leaky = "(drop (memory.grow (i32.const 1)))";
+    let chain_of = |first: &Module, second: &Module| {
+        let second = StageSpec { name: "b".into(), lookback: Some(LAST_3), ..stage("b", second) };
+        Chain::new(&ENGINE, &[stage("a", first), second]).unwrap()
+    };
+    let mut old = chain_of(&aggregate(""), &looks_back(0));
+    process(&mut old, &Batch::of(6)).unwrap();
+    // The same modules, and others in their place.
+    for (first, second) in [(aggregate(""), looks_back(0)), (aggregate(leaky), looks_back(3))] {
+        let mut heir = chain_of(&first, &second);
+        heir.succeed(&mut old).unwrap();
+        assert_eq!(process(&mut heir, &Batch::of(2)).unwrap().counted, 2);
+        let saved = heir.save().unwrap();
+        assert_eq!(saved.stages().map(|(name, ..)| name).collect::<Vec<_>>(), ["a", "b"]);
+        old = heir;
+    }
+    let mut plain = Chain::new(&ENGINE, &[stage("a", &aggregate(""))]).unwrap();
+    plain.succeed(&mut old).unwrap();
+    process(&mut plain, &Batch::of(1)).unwrap();
+    assert_eq!(accumulated(&mut plain), 11, "records to look back on are forgotten without harm");
+    let mut none = chain(&[&echo()]);
+    let error = none.succeed(&mut plain).unwrap_err().to_string();
+    assert!(error.contains("stage a keeps one"), "{error}");
+}
+
+#[test]
 fn malformed_accumulators_are_faults() {
     for output in [&b"\0\0\0\0\0"[..], b"\0\0\0\0\0\0\0\0\x09", b"\0\0\0\0\0\0\0\0\0\0"] {
         let data: String = output.iter().map(|b| format!("\\{b:02x}")).collect();

@@ -1,10 +1,11 @@
 //! What workers of one process let each other and the host see: positions, watermarks, states.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, TopicPartition};
-use clickmill_schemas::{Epoch, Offset, PartitionId};
+use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
 
 use crate::checkpoint::OutputEnds;
 use crate::idle::Neighbour;
@@ -16,6 +17,8 @@ pub enum WorkerState {
     /// Reads the checkpoint and what came after it.
     Recovering,
     Running,
+    /// Stands still until the pipeline is resumed.
+    Paused,
     /// Waits for what may pass, a full disk for one, and then recovers.
     Retrying(String),
     /// Stopped for a reason that a person must mend.
@@ -34,6 +37,12 @@ pub struct Peer {
     /// Everything below is in the output topics and in a checkpoint.
     pub committed: Offset,
     pub watermark_ms: Option<i64>,
+    /// What judges its records.
+    pub deployment: Option<DeploymentId>,
+    /// Where each deployment began to judge it.
+    pub activations: BTreeMap<Offset, DeploymentId>,
+    /// The deployment that could not take over here, and why.
+    pub refused: Option<(DeploymentId, String)>,
     /// When it last had a record.
     pub last_record: Instant,
     floor: Option<(Offset, OutputEnds)>,
@@ -52,6 +61,9 @@ impl Peers {
             position: Offset(0),
             committed: Offset(0),
             watermark_ms: None,
+            deployment: None,
+            activations: BTreeMap::new(),
+            refused: None,
             last_record: Instant::now(),
             floor: None,
         };

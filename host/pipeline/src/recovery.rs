@@ -4,11 +4,12 @@
 //! [`Recovered::resume_at`], the highest input offset that any of them names. This module must not do I/O.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use clickmill_schemas::dead_letter::{DeadLetter, Origin};
 use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Decision, Output};
-use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId, RunId};
+use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
 
 use crate::checkpoint::Checkpoint;
 
@@ -19,15 +20,37 @@ pub struct WrittenVerdict {
     pub message: String,
 }
 
+/// A change of the chain as it was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activation {
+    pub deployment: DeploymentId,
+    /// The generation from there on; none where it stays as it was.
+    pub generation: Option<Generation>,
+}
+
 /// What replay obeys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
-    pub activations: BTreeMap<Offset, DeploymentId>,
+    pub activations: BTreeMap<Offset, Activation>,
     pub verdicts: BTreeMap<Offset, WrittenVerdict>,
     /// Watermark advances by the offset from which they bind.
     pub advances: BTreeMap<Offset, i64>,
     /// Gaps by their first offset; the value is the exclusive end.
     pub gaps: BTreeMap<Offset, Offset>,
+}
+
+impl Decisions {
+    /// The first offset after `position` at which something binds: no call into the chain may reach beyond it.
+    #[must_use]
+    pub fn next_after(&self, position: Offset) -> Option<Offset> {
+        fn next<T>(of: &BTreeMap<Offset, T>, position: Offset) -> Option<Offset> {
+            of.range((Bound::Excluded(position), Bound::Unbounded)).next().map(|(offset, _)| *offset)
+        }
+        [next(&self.activations, position), next(&self.advances, position), next(&self.gaps, position)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
 }
 
 /// The outcome of reading the outputs.
@@ -115,8 +138,12 @@ impl Recovery {
     fn decision(&mut self, offset: Offset, decision: &Decision) {
         let decisions = &mut self.out.decisions;
         match decision {
-            Decision::Activation { deployment } => {
-                decisions.activations.insert(offset, *deployment);
+            Decision::Activation { deployment, generation } => {
+                let activation = Activation { deployment: *deployment, generation: *generation };
+                decisions.activations.insert(offset, activation);
+                // It may lie ahead of everything that the worker has seen, and nothing comes out of it before it is
+                // reached: what may be decided and committed below it stays free.
+                return;
             }
             Decision::Verdict { stage, message, .. } => {
                 let verdict = WrittenVerdict { stage: stage.clone(), message: message.clone() };
@@ -139,7 +166,6 @@ impl Recovery {
 
 #[cfg(test)]
 mod tests {
-    use clickmill_schemas::Generation;
     use clickmill_schemas::output::{Commit, Ledger, Stamp};
 
     use super::*;
@@ -189,16 +215,21 @@ mod tests {
     #[test]
     fn decisions_are_kept_by_the_offset_from_which_they_bind() {
         let decide = |offset, decision| record(0, 1, Body::Decision { offset: Offset(offset), decision });
+        let activation = |id| Decision::Activation { deployment: DeploymentId(id), generation: None };
         let got = fold(&[
-            decide(0, Decision::Activation { deployment: DeploymentId(3) }),
+            decide(0, activation(3)),
+            decide(90, activation(4)),
             decide(10, Decision::WatermarkAdvance { watermark_ms: 5 }),
             decide(10, Decision::WatermarkAdvance { watermark_ms: 4 }),
             decide(20, Decision::Gap { end: Offset(30) }),
         ]);
-        assert_eq!(got.decisions.activations[&Offset(0)], DeploymentId(3));
+        assert_eq!(got.decisions.activations[&Offset(0)].deployment, DeploymentId(3));
         assert_eq!(got.decisions.advances[&Offset(10)], 5);
         assert_eq!(got.decisions.gaps[&Offset(20)], Offset(30));
-        assert_eq!(got.resume_at, Offset(30));
+        assert_eq!(got.resume_at, Offset(30), "the activation that lies ahead holds nothing back");
+        assert_eq!(got.decisions.next_after(Offset(0)), Some(Offset(10)));
+        assert_eq!(got.decisions.next_after(Offset(20)), Some(Offset(90)));
+        assert_eq!(got.decisions.next_after(Offset(90)), None);
     }
 
     #[test]

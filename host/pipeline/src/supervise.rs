@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{BrokerError, TopicPartition};
-use clickmill_schemas::{DeploymentId, PartitionId, RunId};
+use clickmill_schemas::{PartitionId, RunId};
 
 use crate::checkpoint::DirectoryStore;
 use crate::host::checkpoint_folder;
+use crate::input::InputError;
 use crate::peers::WorkerState;
 use crate::topics::AD_EVENTS_RAW;
 use crate::worker::{Assignment, Shared, Worker, WorkerError};
@@ -26,7 +27,6 @@ pub(crate) struct Supervisor {
     pub shared: Arc<Shared>,
     pub data_dir: PathBuf,
     pub run: RunId,
-    pub target: DeploymentId,
     pub partition: PartitionId,
 }
 
@@ -34,7 +34,7 @@ impl Supervisor {
     pub(crate) fn open(&self) -> Result<Worker, WorkerError> {
         let store = DirectoryStore::open(&checkpoint_folder(&self.data_dir, AD_EVENTS_RAW, self.partition))?;
         let input = TopicPartition::new(AD_EVENTS_RAW, self.partition);
-        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store, target: self.target })
+        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store })
     }
 
     /// Runs until the pipeline stops, or the worker fails for good.
@@ -89,7 +89,9 @@ impl Supervisor {
 /// Whether the same work may go through later without a change to the program or its data.
 fn may_pass(error: &WorkerError) -> bool {
     match error {
-        WorkerError::Broker(error) => error.is_retryable() || matches!(error, BrokerError::Busy { .. }),
+        WorkerError::Broker(error) | WorkerError::Input(InputError::Broker(error)) => {
+            error.is_retryable() || matches!(error, BrokerError::Busy { .. })
+        }
         WorkerError::Store(error) => {
             matches!(error.source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns the names and types of imports and exports. All logic is in [`crate::guest`] and [`crate::memory`].
 
-/// Exports a [`Module`](crate::Module) as a SmartModule: `alloc`, `dealloc`, `init`, `array_map`, `clickmill_routed`.
+/// Exports a [`Module`](crate::Module) as a SmartModule: `alloc`, `dealloc`, `init`, `array_map`, `clickmill_panic`,
+/// `clickmill_routed`.
 /// Once per crate. Without effect on a native target.
 #[macro_export]
 macro_rules! export {
@@ -80,6 +81,7 @@ macro_rules! exports_of_module {
 
         #[unsafe(no_mangle)]
         extern "C" fn init(address: *const u8, len: usize, _version: i32) -> i32 {
+            $crate::panics::keep();
             with_input(address, len, |input| {
                 let Some(params) = $crate::Params::decode(input) else {
                     return $crate::guest::status::DECODING_PARAMS;
@@ -106,6 +108,12 @@ macro_rules! exports_of_module {
                     answer
                 })
             })
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn clickmill_panic() -> i32 {
+            $crate::panics::with_message(copy_out);
+            0
         }
 
         #[unsafe(no_mangle)]

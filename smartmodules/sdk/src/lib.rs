@@ -4,7 +4,7 @@
 //! [`export_stateful!`]) once; that makes a SmartModule as Fluvio and Clickmill's host run it. On a native target the
 //! macros export nothing, and [`harness`] runs the same code for tests. The rest: [`params`] (what a deployment sets),
 //! [`record`] (what comes in), [`output`] (what goes out), [`guest`] (a module with its buffers and the encodings of
-//! its calls), [`memory`] (the buffers that the host writes into).
+//! its calls), [`memory`] (the buffers that the host writes into), [`panics`] (what the host is told of one), [`log()`].
 //!
 //! This crate must not know what records mean, and no host.
 //!
@@ -29,13 +29,16 @@
 mod export;
 pub mod guest;
 pub mod harness;
+mod log;
 pub mod memory;
 pub mod output;
+pub mod panics;
 pub mod params;
 pub mod record;
 
 pub use clickmill_schemas::envelope::{ErrorType, Route};
 pub use guest::Guest;
+pub use log::log;
 pub use output::{Output, RecordSet};
 pub use params::Params;
 pub use record::Record;

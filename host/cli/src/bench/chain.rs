@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::stack::chain::{PRICING, stages};
 
 pub fn measure(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
-    let engine = Engine::new(&EngineOptions::default())?;
+    let fuel = bench.config.engine.call_fuel_limit.is_some();
+    let engine = Engine::new(&EngineOptions { fuel, ..EngineOptions::default() })?;
     let lines = events::produced(bench, rows.min(400_000))?;
     for (name, lines, goal) in [
         ("as produce writes it", lines.clone(), 2.5),

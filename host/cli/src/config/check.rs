@@ -94,10 +94,15 @@ impl Found {
         self.range("pipeline.idle_partition_after_ms", pipeline.idle_partition_after_ms, 100..=86_400_000);
         self.range("pipeline.fetch_max_bytes", pipeline.fetch_max_bytes, 64 * KIB..=256 * MIB);
 
+        self.range("pipeline.breaker_records", pipeline.breaker_records, 1..=100_000);
+
         // WebAssembly's 32-bit memories end at 4 GiB.
         self.range("engine.memory_limit_bytes", engine.memory_limit_bytes, 16 * MIB..=4 * GIB);
         self.range("engine.output_limit_bytes", engine.output_limit_bytes, MIB..=GIB);
         self.range("engine.call_time_limit_ms", engine.call_time_limit_ms, 10..=600_000);
+        if let Some(fuel) = engine.call_fuel_limit {
+            self.range("engine.call_fuel_limit", fuel, 1_000..=u64::MAX);
+        }
 
         self.range("sinks.redis.max_keys", sinks.redis.max_keys, 1_000..=1 << 26);
         for (sink, batch) in [("postgres", &sinks.postgres.batch), ("redis", &sinks.redis.batch)] {

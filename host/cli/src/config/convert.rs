@@ -66,6 +66,8 @@ impl Config {
             checkpoints_kept: own.checkpoints_kept,
             idle_partition_after: Duration::from_millis(own.idle_partition_after_ms),
             fetch_max_bytes: own.fetch_max_bytes,
+            on_module_failure: own.on_module_failure,
+            breaker_records: own.breaker_records,
         }
     }
 
@@ -75,6 +77,7 @@ impl Config {
             memory_bytes: self.engine.memory_limit_bytes,
             output_bytes: self.engine.output_limit_bytes,
             call_time: Duration::from_millis(self.engine.call_time_limit_ms),
+            call_fuel: self.engine.call_fuel_limit,
         }
     }
 

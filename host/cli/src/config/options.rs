@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use clickmill_pipeline::OnModuleFailure;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
@@ -164,6 +165,11 @@ pub struct PipelineOptions {
     pub idle_partition_after_ms: u64,
     /// Most bytes that a worker asks the broker for at once. Default: 1 MiB.
     pub fetch_max_bytes: usize,
+    /// What becomes of a stage whose module fails on every record: `rollback` to the module before, `pause` the pipeline,
+    /// or send each record to the dead letters (`dlq`). Default: rollback.
+    pub on_module_failure: OnModuleFailure,
+    /// So many records in a row that a module fails on are every record. Default: 20.
+    pub breaker_records: usize,
 }
 
 impl Default for PipelineOptions {
@@ -174,6 +180,8 @@ impl Default for PipelineOptions {
             checkpoints_kept: 3,
             idle_partition_after_ms: 60_000,
             fetch_max_bytes: 1 << 20,
+            on_module_failure: OnModuleFailure::default(),
+            breaker_records: 20,
         }
     }
 }
@@ -188,13 +196,22 @@ pub struct EngineOptions {
     pub output_limit_bytes: usize,
     /// Most CPU time of one call. Default: 500.
     pub call_time_limit_ms: u64,
+    /// Most fuel of one call, a count of instructions that is the same on every machine; counting costs a part of the
+    /// speed, and the time limit holds without it. Default: none.
+    pub call_fuel_limit: Option<u64>,
     /// Keep compiled modules under `data_dir`, for quick starts? Default: true.
     pub cache: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { memory_limit_bytes: 256 << 20, output_limit_bytes: 64 << 20, call_time_limit_ms: 500, cache: true }
+        Self {
+            memory_limit_bytes: 256 << 20,
+            output_limit_bytes: 64 << 20,
+            call_time_limit_ms: 500,
+            call_fuel_limit: None,
+            cache: true,
+        }
     }
 }
 

@@ -240,7 +240,7 @@ impl Host for View {
                     reasons.push(format!("partition {}: {why}", peer.partition));
                 }
                 WorkerState::Recovering => reasons.push(format!("partition {} recovers", peer.partition)),
-                WorkerState::Running | WorkerState::Stopped => {}
+                WorkerState::Running | WorkerState::Paused | WorkerState::Stopped => {}
             }
         }
         for status in self.sinks.iter().map(SinkHandle::status) {
@@ -273,7 +273,8 @@ pub fn compile(config: &Config) -> Result<()> {
 
 fn engine(config: &Config, data_dir: &Path) -> Result<Engine> {
     let cache_dir = config.engine.cache.then(|| data_dir.join("cache"));
-    Engine::new(&EngineOptions { cache_dir }).context("setting up WebAssembly")
+    Engine::new(&EngineOptions { cache_dir, fuel: config.engine.call_fuel_limit.is_some() })
+        .context("setting up WebAssembly")
 }
 
 async fn wait(mut stop: watch::Receiver<bool>) {

@@ -18,7 +18,7 @@ pub const BASE: u64 = 1_000;
 pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&EngineOptions::default()).unwrap());
 
 pub const LIMITS: Limits =
-    Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(100) };
+    Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(100), call_fuel: None };
 
 /// A batch of these values, one second apart.
 pub struct Batch(pub RecordSetBuilder);
@@ -67,8 +67,22 @@ pub fn module(parts: &[&str]) -> Module {
 }
 
 pub fn try_module(parts: &[&str]) -> Result<Module, EngineError> {
+    try_module_in(&ENGINE, parts)
+}
+
+pub fn try_module_in(engine: &Engine, parts: &[&str]) -> Result<Module, EngineError> {
+    engine.compile(&wasm("", parts))
+}
+
+/// With these imports beside `copy_records`.
+pub fn importing(imports: &str, parts: &[&str]) -> Result<Module, EngineError> {
+    ENGINE.compile(&wasm(imports, parts))
+}
+
+fn wasm(imports: &str, parts: &[&str]) -> Vec<u8> {
     let wat = format!(
         r#"(module
+            {imports}
             (import "env" "copy_records" (func $copy (param i32 i32)))
             (memory (export "memory") 16)
             (func $be (param $at i32) (result i32)
@@ -80,7 +94,7 @@ pub fn try_module(parts: &[&str]) -> Result<Module, EngineError> {
             {})"#,
         parts.concat()
     );
-    ENGINE.compile(&wat::parse_str(wat).unwrap())
+    wat::parse_str(wat).unwrap()
 }
 
 /// Every input goes to the same place.

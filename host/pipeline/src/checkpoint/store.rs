@@ -80,6 +80,18 @@ impl DirectoryStore {
         Ok(store)
     }
 
+    /// Opens a folder in which another may be writing, to read; none where there is no such folder.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be opened.
+    pub fn open_to_read(folder: &Path) -> Result<Option<Self>, StoreError> {
+        match File::open(folder) {
+            Ok(handle) => Ok(Some(Self { folder: folder.to_owned(), handle, temporaries: AtomicU64::new(0) })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError { doing: "open the folder", path: folder.to_owned(), source }),
+        }
+    }
+
     /// The file of a name.
     #[must_use]
     pub fn path_of(&self, name: &str) -> PathBuf {

@@ -1,12 +1,13 @@
 //! The commit: outputs of (m, n], then the commit record, then the checkpoint for n.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clickmill_broker::{Appended, TopicPartition};
 use clickmill_schemas::output::{Body, Commit, Decision, Output};
 use clickmill_schemas::partial::{self, Version};
 use clickmill_schemas::record::{RecordSetBuilder, Records};
-use clickmill_schemas::{Offset, PartitionId};
+use clickmill_schemas::{DeploymentId, Offset, PartitionId};
 
 use super::outputs::Waiting;
 use super::{SavePoint, Worker, WorkerError};
@@ -157,6 +158,7 @@ impl Worker {
             state: self.chain.save().map_err(WorkerError::State)?,
             ledger: self.ledger.clone(),
             deployment: self.deployment,
+            generation: self.owner.generation,
             outputs: self.outputs.mark(),
         };
         Ok(())
@@ -172,7 +174,7 @@ impl Worker {
             offset: self.position,
             generation: self.owner.generation,
             deployment: self.deployment,
-            activations: self.recovered.decisions.activations.clone(),
+            activations: self.activations(),
             ledger: self.ledger.clone(),
             watermark_ms: self.chain.watermark(),
             outputs: self.ends,
@@ -206,14 +208,24 @@ impl Worker {
         Ok(())
     }
 
+    /// Where each deployment began to judge, so far.
+    pub(super) fn activations(&self) -> BTreeMap<Offset, DeploymentId> {
+        let all = self.recovered.decisions.activations.range(..=self.position);
+        all.map(|(offset, activation)| (*offset, activation.deployment)).collect()
+    }
+
     /// Writes a decision down, durably, before it takes effect.
     pub(super) fn decide(&mut self, offset: Offset, decision: Decision) -> Result<(), WorkerError> {
-        let now_ms = self.shared.clock.now_ms();
-        let output = Output { stamp: self.stamp(), body: Body::Decision { offset, decision } };
-        let mut windows = Appender::new(self, windows_topic(), now_ms);
-        windows.push(output.key().as_bytes(), &output.encode())?;
-        windows.finish()?;
-        self.decided = true;
+        self.append_decision(offset, decision)?.wait()?;
         Ok(())
+    }
+
+    /// Writes a decision down; it must not take effect before it is durable.
+    pub(super) fn append_decision(&mut self, offset: Offset, decision: Decision) -> Result<Appended, WorkerError> {
+        let output = Output { stamp: self.stamp(), body: Body::Decision { offset, decision } };
+        let mut set = RecordSetBuilder::default();
+        set.push(Some(output.key().as_bytes()), &output.encode(), self.shared.clock.now_ms());
+        self.decided = true;
+        Ok(self.shared.broker.append(&windows_topic(), &set)?)
     }
 }

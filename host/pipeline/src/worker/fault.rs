@@ -3,12 +3,13 @@
 
 use std::sync::atomic::Ordering;
 
-use clickmill_broker::StoredBatch;
-use clickmill_engine::{Culprit, Fault, Isolated, ProcessError, isolate};
+use clickmill_engine::{BatchSource, Culprit, Fault, Isolated, ProcessError, isolate};
 use clickmill_schemas::output::Decision;
 
-use super::{Source, Worker, WorkerError};
+use super::{Input, Worker, WorkerError};
+use crate::breaker::OnModuleFailure;
 use crate::chains::ChainError;
+use crate::deployment::registry::Tripped;
 
 /// Batches before which the state is saved once a module has failed, so that a stream of poison still moves.
 const CAREFUL_BATCHES: u32 = 64;
@@ -24,20 +25,21 @@ pub(super) enum Onward {
 }
 
 impl Worker {
-    pub(super) fn on_fault(&mut self, batch: &StoredBatch, fault: &Fault) -> Result<Onward, WorkerError> {
+    pub(super) fn on_fault(&mut self, input: &Input<'_>, fault: &Fault) -> Result<Onward, WorkerError> {
         tracing::warn!(
-            partition = %self.owner.partition, offset = %batch.base_offset, stage = %fault.stage,
+            partition = %self.owner.partition, offset = %input.base_offset(), stage = %fault.stage,
             message = %fault.message, "a module failed"
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
-        let behind = self.saved.offset != batch.base_offset;
+        // A save point at the same place may still be of the deployment before.
+        let behind = self.saved.offset != input.base_offset() || self.saved.deployment != self.deployment;
         self.go_back()?;
         let stop = || self.shared.stop.load(Ordering::Relaxed);
         if behind || stop() {
             return Ok(Onward::WentBack);
         }
         let (chain, state, outcome) = (&mut self.chain, &self.saved.state, &mut self.outcome);
-        let isolated = isolate(chain, state, &Source(batch), &self.verdicts, &stop, outcome).map_err(|e| match e {
+        let isolated = isolate(chain, state, input, &self.verdicts, &stop, outcome).map_err(|e| match e {
             ProcessError::Source(e) => WorkerError::Source(e.to_string()),
             ProcessError::Fault(fault) => WorkerError::State(fault),
         })?;
@@ -60,7 +62,41 @@ impl Worker {
             return Err(WorkerError::Irreproducible { stage, offset, message, needed });
         }
         self.decide(offset, Decision::Verdict { stage: stage.clone(), sha256, message: message.clone() })?;
+        let limit = self.shared.options.breaker_records;
+        if self.breaker.convicted(self.deployment, &stage, offset, limit) {
+            self.stop_module(&stage, &message)?;
+        }
         self.verdicts.insert(offset, stage, message);
+        Ok(())
+    }
+
+    /// A stage fails on every record: what the configuration says is done, loudly, once.
+    fn stop_module(&mut self, stage: &str, message: &str) -> Result<(), WorkerError> {
+        let (partition, deployment) = (self.owner.partition, self.deployment);
+        let registry = &self.shared.registry;
+        match self.shared.options.on_module_failure {
+            OnModuleFailure::Dlq => {
+                tracing::error!(%partition, %deployment, %stage, %message, "a stage fails on every record; all go to the dead letters");
+            }
+            OnModuleFailure::Pause => {
+                registry
+                    .pause(&format!("stage {stage} of deployment {deployment} fails on every record: {message}"))?;
+                tracing::error!(%partition, %deployment, %stage, %message, "a stage fails on every record: the pipeline is paused");
+            }
+            OnModuleFailure::Rollback => {
+                match registry.trip(deployment, stage, message, self.shared.clock.now_ms())? {
+                    Tripped::RolledBack(undone) => tracing::error!(
+                        %partition, %deployment, %stage, %message, rolled_back_by = %undone,
+                        "a stage failed on every record: it goes back to the module before"
+                    ),
+                    Tripped::Void => {}
+                    Tripped::NothingBefore => tracing::error!(
+                        %partition, %deployment, %stage, %message,
+                        "a stage fails on every record and has no module before it; all go to the dead letters"
+                    ),
+                }
+            }
+        }
         Ok(())
     }
 
@@ -68,15 +104,18 @@ impl Worker {
     fn go_back(&mut self) -> Result<(), WorkerError> {
         let deployment = self.saved.deployment;
         if deployment != self.deployment {
-            self.chain = self.shared.chains.build(deployment)?;
-            self.stages = self.shared.chains.deployment(deployment)?;
+            let chains = &self.shared.registry.chains;
+            self.chain = chains.build(deployment)?;
+            self.stages = chains.deployment(deployment)?;
             self.deployment = deployment;
         }
+        self.owner.generation = self.saved.generation;
         self.chain.restore(&self.saved.state).map_err(|source| ChainError::Module { stage: "state".into(), source })?;
         self.position = self.saved.offset;
         self.ledger = self.saved.ledger.clone();
         self.outputs.back_to(self.saved.outputs);
         self.careful = CAREFUL_BATCHES;
-        Ok(())
+        // What was written down for this place since the save is in force again.
+        self.settle()
     }
 }

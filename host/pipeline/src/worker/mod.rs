@@ -1,16 +1,18 @@
 //! A partition's worker: reads batches, runs the chain, commits.
 //!
-//! [`open`] recovers, this file loops, [`outputs`] holds what the next commit appends, [`commit`] appends it and
-//! writes the checkpoint, [`fault`] finds the record that a module fails on. What is decided lies in the pure
+//! [`open`] recovers, this file loops, [`crate::input`] is what goes through the chain at once, [`swap`] changes the chain,
+//! [`outputs`] holds what the next commit appends, [`commit`] appends it and writes the checkpoint, [`fault`] finds the
+//! record that a module fails on. What is decided lies in the pure
 //! modules `checkpoint::resolve`, `recovery` and `idle`; here it is carried out. Workers never talk to each other.
 //!
-//! Between two calls of the loop the worker is *settled*: all that is written down for its position is in force. So is
-//! the save point, and so is what a commit covers: no fault and no checkpoint can undo or skip a decision.
+//! Between two calls of the loop the worker is *settled*: all that is written down for its position is in force. A fault
+//! goes back to the save point and obeys again what is written down from there on.
 
 mod commit;
 mod fault;
 mod open;
 mod outputs;
+mod swap;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,27 +20,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, BrokerError, StoredBatch, TopicPartition};
-use clickmill_engine::{BatchOutcome, BatchSource, Chain, ChainState, Fault, ProcessError, Verdicts};
+use clickmill_engine::{BatchOutcome, Chain, ChainState, Fault, ProcessError, Verdicts};
 use clickmill_schemas::output::{Decision, Ledger};
 use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::Malformed;
-use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
+use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId};
 
-use crate::chains::{ChainError, Chains};
+use crate::breaker::{Breaker, OnModuleFailure};
+use crate::chains::ChainError;
 use crate::checkpoint::{Damaged, DirectoryStore, Kept, OutputEnds, StoreError};
 use crate::clock::Clock;
+use crate::deployment::registry::Registry;
 use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
+use crate::input::{Input, InputError};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::Recovered;
+use crate::targets::Target;
 use fault::Onward;
 use outputs::Outputs;
+use swap::{Announced, Pace};
 
-pub(crate) use open::{Assignment, checkpoints};
+pub(crate) use open::Assignment;
 
 /// Longest wait for new records, so that a stop is seen soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// How often a paused worker looks whether it may go on.
+const PAUSE_STEP: Duration = Duration::from_millis(10);
 
 /// How workers commit and how much they hold.
 #[derive(Clone, Debug)]
@@ -53,6 +62,10 @@ pub struct WorkerOptions {
     pub idle_partition_after: Duration,
     /// Bytes read from the log at a time.
     pub fetch_max_bytes: usize,
+    /// What becomes of a stage that fails on every record.
+    pub on_module_failure: OnModuleFailure,
+    /// So many records that a stage fails on, one after the other, are every record.
+    pub breaker_records: usize,
 }
 
 impl Default for WorkerOptions {
@@ -63,6 +76,8 @@ impl Default for WorkerOptions {
             checkpoints_kept: 3,
             idle_partition_after: Duration::from_secs(60),
             fetch_max_bytes: 1 << 20,
+            on_module_failure: OnModuleFailure::default(),
+            breaker_records: 20,
         }
     }
 }
@@ -84,6 +99,8 @@ pub enum WorkerError {
     Output(#[from] Malformed),
     #[error("cannot read a batch: {0}")]
     Source(String),
+    #[error("cannot read a batch: {0}")]
+    Input(#[from] InputError),
     #[error("checkpoint {file}: {why}")]
     Newer { file: PathBuf, why: Damaged },
     #[error(
@@ -118,7 +135,7 @@ pub enum WorkerError {
 pub(crate) struct Shared {
     pub broker: Arc<dyn Broker>,
     pub clock: Arc<dyn Clock>,
-    pub chains: Chains,
+    pub registry: Arc<Registry>,
     pub peers: Arc<Peers>,
     pub stop: AtomicBool,
     pub options: WorkerOptions,
@@ -131,6 +148,7 @@ struct SavePoint {
     state: ChainState,
     ledger: Ledger,
     deployment: DeploymentId,
+    generation: Generation,
     outputs: outputs::Mark,
 }
 
@@ -143,8 +161,15 @@ pub(crate) struct Worker {
     chain: Chain,
     deployment: DeploymentId,
     stages: Deployment,
-    /// Deployment to change to once nothing older binds.
-    target: DeploymentId,
+    /// Deployment in force once everything that is written down has taken effect.
+    heading: DeploymentId,
+    /// What it is to be.
+    target: Arc<Target>,
+    announced: Option<Announced>,
+    /// The deployment that could not take over here.
+    refused: Option<DeploymentId>,
+    pace: Pace,
+    breaker: Breaker,
     recovered: Recovered,
     verdicts: Verdicts,
     position: Offset,
@@ -165,47 +190,27 @@ pub(crate) struct Worker {
     begun: bool,
 }
 
-/// A stored batch as the engine takes it.
-struct Source<'a>(&'a StoredBatch);
-
-impl BatchSource for Source<'_> {
-    fn base_offset(&self) -> Offset {
-        self.0.base_offset
-    }
-    fn base_timestamp_ms(&self) -> i64 {
-        self.0.base_timestamp_ms
-    }
-    fn count(&self) -> u32 {
-        self.0.count
-    }
-    fn records_len(&self) -> usize {
-        self.0.records_len()
-    }
-    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.0.read_into(dst).map_err(Into::into)
-    }
-}
-
 impl Worker {
     /// Works until told to stop; commits once more before it returns.
     pub(crate) fn run(mut self) -> Result<(), WorkerError> {
         self.settle()?;
         self.publish(WorkerState::Running);
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        self.publish_deployment();
+        while !self.stopped() {
+            if self.shared.registry.targets.paused() {
+                self.stand_still()?;
+                continue;
+            }
             let wait = self.until_commit().min(LONGEST_WAIT);
             let batches =
                 self.shared.broker.fetch(&self.input, self.position, self.shared.options.fetch_max_bytes, wait)?;
             if batches.is_empty() {
+                self.follow_target()?;
+                self.hasten_activation()?;
                 self.follow_the_others()?;
             }
             for batch in &batches {
-                if !self.batch(batch)? {
-                    break;
-                }
-                if self.commit_is_due() {
-                    self.commit()?;
-                }
-                if self.shared.stop.load(Ordering::Relaxed) {
+                if !self.batch(batch)? || self.stopped() {
                     break;
                 }
             }
@@ -220,20 +225,55 @@ impl Worker {
         Ok(())
     }
 
-    /// One batch through the chain. `false`: the worker went back, and must read again from its position.
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// One round of a pause: what has been processed is committed, and deployments are taken up all the same.
+    fn stand_still(&mut self) -> Result<(), WorkerError> {
+        if self.has_news() && self.may_decide() {
+            self.commit()?;
+        }
+        self.publish(WorkerState::Paused);
+        while self.shared.registry.targets.paused() && !self.stopped() {
+            self.follow_target()?;
+            self.hasten_activation()?;
+            std::thread::sleep(PAUSE_STEP);
+        }
+        self.publish(WorkerState::Running);
+        Ok(())
+    }
+
+    /// A batch through the chain, in parts where something binds within it. `false`: the worker went back, and must read
+    /// again from its position.
     fn batch(&mut self, batch: &StoredBatch) -> Result<bool, WorkerError> {
-        if batch.base_offset != self.position {
+        if self.position < batch.base_offset {
             return Err(WorkerError::Misaligned { found: batch.base_offset, expected: self.position });
         }
+        while self.position < batch.next_offset() {
+            self.follow_target()?;
+            let input = Input::new(batch, self.position, self.recovered.decisions.next_after(self.position))?;
+            if !self.process(&input)? {
+                return Ok(false);
+            }
+            if self.commit_is_due() {
+                self.commit()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Some records through the chain. `false`: as [`Worker::batch`].
+    fn process(&mut self, input: &Input<'_>) -> Result<bool, WorkerError> {
         loop {
             if self.careful > 0 {
                 self.save_point()?;
             }
             self.outcome.clear();
-            match self.chain.process(&Source(batch), &self.verdicts, &mut self.outcome) {
+            match self.chain.process(input, &self.verdicts, &mut self.outcome) {
                 Ok(()) => break,
                 Err(ProcessError::Source(e)) => return Err(WorkerError::Source(e.to_string())),
-                Err(ProcessError::Fault(fault)) => match self.on_fault(batch, &fault)? {
+                Err(ProcessError::Fault(fault)) => match self.on_fault(input, &fault)? {
                     Onward::Passed => break,
                     Onward::Again => {}
                     Onward::WentBack => return Ok(false),
@@ -241,13 +281,15 @@ impl Worker {
             }
         }
         self.careful = self.careful.saturating_sub(1);
-        self.absorb(batch)?;
-        self.position = batch.next_offset();
+        self.absorb(input.batch)?;
+        self.position = input.to();
         self.last_record = Instant::now();
+        let records = input.to().0 - input.from().0;
+        self.pace.count(records, self.last_record);
         if !std::mem::replace(&mut self.begun, true) {
             tracing::info!(partition = %self.owner.partition, position = %self.position, "first batch processed");
         }
-        self.shared.metrics.processed(self.owner.partition, u64::from(batch.count));
+        self.shared.metrics.processed(self.owner.partition, records);
         self.settle()?;
         let (position, watermark, at) = (self.position, self.chain.watermark(), self.last_record);
         self.shared.peers.update(self.owner.partition, |peer| {
@@ -258,8 +300,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Obeys every written decision that binds at the position, then takes the new deployment if one is wanted. What
-    /// that changed is saved, so that a fault in the next batch does not go back behind it.
+    /// Obeys every written decision that binds at the position.
     fn settle(&mut self) -> Result<(), WorkerError> {
         let mut changed = false;
         if let Some(end) = self.recovered.decisions.gaps.get(&self.position).copied() {
@@ -267,12 +308,8 @@ impl Worker {
             self.position = end;
             changed = true;
         }
-        if let Some(deployment) = self.recovered.decisions.activations.get(&self.position).copied() {
-            changed |= self.switch_to(deployment)?;
-        } else if self.target != self.deployment && self.may_decide() {
-            self.decide(self.position, Decision::Activation { deployment: self.target })?;
-            self.recovered.decisions.activations.insert(self.position, self.target);
-            changed |= self.switch_to(self.target)?;
+        if let Some(activation) = self.binding_activation()? {
+            self.switch_to(activation)?;
         }
         if let Some(advance) = self.recovered.decisions.advances.get(&self.position).copied()
             && self.chain.watermark() < Some(advance)
@@ -281,21 +318,6 @@ impl Worker {
             changed = true;
         }
         if changed { self.save_point() } else { Ok(()) }
-    }
-
-    /// Changes the chain at the position: the old one's state goes into the new one. `false`: it is in force already.
-    fn switch_to(&mut self, deployment: DeploymentId) -> Result<bool, WorkerError> {
-        if deployment == self.deployment {
-            return Ok(false);
-        }
-        let state = self.chain.save().map_err(WorkerError::State)?;
-        let mut chain = self.shared.chains.build(deployment)?;
-        chain.restore(&state).map_err(|source| ChainError::Module { stage: "state".into(), source })?;
-        self.stages = self.shared.chains.deployment(deployment)?;
-        self.chain = chain;
-        self.deployment = deployment;
-        tracing::info!(partition = %self.owner.partition, offset = %self.position, %deployment, "deployment activated");
-        Ok(true)
     }
 
     /// Moves an idle partition's watermark, if the others have gone on.

@@ -10,16 +10,18 @@ use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Decision, Ledger, Output, Stamp};
 use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::{Record, RecordSetBuilder, Records};
-use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
+use clickmill_schemas::{Epoch, Generation, Offset, PartitionId, RunId};
 
 use super::commit::{errors_topic, windows_topic};
 use super::outputs::Outputs;
+use super::swap::Pace;
 use super::{SavePoint, Shared, Worker, WorkerError};
+use crate::breaker::Breaker;
 use crate::chains::ChainError;
 use crate::checkpoint::resolve::{self, CheckpointName, Choice, epoch_file, newest_first, next_epoch};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, Kept, OutputEnds};
-use crate::recovery::{Recovered, Recovery};
+use crate::recovery::{Activation, Recovered, Recovery};
 
 /// Bytes of outputs read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -29,14 +31,15 @@ pub(crate) struct Assignment {
     pub input: TopicPartition,
     pub run: RunId,
     pub store: DirectoryStore,
-    pub target: DeploymentId,
 }
 
 impl Worker {
     /// Recovers a partition, ready to run.
     pub(crate) fn open(shared: Arc<Shared>, assignment: Assignment) -> Result<Self, WorkerError> {
-        let Assignment { input, run, store, target } = assignment;
+        let Assignment { input, run, store } = assignment;
         let partition = input.partition;
+        let target = shared.registry.targets.of(partition);
+        let chains = &shared.registry.chains;
         let log = shared.broker.ends(&input)?;
         let epoch = take_epoch(&store)?;
         let kept = checkpoints(&store)?;
@@ -50,9 +53,10 @@ impl Worker {
         let mut recovered = read_outputs(&shared, run, partition, checkpoint.as_ref(), ends, term)?;
 
         let position = checkpoint.as_ref().map_or(Offset(0), |c| c.offset);
-        let found = recovered.decisions.activations.get(&position).copied();
-        let deployment = checkpoint.as_ref().map(|c| c.deployment).or(found).unwrap_or(target);
-        let mut chain = shared.chains.build(deployment)?;
+        let found = recovered.decisions.activations.get(&position).map(|a| a.deployment);
+        // Before the first worker starts, there is a deployment for every partition.
+        let deployment = checkpoint.as_ref().map(|c| c.deployment).or(found).or(target.wanted()).unwrap_or_default();
+        let mut chain = chains.build(deployment)?;
         if let Some(checkpoint) = &checkpoint {
             let failed = |source| ChainError::Module { stage: "state".into(), source };
             let state = ChainState::from_bytes(&checkpoint.state).map_err(failed)?;
@@ -70,14 +74,22 @@ impl Worker {
         if let Some((oldest, outputs)) = kept.oldest() {
             shared.peers.keep_from(&*shared.broker, partition, oldest.offset, outputs);
         }
-        let saved =
-            SavePoint { offset: position, state, ledger: ledger.clone(), deployment, outputs: Default::default() };
-        let stages = shared.chains.deployment(deployment)?;
+        let saved = SavePoint {
+            offset: position,
+            state,
+            ledger: ledger.clone(),
+            deployment,
+            generation,
+            outputs: Default::default(),
+        };
+        let stages = chains.deployment(deployment)?;
         if let Some(checkpoint) = &checkpoint {
             for (offset, deployment) in &checkpoint.activations {
-                recovered.decisions.activations.entry(*offset).or_insert(*deployment);
+                let passed = Activation { deployment: *deployment, generation: None };
+                recovered.decisions.activations.entry(*offset).or_insert(passed);
             }
         }
+        let heading = recovered.decisions.activations.last_key_value().map_or(deployment, |(_, a)| a.deployment);
         let mut worker = Self {
             input,
             owner: Owner { run, partition, generation },
@@ -86,7 +98,12 @@ impl Worker {
             chain,
             deployment,
             stages,
+            heading,
             target,
+            announced: None,
+            refused: None,
+            pace: Pace::new(Instant::now()),
+            breaker: Breaker::default(),
             recovered,
             verdicts,
             position,
@@ -129,8 +146,9 @@ impl Worker {
             self.recovered.decisions.gaps.insert(self.position, log_start);
         }
         if self.recovered.decisions.activations.is_empty() {
-            self.decide(self.position, Decision::Activation { deployment: self.deployment })?;
-            self.recovered.decisions.activations.insert(self.position, self.deployment);
+            let first = Activation { deployment: self.deployment, generation: None };
+            self.decide(self.position, Decision::Activation { deployment: self.deployment, generation: None })?;
+            self.recovered.decisions.activations.insert(self.position, first);
         }
         Ok(())
     }
@@ -145,10 +163,10 @@ fn take_epoch(store: &DirectoryStore) -> Result<Epoch, WorkerError> {
     }
 }
 
-pub(crate) type Read = Result<Checkpoint, crate::checkpoint::Damaged>;
+type Read = Result<Checkpoint, crate::checkpoint::Damaged>;
 
 /// The checkpoints that are kept, newest first.
-pub(crate) fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName, Read)>, WorkerError> {
+fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName, Read)>, WorkerError> {
     let mut out = Vec::new();
     for name in newest_first(&store.list()?) {
         if let Some(bytes) = store.read(&name.file())? {

@@ -1,20 +1,31 @@
 //! Deployments: which modules with which parameters judge, as records of the `deployments` topic.
 //!
-//! A deployment's id is the offset of its record. Module bytes lie beside the checkpoints by SHA-256 and are checked
-//! whenever they are loaded.
+//! A deployment's id is the offset of its record; it holds the whole chain. [`store`] keeps the modules' bytes, [`change`]
+//! makes one chain of another (pure), [`registry`] writes a deployment down and hands it to the workers, [`control`] is
+//! what deploys, plans and rolls back.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+pub mod body;
+pub mod canary;
+pub mod change;
+pub mod control;
+pub mod plan;
+pub(crate) mod registry;
+pub(crate) mod states;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_schemas::record::{Malformed, RecordSetBuilder, Records};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{CheckpointStore, DirectoryStore, StoreError};
+use crate::checkpoint::StoreError;
 use crate::topics::DEPLOYMENTS;
+
+pub use store::{ModuleStore, digest};
 
 /// One stage of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +47,54 @@ pub struct Deployment {
     pub message: String,
     /// Wall clock, epoch milliseconds, for people.
     pub created_at_ms: i64,
+    #[serde(default)]
+    pub cause: Cause,
+    /// Where it is rolled out; none: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<BTreeSet<PartitionId>>,
+    /// All state begins empty where it is activated: a new generation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset_state: bool,
+    /// The chain of clickmill.yaml as it was then: what tells a change of the file from a change by a deploy. None in the
+    /// records of versions that had no other source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Vec<Stage>>,
+}
+
+/// What a deployment came of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// The stages of clickmill.yaml.
+    #[default]
+    Config,
+    Deploy,
+    Remove,
+    Rollback {
+        to: DeploymentId,
+    },
+    /// The rollout of another one, to the partitions that had not seen it.
+    Promote {
+        of: DeploymentId,
+    },
+    /// A stage that failed on every record was put back to what it was before `undoes`.
+    Breaker {
+        undoes: DeploymentId,
+    },
+}
+
+impl Deployment {
+    /// Whether this partition is to run it.
+    #[must_use]
+    pub fn applies_to(&self, partition: PartitionId) -> bool {
+        self.partitions.as_ref().is_none_or(|only| only.contains(&partition))
+    }
+
+    /// The stages of clickmill.yaml when it was written.
+    #[must_use]
+    pub fn config_stages(&self) -> &[Stage] {
+        self.config.as_deref().unwrap_or(&self.stages)
+    }
 }
 
 /// Why deployments or modules cannot be had.
@@ -94,68 +153,4 @@ pub fn append(broker: &dyn Broker, deployment: &Deployment) -> Result<Deployment
     // Plain structs: serialization has no failing case.
     set.push(None, &serde_json::to_vec(deployment).unwrap_or_default(), deployment.created_at_ms);
     Ok(DeploymentId(broker.append(&place(), &set)?.wait()?.0))
-}
-
-/// The modules that deployments name.
-#[derive(Debug)]
-pub struct ModuleStore {
-    folder: PathBuf,
-    store: DirectoryStore,
-}
-
-impl ModuleStore {
-    /// # Errors
-    /// [`StoreError`] where the folder cannot be made.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { folder: folder.to_owned(), store: DirectoryStore::open(folder)? })
-    }
-
-    /// Keeps a module; one that is there already stays as it is.
-    ///
-    /// # Errors
-    /// [`StoreError`] where it cannot be written.
-    pub fn put(&self, wasm: &[u8]) -> Result<ModuleDigest, StoreError> {
-        let digest = digest(wasm);
-        self.store.create(&file(digest), wasm)?;
-        Ok(digest)
-    }
-
-    /// # Errors
-    /// [`DeploymentError::NoModule`], [`DeploymentError::Tampered`].
-    pub fn get(&self, expected: ModuleDigest) -> Result<Vec<u8>, DeploymentError> {
-        let bytes = self.store.read(&file(expected))?;
-        let bytes = bytes.ok_or_else(|| DeploymentError::NoModule { expected, folder: self.folder.clone() })?;
-        let found = digest(&bytes);
-        if found != expected {
-            return Err(DeploymentError::Tampered { expected, found, folder: self.folder.clone() });
-        }
-        Ok(bytes)
-    }
-}
-
-/// SHA-256 of a module's bytes.
-#[must_use]
-pub fn digest(wasm: &[u8]) -> ModuleDigest {
-    ModuleDigest(Sha256::digest(wasm).into())
-}
-
-fn file(digest: ModuleDigest) -> String {
-    format!("{digest}.wasm")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_module_is_kept_by_its_digest_and_a_changed_file_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = ModuleStore::open(folder.path()).unwrap();
-        let digest = store.put(b"\0asm").unwrap();
-        assert_eq!(store.put(b"\0asm").unwrap(), digest);
-        assert_eq!(store.get(digest).unwrap(), b"\0asm");
-        std::fs::write(folder.path().join(file(digest)), b"other").unwrap();
-        assert!(matches!(store.get(digest), Err(DeploymentError::Tampered { .. })));
-        assert!(matches!(store.get(ModuleDigest([0; 32])), Err(DeploymentError::NoModule { .. })));
-    }
 }
