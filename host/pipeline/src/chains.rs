@@ -153,5 +153,5 @@ impl Metered<'_> {
 }
 
 fn spec(stage: &Stage, module: Module, limits: Limits) -> StageSpec {
-    StageSpec { name: stage.stage.clone(), module, params: stage.params.clone(), limits }
+    StageSpec { name: stage.stage.clone(), module, params: stage.params.clone(), limits, lookback: None }
 }
