@@ -220,7 +220,10 @@ mod tests {
         all.push((&[("a", 2)], Cause::Rollback { to: DeploymentId(1) }));
         assert_eq!(rollback_target(&history(&all), None), Ok(DeploymentId(0)));
         assert_eq!(rollback_target(&history(&all), Some(DeploymentId(2))), Ok(DeploymentId(2)));
-        assert_eq!(rollback_target(&history(&all), Some(DeploymentId(9))), Err(ChangeError::Unknown { id: DeploymentId(9) }));
+        assert_eq!(
+            rollback_target(&history(&all), Some(DeploymentId(9))),
+            Err(ChangeError::Unknown { id: DeploymentId(9) })
+        );
         assert!(rollback_target(&history(&all[..1]), None).is_err());
     }
 

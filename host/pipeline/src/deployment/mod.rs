@@ -65,11 +65,17 @@ pub enum Cause {
     Config,
     Deploy,
     Remove,
-    Rollback { to: DeploymentId },
+    Rollback {
+        to: DeploymentId,
+    },
     /// The rollout of another one, to the partitions that had not seen it.
-    Promote { of: DeploymentId },
+    Promote {
+        of: DeploymentId,
+    },
     /// A stage that failed on every record was put back to what it was before `undoes`.
-    Breaker { undoes: DeploymentId },
+    Breaker {
+        undoes: DeploymentId,
+    },
 }
 
 impl Deployment {
@@ -143,4 +149,3 @@ pub fn append(broker: &dyn Broker, deployment: &Deployment) -> Result<Deployment
     set.push(None, &serde_json::to_vec(deployment).unwrap_or_default(), deployment.created_at_ms);
     Ok(DeploymentId(broker.append(&place(), &set)?.wait()?.0))
 }
-

@@ -206,9 +206,8 @@ mod tests {
 
     #[test]
     fn an_activation_is_never_put_before_one_that_is_written_down() {
-        let at = |position, ahead, written: Option<u64>| {
-            activation_offset(Offset(position), ahead, written.map(Offset)).0
-        };
+        let at =
+            |position, ahead, written: Option<u64>| activation_offset(Offset(position), ahead, written.map(Offset)).0;
         assert_eq!(at(100, 0, None), 100);
         assert_eq!(at(100, 50, Some(20)), 150);
         assert_eq!(at(100, 50, Some(900)), 900);
