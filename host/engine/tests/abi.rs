@@ -122,9 +122,9 @@ fn init_gets_the_parameters_and_the_first_stage_is_told_so() {
     spec.params.insert("p".into(), "1".into());
     let said = |stages: &[clickmill_engine::StageSpec]| Chain::new(&ENGINE, stages).unwrap_err().to_string();
     let second = said(&[stage("a", &echo()), spec.clone()]);
-    assert!(second.ends_with("init refused (-2): \0\u{1}\0\u{1}p\0\u{1}1\0"), "{second:?}");
+    assert!(second.ends_with(r"init refused (-2): \u{0}\u{1}\u{0}\u{1}p\u{0}\u{1}1\u{0}"), "{second:?}");
     let first = said(&[spec]);
-    assert!(first.ends_with("\0\u{2}\0\u{f}clickmill.first\0\u{4}true\0\u{1}p\0\u{1}1\0"), "{first:?}");
+    assert!(first.ends_with(r"\u{0}\u{2}\u{0}\u{f}clickmill.first\u{0}\u{4}true\u{0}\u{1}p\u{0}\u{1}1\u{0}"), "{first:?}");
 }
 
 #[test]
