@@ -90,7 +90,7 @@ fn chains() -> [Chain; 3] {
     let stage = |name: &str, wat| {
         let wasm = wat::parse_str(wat).expect("the module is sound text");
         let module = engine.compile(&wasm).expect("the module is sound");
-        StageSpec { name: name.to_owned(), module, params: BTreeMap::new(), limits: LIMITS }
+        StageSpec { name: name.to_owned(), module, params: BTreeMap::new(), limits: LIMITS, lookback: None }
     };
     let (hostile, echo) = (stage(STAGE, HOSTILE), stage("echo", ECHO));
     [vec![hostile.clone()], vec![echo.clone(), hostile.clone()], vec![hostile, echo]]

@@ -6,6 +6,7 @@
 mod apt;
 mod build;
 mod cargo;
+mod conformance;
 mod setup;
 mod steps;
 mod suites;
@@ -42,6 +43,16 @@ enum Task {
     },
     /// Set up, build, and run every check: formatting, lints, all tests, the recount by an unrelated tool
     Test,
+    /// Build smartmodules/examples/ into target/smartmodules/examples/
+    Examples,
+    /// Run every kind of SmartModule in Fluvio's own engine and in ours, and compare what they make of it
+    ///
+    /// Not part of `test`: it compiles Fluvio's engine and its wasmtime first, which took 6 minutes on two busy cores.
+    Conformance {
+        /// Arguments for the comparison: try `--only speed`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check the formatting (`cargo fmt` repairs it)
     FmtCheck,
     /// Run clippy on everything, warnings being errors
@@ -79,6 +90,12 @@ fn run(task: Task) -> Result<ExitCode> {
             return Err(error).with_context(|| format!("cannot run {}", program.display()));
         }
         Task::Test => return suites::run_all(&root, &mut steps),
+        Task::Examples => {
+            setup::ensure_compiler()?;
+            let folder = steps.run("build smartmodules/examples", || build::examples(&root))?;
+            println!("{}", folder.display());
+        }
+        Task::Conformance { args } => return conformance::run(&root, &mut steps, &args),
         Task::FmtCheck => {
             setup::component("rustfmt", "cargo-fmt")?;
             steps.run("formatting", || suites::format_check(&root))?;

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::{BatchSource, Lookback};
+
 /// The protocol version that is passed along with each input.
 pub(crate) const VERSION: i32 = 25;
 /// Bytes before the record set of an input: i64 base offset, u32 length of the set.
@@ -21,6 +23,11 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    pub(crate) fn of(source: &dyn BatchSource) -> Self {
+        let base_offset = source.base_offset().0.cast_signed();
+        Self { base_offset, base_timestamp_ms: source.base_timestamp_ms() }
+    }
+
     /// Writes head and tail into `input`, which is as long as both and the set; returns the place of the set.
     pub(crate) fn write<'a>(&self, input: &'a mut [u8]) -> Option<&'a mut [u8]> {
         let (head, rest) = input.split_first_chunk_mut::<HEAD_LEN>()?;
@@ -33,7 +40,7 @@ impl Frame {
 }
 
 /// The input of `init`; an error says which parameter does not fit.
-pub(crate) fn init_input(params: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
+pub(crate) fn init_input(params: &BTreeMap<String, String>, lookback: Option<&Lookback>) -> Result<Vec<u8>, String> {
     let count = u16::try_from(params.len()).map_err(|_| format!("{} parameters are too many", params.len()))?;
     let mut out = count.to_be_bytes().to_vec();
     for (name, value) in params {
@@ -44,7 +51,18 @@ pub(crate) fn init_input(params: &BTreeMap<String, String>) -> Result<Vec<u8>, S
             out.extend_from_slice(text.as_bytes());
         }
     }
-    out.push(0); // no lookback
+    match lookback {
+        None => out.push(0),
+        Some(Lookback { last, age }) => {
+            out.push(1);
+            out.extend_from_slice(&last.to_be_bytes());
+            out.push(u8::from(age.is_some()));
+            if let Some(age) = age {
+                out.extend_from_slice(&age.as_secs().to_be_bytes());
+                out.extend_from_slice(&age.subsec_nanos().to_be_bytes());
+            }
+        }
+    }
     Ok(out)
 }
 
@@ -80,6 +98,9 @@ pub(crate) const fn refusal(status: i32) -> &'static str {
         -22 => "it cannot decode the records",
         -33 => "it cannot encode its output",
         -44 => "it cannot decode its parameters",
+        -66 => "it cannot decode what it looks back on",
+        -77 => "it cannot decode the records that it looks back on",
+        -99 => "error in look_back",
         _ => "a status of its own",
     }
 }
@@ -101,9 +122,17 @@ mod tests {
     #[test]
     fn parameters_are_encoded_in_order_and_long_ones_refused_by_name() {
         let params = BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), String::new())]);
-        assert_eq!(init_input(&params).unwrap(), b"\0\x02\0\x01a\0\0\0\x01b\0\x012\0");
+        assert_eq!(init_input(&params, None).unwrap(), b"\0\x02\0\x01a\0\0\0\x01b\0\x012\0");
         let long = BTreeMap::from([("pricing".to_owned(), "x".repeat(65_536))]);
-        assert!(init_input(&long).unwrap_err().contains("\"pricing\" has 65536 bytes"));
+        assert!(init_input(&long, None).unwrap_err().contains("\"pricing\" has 65536 bytes"));
+    }
+
+    #[test]
+    fn lookback_is_told_to_init_as_fluvio_does() {
+        let told = |last, age| init_input(&BTreeMap::new(), Some(&Lookback { last, age })).unwrap();
+        assert_eq!(told(3, None), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
+        let age = std::time::Duration::from_millis(2_001);
+        assert_eq!(told(0, Some(age)), b"\0\0\x01\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\x0f\x42\x40");
     }
 
     #[test]

@@ -9,12 +9,13 @@ use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::record::COUNT_LEN;
 
 use crate::abi::Frame;
+use crate::fan_out::Pieces;
 use crate::outcome::{BatchOutcome, PassedRecord, RouteOwned, Routed};
-use crate::output::{Deltas, Passed};
+use crate::output::{Deltas, Distinct, Passed};
 use crate::source::{self, BatchSource, Entry, Unpacked};
 use crate::stage::{Output, Stage};
 use crate::verdicts::{self, Verdicts};
-use crate::{Engine, EngineError, Fault, Limits, LogLine, Module, ProcessError};
+use crate::{Engine, EngineError, Fault, Limits, LogLine, Lookback, Module, ProcessError};
 
 /// One stage of a [`Chain`].
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct StageSpec {
     /// Given to the module's `init`. `clickmill.first` is added by the chain.
     pub params: BTreeMap<String, String>,
     pub limits: Limits,
+    /// How far a module that exports `look_back` is to look back.
+    pub lookback: Option<Lookback>,
 }
 
 /// Instances of modules, one after the other.
@@ -38,7 +41,10 @@ pub struct Chain {
     /// Deltas that may still be in the batch under way: those routed or seen missing are taken out.
     alive: Deltas,
     next: Deltas,
-    passed: Passed,
+    pub(crate) passed: Passed,
+    pub(crate) pieces: Pieces,
+    fans_out: bool,
+    looks_back: bool,
 }
 
 impl Chain {
@@ -69,7 +75,27 @@ impl Chain {
         }
         let stages = specs.iter().enumerate().map(|(i, spec)| Stage::new(spec, i == 0)).collect::<Result<_, _>>()?;
         let (broken, alive, next, passed) = (None, Deltas::default(), Deltas::default(), Passed::default());
-        Ok(Self { stages, windows, broken, alive, next, passed })
+        let fans_out = specs.iter().any(|spec| spec.module.exports().fans_out());
+        let looks_back = specs.iter().any(|spec| spec.lookback.is_some());
+        let pieces = Pieces::default();
+        Ok(Self { stages, windows, broken, alive, next, passed, pieces, fans_out, looks_back })
+    }
+
+    /// Shows the stages that look back the records of these batches, which come before the next ones; for a chain that
+    /// begins in the midst of a topic. From then on the chain knows itself what it has to look back on, and its saved
+    /// state does. As in Fluvio it is the input of the chain that every stage looks back on.
+    ///
+    /// # Errors
+    /// As for [`Chain::process`].
+    pub fn look_back(&mut self, sources: &[&dyn BatchSource]) -> Result<(), ProcessError> {
+        self.usable()?;
+        for source in sources {
+            let batch = Unpacked::read(*source).map_err(ProcessError::Source)?;
+            self.stages.iter_mut().for_each(|stage| stage.remember(*source, &batch, &batch.records));
+        }
+        let result = self.stages.iter_mut().filter(|stage| stage.looks_back()).try_for_each(Stage::renew);
+        self.set_broken(result.as_ref().err().cloned());
+        Ok(result?)
     }
 
     /// Runs a batch through all stages and says what became of each record.
@@ -114,20 +140,21 @@ impl Chain {
         out.clear();
         self.usable()?;
         let (base, count) = (source.base_offset(), source.count());
-        let result = if verdicts.any_in(base, count) {
-            self.process_judged(source, verdicts, out, passed)
+        let result = if self.fans_out || self.looks_back || verdicts.any_in(base, count) {
+            self.process_apart(source, verdicts, out, passed)
         } else {
             self.alive.fill(count);
             self.run(source, count, source.records_len(), |set| source::write_checked(source, set), out, passed)
+                .and_then(|()| Ok(self.stages.iter_mut().try_for_each(Stage::renew_if_grown)?))
         };
         self.settle(result, out)?;
         debug_assert!(out.is_balanced(), "{out:?}");
         Ok(())
     }
 
-    /// Runs a batch in which some records have a verdict.
+    /// Runs a batch that has to be taken apart: some of its records have a verdict, or are needed one by one.
     #[cold]
-    fn process_judged(
+    fn process_apart(
         &mut self,
         source: &dyn BatchSource,
         verdicts: &Verdicts,
@@ -182,6 +209,24 @@ impl Chain {
         out: &mut BatchOutcome,
         passed: Option<&mut Vec<PassedRecord>>,
     ) -> Result<(), ProcessError> {
+        if self.fans_out {
+            self.run_fanned(source, batch, entries, out, passed)?;
+        } else {
+            self.run_packed(source, batch, entries, out, passed)?;
+        }
+        self.stages.iter_mut().for_each(|stage| stage.remember(source, batch, entries));
+        self.stages.iter_mut().try_for_each(Stage::renew_if_grown)?;
+        Ok(())
+    }
+
+    fn run_packed(
+        &mut self,
+        source: &dyn BatchSource,
+        batch: &Unpacked,
+        entries: &[Entry],
+        out: &mut BatchOutcome,
+        passed: Option<&mut Vec<PassedRecord>>,
+    ) -> Result<(), ProcessError> {
         self.alive.clear();
         entries.iter().for_each(|entry| self.alive.insert(entry.delta));
         let set = batch.pack(entries);
@@ -206,10 +251,9 @@ impl Chain {
         if count == 0 {
             return Ok(());
         }
-        let frame =
-            Frame { base_offset: source.base_offset().0.cast_signed(), base_timestamp_ms: source.base_timestamp_ms() };
+        let frame = Frame::of(source);
         let mut inputs = count;
-        let mut output = self.stages[0].run(&frame, set_len, inputs, write)?;
+        let mut output = self.stages[0].run(&frame, set_len, Some(inputs), write)?;
         let mut stage = 0;
         loop {
             self.book(source, stage, inputs, &output, out)?;
@@ -224,14 +268,13 @@ impl Chain {
                 from.copy_passed(&output, passed, set);
                 Ok(())
             };
-            output = to.run(&frame, COUNT_LEN + passed.bytes, inputs, write)?;
+            output = to.run(&frame, COUNT_LEN + passed.bytes, Some(inputs), write)?;
         }
         if let Some(collected) = passed
             && let Some(last) = self.stages.get(stage - 1).filter(|_| stage == self.stages.len())
         {
             last.collect_passed(&output, &self.passed, source, collected)?;
         }
-        self.stages.iter_mut().try_for_each(Stage::renew_if_grown)?;
         Ok(())
     }
 
@@ -246,7 +289,6 @@ impl Chain {
         out: &mut BatchOutcome,
     ) -> Result<(), Fault> {
         let is_last = stage + 1 == self.stages.len();
-        let routed_before = out.routed.len();
         if output.routed == Some(0) && !is_last {
             self.stages[stage].take_whole(output, &mut self.passed)?;
         } else {
@@ -259,14 +301,18 @@ impl Chain {
                     value: record.value.to_vec(),
                 });
             };
-            self.stages[stage].walk(output, &self.alive, &mut self.next, &mut self.passed, take)?;
+            let mut inputs = Distinct::new(&self.alive, &mut self.next);
+            self.stages[stage].walk(output, &mut inputs, &mut self.passed, take)?;
             std::mem::swap(&mut self.alive, &mut self.next);
         }
-        if is_last {
-            let routed = (out.routed.len() - routed_before) as u64;
-            out.counted += u64::from(inputs) - routed;
+        let kept = inputs - output.count;
+        if self.stages[stage].counts_what_it_keeps() {
+            out.counted += u64::from(kept);
         } else {
-            out.drop_at(stage, inputs - output.count);
+            out.drop_at(stage, kept);
+        }
+        if is_last {
+            out.counted += u64::from(self.passed.count);
         }
         Ok(())
     }
@@ -282,6 +328,17 @@ impl Chain {
     /// calls on every machine. Empty where the engine does not meter.
     pub fn fuel(&self) -> impl Iterator<Item = (&str, u64)> {
         self.stages.iter().filter_map(|stage| Some((stage.name.as_str(), stage.fuel()?)))
+    }
+
+    /// The stages' names, first to last.
+    pub fn stages(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().map(|stage| stage.name.as_str())
+    }
+
+    /// Whether its last stages keep windows, and so hand nothing on.
+    #[must_use]
+    pub const fn keeps_windows(&self) -> bool {
+        self.windows.is_some()
     }
 
     /// The fault that made the chain unusable, if one did.

@@ -83,6 +83,7 @@ pub(crate) struct Guest {
     transform: Transform,
     name: &'static str,
     routed: Option<TypedFunc<(), i32>>,
+    look_back: Option<Transform>,
     pub(crate) state: Option<StateCalls>,
     pub(crate) windows: Option<WindowCalls>,
 }
@@ -225,8 +226,10 @@ impl Guest {
         let dealloc = exports.dealloc.then(|| find.func("dealloc")).transpose()?;
         let transform = find.func(exports.transform)?;
         let routed = exports.routed.then(|| find.func("clickmill_routed")).transpose()?;
+        let look_back = exports.look_back.then(|| find.func("look_back")).transpose()?;
         let (output_bytes, name) = (limits.output_bytes, exports.transform);
-        let mut guest = Self { store, memory, output_bytes, alloc, dealloc, transform, name, routed, state, windows };
+        let mut guest =
+            Self { store, memory, output_bytes, alloc, dealloc, transform, name, routed, look_back, state, windows };
         if let Some(init) = init {
             guest.init(&init, init_input)?;
         }
@@ -256,6 +259,25 @@ impl Guest {
             Err(_) => abi::refusal(status).to_owned(),
         };
         Err(format!("init refused ({status}): {hint}").into())
+    }
+
+    /// Shows the module the records of `input`, which come before the next ones.
+    pub(crate) fn look_back(&mut self, input: &[u8]) -> Result<(), Cause> {
+        let region = self.alloc(input.len())?;
+        self.bytes_mut(region).copy_from_slice(input);
+        let Some(look_back) = &self.look_back else {
+            return Err("it exports no look_back".into());
+        };
+        let (address, len) = region.args();
+        let status = enter(&mut self.store, "look_back", look_back, (address, len, abi::VERSION))?;
+        if status >= 0 {
+            return Ok(());
+        }
+        let hint = match self.copied("look_back") {
+            Ok(region) => abi::hint(self.bytes(region)),
+            Err(_) => abi::refusal(status).to_owned(),
+        };
+        Err(format!("look_back refused ({status}): {hint}").into())
     }
 
     /// A region for an input of `len` bytes, which a call that takes it will free.

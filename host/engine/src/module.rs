@@ -17,9 +17,10 @@ const TRANSFORM: &str = "(i32, i32, i32) -> (i32)";
 /// Exports that every module has.
 const REQUIRED: [(&str, &str); 1] = [("alloc", "(i32) -> (i32)")];
 /// Exports that a module may have.
-const OPTIONAL: [(&str, &str); 5] = [
+const OPTIONAL: [(&str, &str); 6] = [
     ("dealloc", "(i32, i32) -> ()"),
     ("init", TRANSFORM),
+    ("look_back", TRANSFORM),
     ("clickmill_routed", "() -> (i32)"),
     ("clickmill_panic", "() -> (i32)"),
     // Modules for WASI have it to set up their libraries.
@@ -39,8 +40,29 @@ const WINDOWS: [(&str, &str); 5] = [
     ("clickmill_closed_before", "() -> (i64)"),
     ("clickmill_advance", "(i64) -> (i32)"),
 ];
-/// Transforms, all of the same type and with the same input and output.
-const TRANSFORMS: [&str; 4] = ["array_map", "filter", "map", "filter_map"];
+/// Transforms by the names of their exports, all of the same type.
+const TRANSFORMS: [(&str, Kind); 5] = [
+    ("array_map", Kind::ArrayMap),
+    ("filter", Kind::Filter),
+    ("map", Kind::Map),
+    ("filter_map", Kind::FilterMap),
+    ("aggregate", Kind::Aggregate),
+];
+
+/// What a module's transform may make of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any number of records.
+    ArrayMap,
+    /// It, or nothing.
+    Filter,
+    /// One record.
+    Map,
+    /// One record, or nothing.
+    FilterMap,
+    /// One record, and a new accumulator for the next record.
+    Aggregate,
+}
 
 /// A module that can be a stage of a chain. Cheap to clone.
 #[derive(Clone)]
@@ -56,7 +78,9 @@ struct Inner {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exports {
     pub transform: &'static str,
+    pub kind: Kind,
     pub init: bool,
+    pub look_back: bool,
     pub dealloc: bool,
     /// It says how many records of its output it routed; without that it does not route at all.
     pub routed: bool,
@@ -65,6 +89,14 @@ pub(crate) struct Exports {
     pub initialize: bool,
     pub state: bool,
     pub windows: bool,
+}
+
+impl Exports {
+    /// Whether its output does not tell which record it was made of: fluvio-smartmodule's glue for `array_map` makes
+    /// records anew.
+    pub(crate) fn fans_out(&self) -> bool {
+        self.kind == Kind::ArrayMap && !self.routed
+    }
 }
 
 impl Module {
@@ -92,6 +124,18 @@ impl Module {
     #[must_use]
     pub fn is_stateful(&self) -> bool {
         self.0.exports.state
+    }
+
+    /// What its transform may make of a record.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.exports.kind
+    }
+
+    /// Whether it keeps windows: it takes events in and gives partials when asked.
+    #[must_use]
+    pub fn keeps_windows(&self) -> bool {
+        self.0.exports.windows
     }
 
     pub(crate) fn exports(&self) -> Exports {
@@ -126,9 +170,10 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
             return Err(format!("it does not export {name} {of}"));
         }
     }
-    let mut found = TRANSFORMS.iter().filter(|name| module.get_export(name).is_some());
-    let transform = *found.next().ok_or("it exports no transform: array_map, filter, map or filter_map")?;
-    if let Some(second) = found.next() {
+    let mut found = TRANSFORMS.iter().filter(|(name, _)| module.get_export(name).is_some());
+    let (transform, kind) =
+        *found.next().ok_or("it exports no transform: array_map, filter, map, filter_map or aggregate")?;
+    if let Some((second, _)) = found.next() {
         return Err(format!("it exports two transforms, {transform} and {second}; one is expected"));
     }
     has(module, transform, TRANSFORM)?;
@@ -136,12 +181,20 @@ fn check_exports(module: &wasmtime::Module) -> Result<Exports, String> {
     for (present, (name, of)) in optional.iter_mut().zip(OPTIONAL) {
         *present = has(module, name, of)?;
     }
-    let [dealloc, init, routed, panic, initialize] = optional;
+    let [dealloc, init, look_back, routed, panic, initialize] = optional;
     let (state, windows) = (all_or_none(module, &STATE)?, all_or_none(module, &WINDOWS)?);
     if windows && !state {
         return Err(format!("it exports {} and no {}", WINDOWS[0].0, STATE[1].0));
     }
-    Ok(Exports { transform, init, dealloc, routed, panic, initialize, state, windows })
+    for (present, name) in [(routed, OPTIONAL[3].0), (state, STATE[0].0)] {
+        if present && kind == Kind::Aggregate {
+            return Err(format!("it exports {name} beside aggregate, whose state is the accumulator"));
+        }
+        if present && look_back {
+            return Err(format!("it exports {name} beside look_back, by which it has no state of its own"));
+        }
+    }
+    Ok(Exports { transform, kind, init, look_back, dealloc, routed, panic, initialize, state, windows })
 }
 
 /// Whether it exports a function of this name; one of another type is an error.

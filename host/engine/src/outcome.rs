@@ -2,6 +2,9 @@
 
 use clickmill_schemas::Offset;
 use clickmill_schemas::envelope::{ErrorType, Route};
+use clickmill_schemas::record::Record;
+
+use crate::BatchSource;
 
 /// Where a record was sent instead of to the next stage; [`Route`] with its own strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +46,26 @@ pub struct PassedRecord {
     pub value: Vec<u8>,
 }
 
+impl PassedRecord {
+    pub(crate) fn of(source: &dyn BatchSource, record: &Record<'_>) -> Self {
+        Self {
+            offset: source.base_offset().plus(record.offset_delta.unsigned_abs()),
+            timestamp_ms: source.base_timestamp_ms().wrapping_add(record.timestamp_delta_ms),
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.to_vec(),
+        }
+    }
+}
+
 /// Fates of a batch's records: `records = counted + dropped + routed`, always.
+///
+/// A record of which a stage makes several has one fate too: rejected if any of them is (by the first of its rejections),
+/// else counted if any is, else late if any is, else dropped by the stage that dropped the last of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchOutcome {
     /// In order of stages (verdicts first), and of offsets within one; part after part where it was run in parts.
     pub routed: Vec<Routed>,
-    /// Records that reached the last stage and were not routed by it.
+    /// Records that reached the end of the chain, or the windows that a stage keeps.
     pub counted: u64,
     /// Records that a stage took in and neither handed on nor routed: (index of the stage, how many).
     pub dropped: Vec<(usize, u64)>,

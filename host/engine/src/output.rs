@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use clickmill_schemas::envelope::Route;
-use clickmill_schemas::record::{COUNT_LEN, Records, put_record};
+use clickmill_schemas::record::{COUNT_LEN, Record, Records, put_record};
 
 use crate::abi;
 use crate::guest::Cause;
@@ -44,6 +44,48 @@ impl Deltas {
             self.words.resize(word + 1, 0);
         }
         self.words[word] |= 1 << (delta % 64);
+    }
+}
+
+/// The records that may appear in an output, and those of them that go on.
+pub(crate) trait Inputs {
+    /// The next record of the output has this delta; an error says what is wrong with that.
+    fn admit(&mut self, delta: i64) -> Result<(), &'static str>;
+    /// The record that was admitted last goes on.
+    fn goes_on(&mut self, delta: i64);
+}
+
+/// Records of which each has its own delta.
+pub(crate) struct Distinct<'a> {
+    inputs: &'a Deltas,
+    next: &'a mut Deltas,
+    least: i64,
+}
+
+impl<'a> Distinct<'a> {
+    /// Those in `inputs`; what goes on is left in `next`.
+    pub(crate) fn new(inputs: &'a Deltas, next: &'a mut Deltas) -> Self {
+        next.clear();
+        Self { inputs, next, least: 0 }
+    }
+}
+
+impl Inputs for Distinct<'_> {
+    #[inline]
+    fn admit(&mut self, delta: i64) -> Result<(), &'static str> {
+        if delta < self.least {
+            return Err("is repeated or out of order");
+        }
+        if !self.inputs.contains(delta) {
+            return Err("was not in its input");
+        }
+        self.least = delta + 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn goes_on(&mut self, delta: i64) {
+        self.next.insert(delta as u32);
     }
 }
 
@@ -92,8 +134,8 @@ impl Passed {
     }
 }
 
-/// Checks the count of an output against what the call answered and what it was given.
-pub(crate) fn check_count(output: &[u8], answered: u32, inputs: u32) -> Result<u32, Cause> {
+/// Checks the count of an output against what the call answered, and what it was given where it makes none of its own.
+pub(crate) fn check_count(output: &[u8], answered: u32, inputs: Option<u32>) -> Result<u32, Cause> {
     // In full: the iterator of the same name would count the records one by one.
     let count = Records::count(&Records::new(output).map_err(|e| malformed(&e))?);
     if count != answered {
@@ -101,10 +143,10 @@ pub(crate) fn check_count(output: &[u8], answered: u32, inputs: u32) -> Result<u
             "malformed output: it holds {count} records by its head and {answered} by the answer"
         )));
     }
-    if count > inputs {
-        return Err(Cause(format!("malformed output: {count} records made of {inputs}")));
+    match inputs {
+        Some(inputs) if count > inputs => Err(Cause(format!("malformed output: {count} records made of {inputs}"))),
+        _ => Ok(count),
     }
-    Ok(count)
 }
 
 /// Takes an output as it is, without a look at its records. For one that says that it has no routes.
@@ -128,7 +170,7 @@ pub(crate) struct RoutedRecord<'a> {
     pub value: &'a [u8],
 }
 
-/// Walks an output. The deltas of what goes on are left in `next`; `inputs` are those that may appear.
+/// Walks an output up to what stands behind its records; see [`end`].
 ///
 /// Without `routes` the module knows none: a key that looks like a route is a producer's own, so the record goes on, but
 /// without this key, which the stages behind would obey.
@@ -136,26 +178,22 @@ pub(crate) fn walk(
     output: &[u8],
     count: u32,
     routes: bool,
-    inputs: &Deltas,
-    next: &mut Deltas,
+    inputs: &mut impl Inputs,
     passed: &mut Passed,
     mut routed: impl FnMut(&RoutedRecord<'_>),
-) -> Result<(), Cause> {
+) -> Result<usize, Cause> {
     passed.clear();
-    next.clear();
     let mut records = Records::new(output).map_err(|e| malformed(&e))?;
-    let (mut least, mut forged) = (0, false);
+    let mut forged = false;
     for _ in 0..count {
         let start = records.position();
         // The set says that it has `count` records.
         let Some(record) = records.next() else { break };
         let record = record.map_err(|e| malformed(&e))?;
         let delta = record.offset_delta;
-        if delta < least || !inputs.contains(delta) {
-            let what = if delta < least { "is repeated or out of order" } else { "was not in its input" };
-            return Err(Cause(format!("malformed output: the record with offset delta {delta} {what}")));
-        }
-        least = delta + 1;
+        inputs
+            .admit(delta)
+            .map_err(|what| Cause(format!("malformed output: the record with offset delta {delta} {what}")))?;
         match record.key {
             Some(key) if routes && Route::is_route(key) => {
                 let route = Route::decode(key).ok_or_else(|| {
@@ -165,15 +203,41 @@ pub(crate) fn walk(
             }
             key => {
                 forged |= key.is_some_and(Route::is_route);
-                next.insert(delta as u32);
+                inputs.goes_on(delta);
                 passed.push(start..records.position());
             }
         }
     }
-    match output.get(records.position()..) {
-        Some([0]) if forged => passed.rewrite(output),
-        Some([0]) => Ok(()),
-        Some([1, error @ ..]) => Err(Cause(format!("it reports an error: {}", abi::hint(error)))),
+    let at = records.position();
+    if forged {
+        passed.rewrite(output)?;
+    }
+    Ok(at)
+}
+
+/// Walks the output of one record: nothing in it is routed, and a key that looks like a route is none. Returns where
+/// its end begins.
+pub(crate) fn each(output: &[u8], count: u32, each: &mut impl FnMut(&Record<'_>)) -> Result<usize, Cause> {
+    let mut records = Records::new(output).map_err(|e| malformed(&e))?;
+    for _ in 0..count {
+        let Some(record) = records.next() else { break };
+        let mut record = record.map_err(|e| malformed(&e))?;
+        record.key = record.key.filter(|key| !Route::is_route(key));
+        each(&record);
+    }
+    Ok(records.position())
+}
+
+/// Reads what stands behind the records of an output: whether there is an error, and the accumulator where the module
+/// has one.
+pub(crate) fn end(end: &[u8], accumulates: bool) -> Result<Option<&[u8]>, Cause> {
+    match end {
+        [0] if !accumulates => Ok(None),
+        [0, rest @ ..] if accumulates => match rest.split_first_chunk::<4>() {
+            Some((len, accumulator)) if accumulator.len() == u32::from_be_bytes(*len) as usize => Ok(Some(accumulator)),
+            _ => Err(Cause("malformed output: its records are not followed by an accumulator".into())),
+        },
+        [1, error @ ..] => Err(Cause(format!("it reports an error: {}", abi::hint(error)))),
         _ => Err(Cause("malformed output: its records are not followed by one error flag".into())),
     }
 }
@@ -184,7 +248,6 @@ fn malformed(e: &clickmill_schemas::record::Malformed) -> Cause {
 
 #[cfg(test)]
 mod tests {
-    use clickmill_schemas::record::Record;
     use proptest::prelude::*;
 
     use super::*;
@@ -210,7 +273,9 @@ mod tests {
         inputs.fill(100);
         let mut deltas = Vec::new();
         let count = u32::from_be_bytes(bytes[..4].try_into().unwrap());
-        walk(bytes, count, routes, &inputs, &mut next, &mut passed, |r| deltas.push(r.delta)).map_err(|c| c.0)?;
+        let mut distinct = Distinct::new(&inputs, &mut next);
+        let at = walk(bytes, count, routes, &mut distinct, &mut passed, |r| deltas.push(r.delta)).map_err(|c| c.0)?;
+        end(&bytes[at..], false).map_err(|c| c.0)?;
         Ok((passed, next, deltas))
     }
 
@@ -265,12 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn an_accumulator_is_there_in_full_where_a_module_has_one() {
+        assert_eq!(end(b"\0\0\0\0\x02ab", true).unwrap(), Some(&b"ab"[..]));
+        assert_eq!(end(b"\0\0\0\0\0", true).unwrap(), Some(&b""[..]));
+        for bytes in [&b""[..], b"\0", b"\0\0\0\0", b"\0\0\0\0\x02a", b"\0\0\0\0\x02abc", b"\x02\0\0\0\0"] {
+            assert!(end(bytes, true).is_err(), "{bytes:?}");
+        }
+        assert_eq!(end(b"\x01\0\x02no\0\0\0\0", true).unwrap_err().0, "it reports an error: no");
+        assert!(end(b"\0\0\0\0\0", false).is_err());
+    }
+
+    #[test]
     fn counts_are_checked_three_ways() {
         let bytes = output(&[(0, None), (1, None)], &[0]);
-        assert_eq!(check_count(&bytes, 2, 2).unwrap(), 2);
-        assert!(check_count(&bytes, 1, 2).is_err());
-        assert!(check_count(&bytes, 2, 1).is_err());
-        assert!(check_count(&[0, 0], 0, 2).is_err());
+        assert_eq!(check_count(&bytes, 2, Some(2)).unwrap(), 2);
+        assert_eq!(check_count(&bytes, 2, None).unwrap(), 2);
+        assert!(check_count(&bytes, 1, Some(2)).is_err());
+        assert!(check_count(&bytes, 2, Some(1)).is_err());
+        assert!(check_count(&[0, 0], 0, Some(2)).is_err());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! One stage of a chain: an instance, how to make it anew, and whose faults are its own.
 
-use clickmill_schemas::record::{COUNT_LEN, Records};
+use clickmill_schemas::record::{COUNT_LEN, Record, Records};
 
 use crate::abi::{self, Frame};
 use crate::chain::StageSpec;
 use crate::guest::{Cause, Guest, Region};
+use crate::kept::{self, Kept};
 use crate::log::Log;
-use crate::module::Module;
-use crate::output::{self, Deltas, Passed, RoutedRecord};
+use crate::lookback::{self, Recent};
+use crate::module::{Kind, Module};
+use crate::output::{self, Inputs, Passed, RoutedRecord};
+use crate::source::{Entry, Unpacked};
 use crate::{BatchSource, EngineError, Fault, Limits, LogLine, PassedRecord, ProcessError};
 
 /// Name of the parameter that tells the first stage that keys are producers' own.
@@ -19,6 +22,7 @@ pub(crate) struct Stage {
     limits: Limits,
     init_input: Vec<u8>,
     guest: Guest,
+    kept: Kept,
     log: Log,
     /// What the instances before this one have burnt.
     burnt_before: u64,
@@ -43,15 +47,32 @@ impl Stage {
         if params.contains_key(FIRST) {
             return Err(refused(format!("parameter {FIRST} is set by the host alone")));
         }
-        if first {
+        let exports = spec.module.exports();
+        // A module made for Fluvio is told what Fluvio tells it, and no more.
+        if first && exports.routed {
             params.insert(FIRST.into(), "true".into());
         }
-        let init_input = abi::init_input(&params).map_err(refused)?;
+        let recent = match &spec.lookback {
+            None => None,
+            Some(_) if !exports.look_back => {
+                return Err(refused("it is to look back and its module cannot (it exports no look_back)".into()));
+            }
+            Some(lookback) => Some(Recent::new(
+                lookback,
+                lookback.most().ok_or_else(|| {
+                    let wanted = lookback.last;
+                    refused(format!("it is to look back on {wanted} records; 1 to {} are possible", lookback::MOST))
+                })?,
+            )),
+        };
+        let accumulator = (exports.kind == Kind::Aggregate).then(Vec::new);
+        let kept = Kept { accumulator, recent };
+        let init_input = abi::init_input(&params, spec.lookback.as_ref()).map_err(refused)?;
         let log = Log::default();
         let guest = Guest::new(&spec.module, &init_input, &spec.limits, &log)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self { name, module, limits, init_input, guest, log, burnt_before: 0 })
+        Ok(Self { name, module, limits, init_input, guest, kept, log, burnt_before: 0 })
     }
 
     /// A fault of this stage.
@@ -78,14 +99,64 @@ impl Stage {
         self.guest.fuel().map(|burnt| self.burnt_before.saturating_add(burnt))
     }
 
-    /// Puts a fresh instance in the place of this one.
+    /// Puts a fresh instance in the place of this one, which has looked back on what there is.
     pub(crate) fn renew(&mut self) -> Result<(), Fault> {
         self.log.end_lines();
         let guest = Guest::new(&self.module, &self.init_input, &self.limits, &self.log);
         let guest = guest.map_err(|cause| self.fault(cause))?;
         self.burnt_before = self.fuel().unwrap_or_default();
         self.guest = guest;
-        Ok(())
+        self.look_back()
+    }
+
+    fn look_back(&mut self) -> Result<(), Fault> {
+        let Some(input) = self.kept.recent.as_ref().filter(|recent| !recent.is_empty()).and_then(Recent::input) else {
+            return Ok(());
+        };
+        self.with(|guest| guest.look_back(&input))
+    }
+
+    /// Takes in records that a fresh instance is to look back on.
+    pub(crate) fn remember(&mut self, source: &dyn BatchSource, batch: &Unpacked, entries: &[Entry]) {
+        if let Some(recent) = &mut self.kept.recent {
+            recent.push(source, batch, entries);
+        }
+    }
+
+    pub(crate) fn looks_back(&self) -> bool {
+        self.kept.recent.is_some()
+    }
+
+    /// Version and bytes of the state, the module's or what is kept for it.
+    pub(crate) fn save(&mut self) -> Result<Option<(i32, Vec<u8>)>, Fault> {
+        match self.kept.save() {
+            Some(kept) => Ok(Some((kept::STATE_VERSION, kept))),
+            None => self.with(Guest::save),
+        }
+    }
+
+    /// Puts a fresh instance in the place of this one, with this state or with none.
+    pub(crate) fn load(&mut self, state: Option<(i32, &[u8])>) -> Result<(), Fault> {
+        self.kept.clear();
+        self.renew()?;
+        state.map_or(Ok(()), |(version, bytes)| self.take_over(version, bytes))
+    }
+
+    /// Loads a state into a fresh instance.
+    pub(crate) fn take_over(&mut self, version: i32, bytes: &[u8]) -> Result<(), Fault> {
+        if self.kept.is_something() {
+            self.kept.load(version, bytes).map_err(|cause| self.fault(cause))?;
+            self.look_back()
+        } else if version == kept::STATE_VERSION {
+            Err(self.fault("it is given what the host kept for another module".into()))
+        } else {
+            self.with(|guest| guest.load(version, bytes))
+        }
+    }
+
+    /// Whether there may be a state of it to restore.
+    pub(crate) fn is_stateful(&self) -> bool {
+        self.module.is_stateful() || self.kept.is_something()
     }
 
     /// Whether an instance of `other` is one of this stage.
@@ -97,6 +168,7 @@ impl Stage {
 
     pub(crate) fn swap_instance(&mut self, other: &mut Self) {
         std::mem::swap(&mut self.guest, &mut other.guest);
+        std::mem::swap(&mut self.kept, &mut other.kept);
     }
 
     /// Gives calls of this instance the `by`th part of their time from now on.
@@ -120,12 +192,18 @@ impl Stage {
         &mut self,
         frame: &Frame,
         set_len: usize,
-        inputs: u32,
+        inputs: Option<u32>,
         write: impl FnOnce(&mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
     ) -> Result<Output, ProcessError> {
-        let len = set_len.saturating_add(abi::HEAD_LEN + abi::TAIL_LEN);
-        let input = self.with(|guest| guest.alloc(len))?;
-        let written = match frame.write(self.guest.bytes_mut(input)) {
+        let framed_len = set_len.saturating_add(abi::HEAD_LEN + abi::TAIL_LEN);
+        let accumulator_len = self.kept.accumulator.as_ref().map_or(0, |accumulator| 4 + accumulator.len());
+        let input = self.with(|guest| guest.alloc(framed_len.saturating_add(accumulator_len)))?;
+        let (framed, behind) = self.guest.bytes_mut(input).split_at_mut(framed_len);
+        if let (Some(accumulator), Some((len, bytes))) = (&self.kept.accumulator, behind.split_first_chunk_mut()) {
+            *len = (accumulator.len() as u32).to_be_bytes();
+            bytes.copy_from_slice(accumulator);
+        }
+        let written = match frame.write(framed) {
             Some(set) => write(set),
             None => Err(format!("a record set of {set_len} bytes is too long").into()),
         };
@@ -153,18 +231,18 @@ impl Stage {
         output::take_whole(bytes, output.count, passed).map_err(|cause| self.fault(cause))
     }
 
-    /// Walks the output; see [`output::walk`].
+    /// Walks the output, to its end; see [`output::walk`].
     pub(crate) fn walk(
-        &self,
+        &mut self,
         output: &Output,
-        inputs: &Deltas,
-        next: &mut Deltas,
+        inputs: &mut impl Inputs,
         passed: &mut Passed,
         routed: impl FnMut(&RoutedRecord<'_>),
     ) -> Result<(), Fault> {
         let bytes = self.guest.bytes(output.region);
-        output::walk(bytes, output.count, output.routed.is_some(), inputs, next, passed, routed)
-            .map_err(|cause| self.fault(cause))?;
+        output::walk(bytes, output.count, output.routed.is_some(), inputs, passed, routed)
+            .and_then(|at| Self::end(&mut self.kept, &bytes[at..]))
+            .map_err(|cause| fault(&self.name, &self.module, cause))?;
         let found = output.count - passed.count;
         match output.routed {
             Some(said) if said != found => Err(self.fault(Cause(format!(
@@ -172,6 +250,50 @@ impl Stage {
             )))),
             _ => Ok(()),
         }
+    }
+
+    /// What stands behind the records: takes over the new accumulator.
+    fn end(kept: &mut Kept, behind: &[u8]) -> Result<(), Cause> {
+        let found = output::end(behind, kept.accumulator.is_some())?;
+        if let (Some(accumulator), Some(found)) = (&mut kept.accumulator, found) {
+            accumulator.clear();
+            accumulator.extend_from_slice(found);
+        }
+        Ok(())
+    }
+
+    /// Runs the transform on one record, where that is the only way to know what its output was made of: the records of
+    /// the output are handed to `each`.
+    pub(crate) fn run_one(
+        &mut self,
+        frame: &Frame,
+        record: &[u8],
+        mut each: impl FnMut(&Record<'_>),
+    ) -> Result<(), ProcessError> {
+        let output = self.run(frame, COUNT_LEN + record.len(), None, |set| {
+            let (count, rest) = set.split_at_mut(COUNT_LEN);
+            count.copy_from_slice(&1u32.to_be_bytes());
+            rest.copy_from_slice(record);
+            Ok(())
+        })?;
+        let bytes = self.guest.bytes(output.region);
+        output::each(bytes, output.count, &mut each)
+            .and_then(|at| output::end(&bytes[at..], false))
+            .map_err(|cause| self.fault(cause))?;
+        // What looks back has seen records of this batch that are not among the recent ones yet.
+        if !self.looks_back() {
+            self.renew_if_grown()?;
+        }
+        Ok(())
+    }
+
+    /// Whether what it takes in and neither hands on nor routes is in its windows.
+    pub(crate) fn counts_what_it_keeps(&self) -> bool {
+        self.module.exports().windows
+    }
+
+    pub(crate) const fn output_limit(&self) -> usize {
+        self.limits.output_bytes
     }
 
     /// Appends what goes on to `collected`, record by record.
@@ -187,12 +309,7 @@ impl Stage {
         let malformed = |e| self.fault(Cause(format!("malformed output: {e}")));
         for record in Records::new(&set).map_err(malformed)? {
             let record = record.map_err(malformed)?;
-            collected.push(PassedRecord {
-                offset: source.base_offset().plus(record.offset_delta.unsigned_abs()),
-                timestamp_ms: source.base_timestamp_ms().wrapping_add(record.timestamp_delta_ms),
-                key: record.key.map(<[u8]>::to_vec),
-                value: record.value.to_vec(),
-            });
+            collected.push(PassedRecord::of(source, &record));
         }
         Ok(())
     }

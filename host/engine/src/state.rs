@@ -6,6 +6,7 @@ use clickmill_schemas::partial::check_guest_part;
 use clickmill_schemas::record::{COUNT_LEN, Records};
 
 use crate::guest::{Cause, Guest};
+use crate::kept;
 use crate::{Chain, EngineError, Fault};
 
 /// First bytes of an encoded state, the last of them the version of the encoding.
@@ -105,7 +106,7 @@ impl Chain {
         self.guarded(|chain| {
             let mut state = ChainState::default();
             for stage in &mut chain.stages {
-                if let Some((version, bytes)) = stage.with(Guest::save)? {
+                if let Some((version, bytes)) = stage.save()? {
                     state.stages.insert(stage.name.clone(), StageState { version, bytes });
                 }
             }
@@ -120,9 +121,10 @@ impl Chain {
     /// [`EngineError::State`] where a state has no stage to go to (nothing has changed then), [`EngineError::Fault`]
     /// where a module fails to start or refuses the state.
     pub fn restore(&mut self, state: &ChainState) -> Result<(), EngineError> {
-        for name in state.stages.keys() {
+        for (name, StageState { version, bytes }) in &state.stages {
             match self.stages.iter().find(|stage| stage.name == *name) {
-                Some(stage) if stage.module().is_stateful() => {}
+                Some(stage) if stage.is_stateful() => {}
+                _ if kept::is_disposable(*version, bytes) => {}
                 Some(_) => {
                     return Err(EngineError::State(format!("stage {name} keeps none and is given one")));
                 }
@@ -145,20 +147,22 @@ impl Chain {
         let mut same = Vec::new();
         for (at, stage) in old.stages.iter_mut().enumerate() {
             let heir = self.stages.iter().position(|heir| heir.name == stage.name);
+            if let Some(heir) = heir.filter(|heir| self.stages[*heir].is_same(stage)) {
+                same.push((heir, at));
+                continue;
+            }
+            let Some((version, bytes)) = stage.save()? else {
+                continue;
+            };
             match heir {
-                Some(heir) if self.stages[heir].is_same(stage) => same.push((heir, at)),
-                Some(heir) if self.stages[heir].module().is_stateful() => {
-                    if let Some((version, bytes)) = stage.with(Guest::save)? {
-                        self.stages[heir].with(|guest| guest.load(version, &bytes))?;
-                    }
-                }
-                _ if stage.module().is_stateful() => {
+                Some(heir) if self.stages[heir].is_stateful() => self.stages[heir].take_over(version, &bytes)?,
+                _ if kept::is_disposable(version, &bytes) => {}
+                _ => {
                     return Err(EngineError::State(format!(
                         "stage {} keeps one, and nothing in the new chain can take it over",
                         stage.name
                     )));
                 }
-                _ => {}
             }
         }
         for (heir, at) in same {
@@ -170,11 +174,11 @@ impl Chain {
     /// [`Chain::restore`] for a state that is known to fit.
     pub(crate) fn load(&mut self, state: &ChainState) -> Result<(), Fault> {
         let result = self.stages.iter_mut().try_for_each(|stage| {
-            stage.renew()?;
-            match state.stages.get(&stage.name) {
-                Some(StageState { version, bytes }) => stage.with(|guest| guest.load(*version, bytes)),
-                None => Ok(()),
-            }
+            let state = state
+                .stages
+                .get(&stage.name)
+                .filter(|state| stage.is_stateful() || !kept::is_disposable(state.version, &state.bytes));
+            stage.load(state.map(|StageState { version, bytes }| (*version, bytes.as_slice())))
         });
         self.set_broken(result.as_ref().err().cloned());
         result

@@ -55,8 +55,15 @@ fn an_export_that_is_missing_or_of_another_type_is_named() {
         ),
         ([memory, &map, ""], "it does not export alloc (i32) -> (i32)"),
         ([memory, &map, &func("alloc", "(result i32)")], "its export alloc is () -> (i32), expected (i32) -> (i32)"),
-        ([memory, &alloc, ""], "it exports no transform: array_map, filter, map or filter_map"),
-        ([memory, &alloc, &transform("aggregate")], "it exports no transform"),
+        ([memory, &alloc, ""], "it exports no transform: array_map, filter, map, filter_map or aggregate"),
+        (
+            [memory, &alloc, &(transform("aggregate") + &func("clickmill_routed", "(result i32)"))],
+            "it exports clickmill_routed beside aggregate",
+        ),
+        (
+            [memory, &alloc, &(map.clone() + &transform("look_back") + &func("clickmill_routed", "(result i32)"))],
+            "it exports clickmill_routed beside look_back",
+        ),
         ([memory, &alloc, &(transform("map") + &transform("filter"))], "two transforms, filter and map"),
         ([memory, &alloc, &func("filter", "(param i32)")], "its export filter is (i32) -> ()"),
         (
@@ -84,8 +91,7 @@ fn what_is_not_a_wasm_module_of_32_bits_does_not_compile() {
 #[test]
 fn every_transform_of_one_input_can_be_a_stage() {
     for name in ["filter", "map", "filter_map", "array_map"] {
-        let transform = array_map(ECHO).replace("array_map", name);
-        let mut chain = chain(&[&module(&[ALLOC, &transform]), &echo()]);
+        let mut chain = chain(&[&module(&[ALLOC, &transform(name, ECHO)]), &echo()]);
         assert_eq!(process(&mut chain, &Batch::of(7)).unwrap().counted, 7, "{name}");
     }
 }
@@ -117,14 +123,21 @@ fn init_gets_the_parameters_and_the_first_stage_is_told_so() {
         (i32.store8 (i32.const 65534) (i32.const 0)) (i32.store8 (i32.const 65535) (local.get $n))
         (call $copy (i32.const 65534) (i32.add (local.get $n) (i32.const 2)))
         (i32.sub (i32.const 23) (local.get $v)))"#;
-    let module = module(&[ALLOC, &array_map(ECHO), init]);
-    let mut spec = stage("asks", &module);
+    let routed = r#"(func (export "clickmill_routed") (result i32) (i32.const 0))"#;
+    let module = |more| common::module(&[ALLOC, &array_map(ECHO), init, more]);
+    let mut spec = stage("asks", &module(routed));
     spec.params.insert("p".into(), "1".into());
+    let mut foreign = stage("asks", &module(""));
+    foreign.params.insert("p".into(), "1".into());
     let said = |stages: &[clickmill_engine::StageSpec]| Chain::new(&ENGINE, stages).unwrap_err().to_string();
     let second = said(&[stage("a", &echo()), spec.clone()]);
     assert!(second.ends_with(r"init refused (-2): \u{0}\u{1}\u{0}\u{1}p\u{0}\u{1}1\u{0}"), "{second:?}");
+    assert_eq!(said(&[foreign]).split_once("): ").unwrap().1, second.split_once("): ").unwrap().1, "as Fluvio does");
     let first = said(&[spec]);
-    assert!(first.ends_with(r"\u{0}\u{2}\u{0}\u{f}clickmill.first\u{0}\u{4}true\u{0}\u{1}p\u{0}\u{1}1\u{0}"), "{first:?}");
+    assert!(
+        first.ends_with(r"\u{0}\u{2}\u{0}\u{f}clickmill.first\u{0}\u{4}true\u{0}\u{1}p\u{0}\u{1}1\u{0}"),
+        "{first:?}"
+    );
 }
 
 #[test]

@@ -149,14 +149,20 @@ proptest! {
 fn a_last_stage_routes_too_and_counts_the_rest() {
     let module = stage_doing(0, &[(2, Fate::Late), (3, Fate::Reject)]);
     let out = process(&mut chain(&[&module]), &Batch::of(5)).unwrap();
+    assert_eq!((out.counted, out.routed.len(), &out.dropped[..]), (0, 2, &[(0, 3)][..]), "it keeps no windows");
+    let out = process(&mut chain(&[&counter("")]), &Batch::of(5)).unwrap();
+    assert_eq!((out.counted, out.dropped.len()), (5, 0), "they are in its windows");
+    let all = [0, 1, 2, 3, 4].map(|delta| (delta, if delta < 2 { Fate::Late } else { Fate::Pass }));
+    let out = process(&mut chain(&[&stage_doing(0, &all)]), &Batch::of(5)).unwrap();
     assert_eq!((out.counted, out.routed.len(), out.dropped.len()), (3, 2, 0));
+    let out = process(&mut chain(&[&module]), &Batch::of(5)).unwrap();
     assert_eq!(out.routed[0].route, RouteOwned::Late { ts_ms: 5, watermark_ms: 9 });
 }
 
 #[test]
 fn a_stage_that_nothing_reaches_is_not_called() {
     let module = stage_doing(0, &[(0, Fate::Reject), (1, Fate::Drop)]);
-    let trap = common::module(&[ALLOC, &array_map("unreachable")]);
+    let trap = common::module(&[ALLOC, &map("unreachable")]);
     let out = process(&mut chain(&[&module, &trap]), &Batch::of(2)).unwrap();
     assert_eq!((out.counted, out.routed.len(), &out.dropped[..]), (0, 1, &[(0, 1)][..]));
     let out = process(&mut chain(&[&trap]), &Batch::of(0)).unwrap();
@@ -294,7 +300,7 @@ fn what_the_last_stage_hands_on_is_collected_with_its_origin() {
     }
     // Nothing is left of another call where a module fails, or where nothing reaches the end.
     let mut passed = vec![PassedRecord { offset: Offset(1), timestamp_ms: 0, key: None, value: Vec::new() }];
-    let trap = common::module(&[ALLOC, &array_map("unreachable")]);
+    let trap = common::module(&[ALLOC, &map("unreachable")]);
     let mut out = BatchOutcome::default();
     chain(&[&trap]).process_collecting(&Batch::of(2), &verdicts, &mut out, &mut passed).unwrap_err();
     assert_eq!(passed, []);

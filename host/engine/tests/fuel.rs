@@ -19,7 +19,7 @@ static METERING: LazyLock<Engine> =
 /// Hands on its input; its work grows with the number of bytes, and without end on poison.
 fn scanner() -> Module {
     let scan = at_poison("(loop $again (br $again))");
-    try_module_in(&METERING, &[ALLOC, &array_map(&format!("(local $i i32) {scan} {ECHO}"))]).unwrap()
+    try_module_in(&METERING, &[ALLOC, &map(&format!("(local $i i32) {scan} {ECHO}"))]).unwrap()
 }
 
 fn metered(call_fuel: Option<u64>) -> Chain {
@@ -72,7 +72,7 @@ fn a_call_that_burns_more_than_its_limit_fails_and_the_record_is_found() {
     let mut chain = metered(Some(20_000));
     let poisoned = Batch::new([&b"fine"[..], b"fine too", b"\xee\xee", b"fine again"]);
     let fault = process(&mut chain, &poisoned).unwrap_err();
-    assert!(fault.message.starts_with("array_map ran past its fuel limit of 20000; in "), "{}", fault.message);
+    assert!(fault.message.starts_with("map ran past its fuel limit of 20000; in "), "{}", fault.message);
     assert!(chain.fuel().next().unwrap().1 >= 20_000, "what failed was burnt as well");
 
     let (before, mut out) = (ChainState::default(), BatchOutcome::default());

@@ -26,7 +26,7 @@ fn fault_of(module: &Module) -> String {
 }
 
 fn assert_transform(body: &str, expected: &str) {
-    let message = fault_of(&module(&[ALLOC, &array_map(body)]));
+    let message = fault_of(&module(&[ALLOC, &map(body)]));
     assert!(message.contains(expected), "{message:?} lacks {expected:?}");
 }
 
@@ -36,18 +36,18 @@ fn a_trap_is_told_with_the_function_that_trapped() {
     assert_transform("(i32.div_u (i32.const 1) (i32.const 0))", "divide by zero");
     assert_transform("(i32.load (i32.const -8))", "out of bounds memory access");
     let message =
-        fault_of(&module(&[ALLOC, "(func $deep_inside unreachable)", &array_map("(call $deep_inside) (i32.const 0)")]));
+        fault_of(&module(&[ALLOC, "(func $deep_inside unreachable)", &map("(call $deep_inside) (i32.const 0)")]));
     assert!(message.contains("in deep_inside < "), "{message}");
 }
 
 #[test]
 fn an_endless_loop_runs_out_of_time() {
-    assert_transform("(loop $again (br $again)) (i32.const 0)", "array_map ran past its time limit");
+    assert_transform("(loop $again (br $again)) (i32.const 0)", "map ran past its time limit");
 }
 
 #[test]
 fn endless_recursion_runs_out_of_stack() {
-    let message = fault_of(&module(&[ALLOC, "(func $f (call $f))", &array_map("(call $f) (i32.const 0)")]));
+    let message = fault_of(&module(&[ALLOC, "(func $f (call $f))", &map("(call $f) (i32.const 0)")]));
     assert!(message.contains("call stack exhausted"), "{message}");
 }
 
@@ -106,7 +106,7 @@ fn lies_about_counts_are_found_out() {
     };
     assert_transform(&echo_but(9), "holds 10 records by its head and 9");
     assert_transform(&echo_but(i32::MAX), "malformed output");
-    assert_transform(&echo_but(-22), "array_map answered -22: it cannot decode the records");
+    assert_transform(&echo_but(-22), "map answered -22: it cannot decode the records");
     assert_transform(&echo_but(i32::MIN), "a status of its own");
     for (output, answer, routed) in [
         (&[0, 0, 0, 11, 0][..], 11, None),
@@ -125,7 +125,7 @@ fn lies_about_counts_are_found_out() {
 #[test]
 fn routes_that_are_not_there_are_missed() {
     let routed = r#"(func (export "clickmill_routed") (result i32) (i32.const 3))"#;
-    let message = fault_of(&module(&[ALLOC, &array_map(ECHO), routed]));
+    let message = fault_of(&module(&[ALLOC, &map(ECHO), routed]));
     assert!(message.contains("0 records are routed and clickmill_routed says 3"), "{message}");
 }
 
@@ -138,7 +138,7 @@ fn alloc_is_bounded_and_checked_like_any_call() {
         ("unreachable", "alloc failed"),
     ] {
         let alloc = format!(r#"(func (export "alloc") (param i32) (result i32) {body})"#);
-        let message = fault_of(&module(&[&alloc, &array_map(ECHO)]));
+        let message = fault_of(&module(&[&alloc, &map(ECHO)]));
         assert!(message.contains(expected), "{message}");
     }
 }
@@ -166,7 +166,7 @@ fn each_hook(body: &str, expected: &str) {
     ];
     let copies = "(call $copy (i32.const 0) (i32.const 4))";
     for (hostile, _, _) in HOOKS {
-        let mut parts = vec![ALLOC.to_owned(), array_map(ECHO)];
+        let mut parts = vec![ALLOC.to_owned(), map(ECHO)];
         for (name, of, result) in HOOKS {
             let body = if name == hostile { body } else { copies };
             parts.push(format!(r#"(func (export "{name}") {of} {body} ({result}.const 0))"#));
@@ -206,7 +206,7 @@ fn a_start_function_and_init_are_bounded_and_init_may_refuse() {
         (init("(call $copy (i32.const -8) (i32.const 4)) (i32.const -2)"), "init refused (-2): error in init"),
         ("(table 1000000 funcref)".to_owned(), "1000000 table elements"),
     ] {
-        let error = try_chain(&[&module(&[ALLOC, &array_map(ECHO), &part])]).unwrap_err();
+        let error = try_chain(&[&module(&[ALLOC, &map(ECHO), &part])]).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -247,7 +247,7 @@ fn emitted_windows_are_partials_or_a_fault() {
             (func (export "clickmill_advance") (param i64) (result i32) (i32.const -9))"#,
             emitted.len()
         );
-        let module = module(&[ALLOC, &array_map(ECHO), &hooks]);
+        let module = module(&[ALLOC, &map(ECHO), &hooks]);
         let fresh = || chain(&[&module]);
         match (fresh().emit(), expected) {
             (Ok(windows), None) => assert_eq!(windows, emitted),
@@ -265,7 +265,7 @@ fn emitted_windows_are_partials_or_a_fault() {
 fn a_stateless_module_that_never_frees_is_renewed_before_its_limit() {
     // Touches 256 KiB more in each call, of 4 MiB.
     let leaky = format!("(if (i32.eq (memory.grow (i32.const 4)) (i32.const -1)) (then unreachable)) {ECHO}");
-    let mut chain = chain(&[&module(&[ALLOC, &array_map(&leaky)])]);
+    let mut chain = chain(&[&module(&[ALLOC, &map(&leaky)])]);
     for _ in 0..100 {
         assert_eq!(process(&mut chain, &Batch::of(10)).unwrap().counted, 10);
     }

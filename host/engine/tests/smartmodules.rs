@@ -34,6 +34,7 @@ fn spec(name: &str, params: &[(&str, &str)]) -> StageSpec {
         module: MODULES[name].clone(),
         params: params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         limits: Limits::default(),
+        lookback: None,
     }
 }
 

@@ -20,8 +20,7 @@ fn tickers() -> usize {
 #[test]
 fn the_ticker_ends_with_the_last_engine_module_and_chain() {
     let engine = Engine::new(&EngineOptions::default()).unwrap();
-    let wat =
-        format!(r#"(module (memory (export "memory") 16) {ALLOC} {})"#, array_map("(loop $l (br $l)) (i32.const 0)"));
+    let wat = format!(r#"(module (memory (export "memory") 16) {ALLOC} {})"#, map("(loop $l (br $l)) (i32.const 0)"));
     let module = engine.compile(&wat::parse_str(wat).unwrap()).unwrap();
     let mut chain = Chain::new(&engine, &[stage("s", &module)]).unwrap();
     drop((engine.clone(), engine, module));

@@ -13,7 +13,7 @@ use common::*;
 /// A module that calls WASI's `name` with these arguments and then `then`.
 fn calling(name: &str, of: &str, args: &str, then: &str) -> Result<Module, EngineError> {
     let import = format!(r#"(import "wasi_snapshot_preview1" "{name}" (func $wasi {of}))"#);
-    importing(&import, &[ALLOC, &array_map(&format!("(call $wasi {args}) {then} {ECHO}"))])
+    importing(&import, &[ALLOC, &map(&format!("(call $wasi {args}) {then} {ECHO}"))])
 }
 
 /// Traps unless the answer is this errno.
@@ -89,7 +89,7 @@ fn wild_arguments_are_answered_with_an_error_or_end_the_call() {
     }
     let exits = calling("proc_exit", "(param i32)", "(i32.const 3)", "").unwrap();
     let fault = process(&mut chain(&[&exits]), &Batch::of(1)).unwrap_err();
-    assert!(fault.message.starts_with("array_map failed: it called proc_exit(3); in "), "{fault}");
+    assert!(fault.message.starts_with("map failed: it called proc_exit(3); in "), "{fault}");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_storm_of_output_ends_with_the_time_of_the_call() {
             (br_if $fill (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8))) (i32.const 8192))))
         (loop $again (drop (call $wasi (i32.const 1) (i32.const 8192) (i32.const 1024) (i32.const 8))) (br $again))
         (i32.const 0)";
-    let module = importing(import, &[ALLOC, &array_map(body)]).unwrap();
+    let module = importing(import, &[ALLOC, &map(body)]).unwrap();
     let started = std::time::Instant::now();
     let mut chain = chain(&[&module]);
     let fault = process(&mut chain, &Batch::of(1)).unwrap_err();
@@ -122,7 +122,7 @@ fn everything_else_of_wasi_is_refused_by_name() {
         ("random_get", "(param i64 i32) (result i32)"),
     ] {
         let import = format!(r#"(import "wasi_snapshot_preview1" "{name}" (func {of}))"#);
-        let error = importing(&import, &[ALLOC, &array_map(ECHO)]).unwrap_err().to_string();
+        let error = importing(&import, &[ALLOC, &map(ECHO)]).unwrap_err().to_string();
         assert!(error.contains(&format!("imports wasi_snapshot_preview1.{name} (")), "{error}");
         assert!(error.contains("that reach nothing outside: args_get, "), "{error}");
     }
@@ -136,7 +136,7 @@ fn initialize_is_called_before_init_and_is_bounded() {
             r#"(global $ready (mut i32) (i32.const 0))"#,
             &format!(r#"(func (export "_initialize") {body})"#),
             r#"(func (export "init") (param i32 i32 i32) (result i32) (i32.sub (global.get $ready) (i32.const 1)))"#,
-            &array_map(ECHO),
+            &map(ECHO),
         ];
         try_chain(&[&importing("", &parts).unwrap()])
     };
@@ -145,7 +145,7 @@ fn initialize_is_called_before_init_and_is_bounded() {
     assert!(error.contains("init refused (-1)"), "{error}");
     let error = module("(loop $again (br $again))").unwrap_err().to_string();
     assert!(error.contains("_initialize ran past its time limit"), "{error}");
-    let typed = importing("", &[ALLOC, &array_map(ECHO), r#"(func (export "_initialize") (param i32))"#]);
+    let typed = importing("", &[ALLOC, &map(ECHO), r#"(func (export "_initialize") (param i32))"#]);
     assert!(typed.unwrap_err().to_string().contains("_initialize is (i32) -> ()"));
 }
 
@@ -176,7 +176,7 @@ fn a_module_that_rustc_built_for_wasip1_runs_says_and_panics() {
         #[link(wasm_import_module = "env")]
         unsafe extern "C" { fn copy_records(at: *const u8, len: usize); }
         #[unsafe(no_mangle)] pub extern "C" fn alloc(len: usize) -> *mut u8 { Vec::with_capacity(len).leak().as_mut_ptr() }
-        #[unsafe(no_mangle)] pub extern "C" fn array_map(at: *mut u8, len: usize, _: i32) -> i32 {
+        #[unsafe(no_mangle)] pub extern "C" fn map(at: *mut u8, len: usize, _: i32) -> i32 {
             let input = unsafe { std::slice::from_raw_parts(at, len) };
             let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
             let map: HashMap<u8, usize> = input.iter().map(|b| (*b, 1)).collect();

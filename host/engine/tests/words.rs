@@ -18,7 +18,7 @@ fn texts(chain: &mut Chain) -> Vec<(String, String, u64)> {
 /// Says `text` in each call.
 fn talker(text: &str, say: &str) -> Module {
     let data = format!(r#"(data (i32.const 1024) "{text}")"#);
-    importing(LOG, &[ALLOC, &data, &array_map(&format!("(local $i i32) {say} {ECHO}"))]).unwrap()
+    importing(LOG, &[ALLOC, &data, &map(&format!("(local $i i32) {say} {ECHO}"))]).unwrap()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn panicking(hook: &str, before: &str) -> Module {
             &format!(r#"(func (export "clickmill_panic") (result i32) {hook})"#),
             r#"(data (i32.const 1024) "panicked at 'no\1b[2J', src/rules.rs:12")
             (data (i32.const 2048) "\08\08\00\00\0a\00\00\00stderr it\0a")"#,
-            &array_map(&format!("{before} unreachable")),
+            &map(&format!("{before} unreachable")),
         ],
     )
     .unwrap()
@@ -79,7 +79,7 @@ fn panicking(hook: &str, before: &str) -> Module {
 fn the_message_of_a_panic_is_the_faults() {
     let message = |module: &Module| process(&mut chain(&[module]), &Batch::of(2)).unwrap_err().message;
     let told = panicking("(call $copy (i32.const 1024) (i32.const 37)) (i32.const 0)", "");
-    assert_eq!(message(&told), "array_map failed: panicked at 'no\\u{1b}[2J', src/rules.rs:12");
+    assert_eq!(message(&told), "map failed: panicked at 'no\\u{1b}[2J', src/rules.rs:12");
     assert_eq!(message(&told), message(&told), "it is written down");
     // Whatever the hook does, the trap is told.
     for hook in [
@@ -92,7 +92,7 @@ fn the_message_of_a_panic_is_the_faults() {
         "(call $copy (i32.const 1024) (i32.const -1)) (i32.const 0)",
     ] {
         let message = message(&panicking(hook, ""));
-        assert!(message.starts_with("array_map failed: wasm trap: wasm `unreachable`"), "{hook}: {message}");
+        assert!(message.starts_with("map failed: wasm trap: wasm `unreachable`"), "{hook}: {message}");
     }
     let long = panicking("(call $copy (i32.const 1024) (i32.const 1000000)) (i32.const 0)", "");
     assert!(message(&long).len() < 5_000);

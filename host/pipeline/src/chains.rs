@@ -1,20 +1,21 @@
 //! From a deployment's id to a chain that can run: reads the record, loads the modules, compiles each digest once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use clickmill_engine::{Chain, ChainState, Engine, EngineError, Limits, Module, StageSpec};
+use clickmill_engine::{Chain, ChainState, Engine, EngineError, EngineOptions, Limits, Module, StageSpec};
 use clickmill_schemas::{DeploymentId, ModuleDigest};
 
-use crate::deployment::{Deployment, DeploymentError, ModuleStore};
+use crate::deployment::{Deployment, DeploymentError, ModuleStore, Stage};
 
 /// Makes chains; shared by the workers.
 pub(crate) struct Chains {
     engine: Engine,
     limits: Limits,
-    modules: ModuleStore,
+    pub(crate) modules: ModuleStore,
     deployments: Mutex<BTreeMap<DeploymentId, Deployment>>,
     compiled: Mutex<HashMap<ModuleDigest, Module>>,
+    meter: OnceLock<Engine>,
 }
 
 /// Why a deployment cannot be run.
@@ -33,7 +34,8 @@ impl Chains {
         modules: ModuleStore,
         deployments: BTreeMap<DeploymentId, Deployment>,
     ) -> Self {
-        Self { engine, limits, modules, deployments: Mutex::new(deployments), compiled: Mutex::new(HashMap::new()) }
+        let (deployments, compiled) = (Mutex::new(deployments), Mutex::new(HashMap::new()));
+        Self { engine, limits, modules, deployments, compiled, meter: OnceLock::new() }
     }
 
     pub(crate) fn deployment(&self, id: DeploymentId) -> Result<Deployment, DeploymentError> {
@@ -52,39 +54,104 @@ impl Chains {
 
     /// A fresh chain of this deployment.
     pub(crate) fn build(&self, id: DeploymentId) -> Result<Chain, ChainError> {
-        self.chain(&self.deployment(id)?)
+        self.chain(&self.deployment(id)?.stages, None)
     }
 
-    /// Whether the chain starts with its parameters, and can read this state.
-    pub(crate) fn try_out(&self, deployment: &Deployment, state: Option<&[u8]>) -> Result<(), ChainError> {
-        let mut chain = self.chain(deployment)?;
-        let Some(state) = state else { return Ok(()) };
-        let failed = |source| ChainError::Module { stage: "state".into(), source };
-        chain.restore(&ChainState::from_bytes(state).map_err(failed)?).map_err(failed)
-    }
-
-    fn chain(&self, deployment: &Deployment) -> Result<Chain, ChainError> {
+    /// A fresh chain of these stages; `candidate` is a module that may not be stored yet.
+    pub(crate) fn chain(&self, stages: &[Stage], candidate: Option<&[u8]>) -> Result<Chain, ChainError> {
         let mut specs = Vec::new();
-        for stage in &deployment.stages {
-            let failed = |source| ChainError::Module { stage: stage.stage.clone(), source };
-            let module = self.module(stage.sha256, failed)?;
-            specs.push(StageSpec {
-                name: stage.stage.clone(),
-                module,
-                params: stage.params.clone(),
-                limits: self.limits.clone(),
-            });
+        for stage in stages {
+            let module = self.module(stage, candidate)?;
+            specs.push(spec(stage, module, self.limits.clone()));
         }
         Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
     }
 
-    fn module(&self, digest: ModuleDigest, failed: impl Fn(EngineError) -> ChainError) -> Result<Module, ChainError> {
+    /// The chain with this state in it, to see whether it can read it.
+    pub(crate) fn with_state(
+        &self,
+        stages: &[Stage],
+        candidate: Option<&[u8]>,
+        state: &[u8],
+    ) -> Result<Chain, ChainError> {
+        let mut chain = self.chain(stages, candidate)?;
+        let failed = |source| ChainError::Module { stage: "state".into(), source };
+        chain.restore(&ChainState::from_bytes(state).map_err(failed)?).map_err(failed)?;
+        Ok(chain)
+    }
+
+    fn module(&self, stage: &Stage, candidate: Option<&[u8]>) -> Result<Module, ChainError> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = compiled.get(&digest) {
+        if let Some(module) = compiled.get(&stage.sha256) {
             return Ok(module.clone());
         }
-        let module = self.engine.compile(&self.modules.get(digest)?).map_err(failed)?;
-        compiled.insert(digest, module.clone());
+        let module = self.compile(&self.engine, stage, candidate)?;
+        // What is only tried is not kept: somebody may try a thousand.
+        if candidate.is_none() {
+            compiled.insert(stage.sha256, module.clone());
+        }
         Ok(module)
     }
+
+    fn compile(&self, engine: &Engine, stage: &Stage, candidate: Option<&[u8]>) -> Result<Module, ChainError> {
+        let stored;
+        let wasm = match candidate {
+            Some(wasm) if crate::deployment::digest(wasm) == stage.sha256 => wasm,
+            _ => {
+                stored = self.modules.get(stage.sha256)?;
+                &stored
+            }
+        };
+        engine.compile(wasm).map_err(|source| ChainError::Module { stage: stage.stage.clone(), source })
+    }
+
+    /// What chains are tried on, apart from the workers'; made when it is first asked for.
+    pub(crate) fn metered<'a>(&'a self, candidate: Option<&'a [u8]>) -> Result<Metered<'a>, ChainError> {
+        let engine = match self.meter.get() {
+            Some(engine) => engine.clone(),
+            None => {
+                let options = EngineOptions { fuel: true, ..EngineOptions::default() };
+                let made =
+                    Engine::new(&options).map_err(|source| ChainError::Module { stage: "canary".into(), source })?;
+                self.meter.get_or_init(|| made).clone()
+            }
+        };
+        Ok(Metered { chains: self, engine, candidate, compiled: Mutex::default() })
+    }
+}
+
+/// Makes chains on an engine that counts fuel.
+pub(crate) struct Metered<'a> {
+    chains: &'a Chains,
+    engine: Engine,
+    candidate: Option<&'a [u8]>,
+    compiled: Mutex<HashMap<ModuleDigest, Module>>,
+}
+
+impl Metered<'_> {
+    pub(crate) fn chain(&self, stages: &[Stage]) -> Result<Chain, ChainError> {
+        let mut specs = Vec::new();
+        for stage in stages {
+            specs.push(spec(stage, self.module(stage)?, self.chains.limits.clone()));
+        }
+        Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
+    }
+
+    pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {
+        Ok(self.module(stage)?.keeps_windows())
+    }
+
+    fn module(&self, stage: &Stage) -> Result<Module, ChainError> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = compiled.get(&stage.sha256) {
+            return Ok(module.clone());
+        }
+        let module = self.chains.compile(&self.engine, stage, self.candidate)?;
+        compiled.insert(stage.sha256, module.clone());
+        Ok(module)
+    }
+}
+
+fn spec(stage: &Stage, module: Module, limits: Limits) -> StageSpec {
+    StageSpec { name: stage.stage.clone(), module, params: stage.params.clone(), limits, lookback: None }
 }

@@ -8,17 +8,19 @@ use std::thread::JoinHandle;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_engine::{Engine, Limits};
-use clickmill_schemas::{DeploymentId, PartitionId, RunId};
+use clickmill_schemas::{PartitionId, RunId};
 
-use crate::chains::{ChainError, Chains};
-use crate::checkpoint::{DirectoryStore, StoreError};
+use crate::chains::Chains;
+use crate::checkpoint::StoreError;
 use crate::clock::Clock;
-use crate::deployment::{self, Deployment, DeploymentError, ModuleStore, Stage};
+use crate::deployment::control::{DeployError, Deployer};
+use crate::deployment::registry::Registry;
+use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
 use crate::peers::{Peer, Peers, WorkerState};
 use crate::supervise::Supervisor;
 use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
-use crate::worker::{Shared, Worker, WorkerError, WorkerOptions, checkpoints};
+use crate::worker::{Shared, Worker, WorkerError, WorkerOptions};
 
 /// A module to put into the chain, by its bytes.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct StageModule {
     pub stage: String,
     pub name: String,
     pub version: String,
+    /// Its SmartModule.toml.
+    pub manifest: Option<String>,
     pub wasm: Vec<u8>,
     pub params: BTreeMap<String, String>,
 }
@@ -57,7 +61,7 @@ pub enum StartError {
         "the modules or parameters in the configuration are refused, and nothing was changed: {0}; mend them, put them \
          back as they were, or begin with a new data directory"
     )]
-    Refused(#[source] ChainError),
+    Refused(#[source] DeployError),
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
     #[error("{topic}/{partition}: {source}", topic = AD_EVENTS_RAW)]
@@ -69,6 +73,7 @@ pub enum StartError {
 /// Running workers. Dropping it stops them without waiting; [`Pipeline::stop`] waits.
 pub struct Pipeline {
     shared: Arc<Shared>,
+    deployer: Arc<Deployer>,
     run: RunId,
     threads: Vec<JoinHandle<()>>,
 }
@@ -89,26 +94,37 @@ impl Pipeline {
         let raw = topics::create_all(&*broker, &parts.topics)?;
         let partitions = raw.spec.partitions;
         let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
-        let (deployments, stages) = wanted(&*broker, &modules, &parts.stages)?;
+        let deployments = deployment::read_all(&*broker)?.into_iter().collect();
+        let chains = Chains::new(parts.engine, parts.limits, modules, deployments);
+        let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
+        let peers = Arc::new(Peers::new(partitions));
+        let deployer = Arc::new(Deployer::new(
+            registry.clone(),
+            broker.clone(),
+            parts.clock.clone(),
+            parts.data_dir.clone(),
+            partitions,
+            Some(peers.clone()),
+        ));
+        deployer.follow_config(&parts.stages).map_err(StartError::Refused)?;
+        registry.want_newest();
         let shared = Arc::new(Shared {
-            chains: Chains::new(parts.engine, parts.limits, modules, deployments),
+            registry,
             broker,
             clock: parts.clock,
-            peers: Arc::new(Peers::new(partitions)),
+            peers,
             stop: AtomicBool::new(false),
             options: parts.options,
             metrics: Metrics::register(&parts.registry)?,
         });
-        let target = deploy(&shared, &parts.data_dir, partitions, stages)?;
         let supervisor = |p| Supervisor {
             shared: shared.clone(),
             data_dir: parts.data_dir.clone(),
             run: raw.id,
-            target,
             partition: PartitionId(p),
         };
         let workers = open_all((0..partitions).map(supervisor).collect())?;
-        let mut pipeline = Self { shared, run: raw.id, threads: Vec::new() };
+        let mut pipeline = Self { shared, deployer, run: raw.id, threads: Vec::new() };
         for (supervisor, worker) in workers {
             let name = format!("worker-{}", supervisor.partition);
             let thread = std::thread::Builder::new().name(name).spawn(move || supervisor.supervise(worker));
@@ -132,6 +148,12 @@ impl Pipeline {
     #[must_use]
     pub fn peers(&self) -> Arc<Peers> {
         self.shared.peers.clone()
+    }
+
+    /// Changes what judges, while it runs.
+    #[must_use]
+    pub fn deployer(&self) -> Arc<Deployer> {
+        self.deployer.clone()
     }
 
     /// Whether every partition has committed what its log holds now.
@@ -183,51 +205,6 @@ pub enum CatchUpError {
     Failed { partition: PartitionId, message: String },
     #[error(transparent)]
     Broker(#[from] BrokerError),
-}
-
-/// Stores the modules, and says what is deployed and which chain is wanted.
-fn wanted(
-    broker: &dyn Broker,
-    modules: &ModuleStore,
-    stages: &[StageModule],
-) -> Result<(BTreeMap<DeploymentId, Deployment>, Vec<Stage>), StartError> {
-    let mut wanted = Vec::new();
-    for module in stages {
-        wanted.push(Stage {
-            stage: module.stage.clone(),
-            name: module.name.clone(),
-            version: module.version.clone(),
-            sha256: modules.put(&module.wasm)?,
-            params: module.params.clone(),
-        });
-    }
-    Ok((deployment::read_all(broker)?.into_iter().collect(), wanted))
-}
-
-/// The deployment that is wanted: the newest one where it is the same, else a new record. What cannot run, or cannot
-/// take over the state of a partition, is refused before anything is recorded.
-fn deploy(shared: &Shared, data_dir: &Path, partitions: u32, stages: Vec<Stage>) -> Result<DeploymentId, StartError> {
-    let newest = shared.chains.newest();
-    if let Some((id, newest)) = &newest
-        && newest.stages == stages
-    {
-        return Ok(*id);
-    }
-    let message = match newest {
-        None => "first start",
-        Some(_) => "modules or parameters changed at start",
-    };
-    let created_at_ms = shared.clock.now_ms();
-    let deployment = Deployment { stages, message: message.to_owned(), created_at_ms };
-    for partition in (0..partitions).map(PartitionId) {
-        let store = DirectoryStore::open(&checkpoint_folder(data_dir, AD_EVENTS_RAW, partition))?;
-        let kept = checkpoints(&store).map_err(|source| StartError::Worker { partition, source })?;
-        let newest = kept.into_iter().find_map(|(_, read)| read.ok());
-        shared.chains.try_out(&deployment, newest.as_ref().map(|c| c.state.as_slice())).map_err(StartError::Refused)?;
-    }
-    let id = deployment::append(&*shared.broker, &deployment)?;
-    shared.chains.add(id, deployment);
-    Ok(id)
 }
 
 /// Recovers all partitions at once.

@@ -4,12 +4,15 @@
 //! [`recovery`] and [`checkpoint::resolve`] (the decisions, pure). [`views`] reads what the workers have written.
 //! This crate must not know how a sink stores rows, nor how a broker stores batches.
 
+mod breaker;
 mod chains;
 pub mod checkpoint;
 pub mod clock;
 pub mod deployment;
 mod host;
 pub mod idle;
+mod input;
+pub mod judge;
 mod metrics;
 mod peers;
 pub mod recovery;
@@ -19,6 +22,7 @@ pub mod topics;
 pub mod views;
 mod worker;
 
+pub use breaker::OnModuleFailure;
 pub use chains::ChainError;
 pub use host::{CatchUpError, Pipeline, PipelineParts, StageModule, StartError, checkpoint_folder};
 pub use peers::{Peer, Peers, WorkerState};

@@ -13,6 +13,7 @@ use clickmill_schemas::{PartitionId, RunId};
 
 use crate::checkpoint::DirectoryStore;
 use crate::host::checkpoint_folder;
+use crate::input::InputError;
 use crate::peers::WorkerState;
 use crate::topics::AD_EVENTS_RAW;
 use crate::worker::{Assignment, Shared, Worker, WorkerError};
@@ -88,7 +89,9 @@ impl Supervisor {
 /// Whether the same work may go through later without a change to the program or its data.
 fn may_pass(error: &WorkerError) -> bool {
     match error {
-        WorkerError::Broker(error) => error.is_retryable() || matches!(error, BrokerError::Busy { .. }),
+        WorkerError::Broker(error) | WorkerError::Input(InputError::Broker(error)) => {
+            error.is_retryable() || matches!(error, BrokerError::Busy { .. })
+        }
         WorkerError::Store(error) => {
             matches!(error.source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
         }

@@ -5,6 +5,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clickmill_broker::BrokerError;
+use clickmill_pipeline::checkpoint::StoreError;
+use clickmill_pipeline::deployment::DeploymentError;
+use clickmill_pipeline::deployment::body::BadBody;
+use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::views::ViewError;
 use serde_json::json;
 
@@ -31,6 +35,10 @@ pub(crate) enum ApiError {
     TooLarge { limit_bytes: usize },
     #[error("{0}; nothing of this request was stored; try again")]
     Backpressure(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Conflict(String),
     #[error("{0}; ask for the positions of this source and send what is missing")]
     Stale(String),
     #[error("too many requests at once; try again")]
@@ -54,6 +62,8 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Backpressure(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Stale(_) | Self::Overloaded | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
@@ -73,6 +83,8 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::UnsupportedEncoding(_) => "unsupported_encoding",
             Self::TooLarge { .. } => "too_large",
+            Self::Refused(_) => "refused",
+            Self::Conflict(_) => "conflict",
             Self::Backpressure(_) => "backpressure",
             Self::Stale(_) => "stale",
             Self::Overloaded => "overloaded",
@@ -131,7 +143,39 @@ impl From<ViewError> for ApiError {
         match error {
             ViewError::Broker(e) => e.into(),
             e @ ViewError::TooLarge { .. } => Self::BadRequest(e.to_string()),
-            e @ ViewError::Record { .. } => Self::Internal(e.to_string()),
+            e @ (ViewError::Record { .. } | ViewError::Store(_)) => Self::Internal(e.to_string()),
+        }
+    }
+}
+
+impl From<BadBody> for ApiError {
+    fn from(error: BadBody) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
+impl From<DeploymentError> for ApiError {
+    fn from(error: DeploymentError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<DeployError> for ApiError {
+    fn from(error: DeployError) -> Self {
+        let text = error.to_string();
+        match error {
+            DeployError::Busy | DeployError::Staged { .. } | DeployError::NotStaged { .. } | DeployError::Nothing => {
+                Self::Conflict(text)
+            }
+            DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
+            DeployError::Refused(_) | DeployError::State { .. } | DeployError::Canary { .. } => Self::Refused(text),
+            DeployError::Deployment(_) | DeployError::Store(_) | DeployError::Judge(_) => Self::Internal(text),
         }
     }
 }

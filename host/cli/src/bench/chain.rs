@@ -50,7 +50,13 @@ fn build(engine: &Engine, config: &Config) -> Result<Chain> {
     let mut specs = Vec::new();
     for stage in stages(config)? {
         let module = engine.compile(&stage.wasm)?;
-        specs.push(StageSpec { name: stage.stage, module, params: stage.params, limits: config.limits() });
+        specs.push(StageSpec {
+            name: stage.stage,
+            module,
+            params: stage.params,
+            limits: config.limits(),
+            lookback: None,
+        });
     }
     Ok(Chain::new(engine, &specs)?)
 }

@@ -94,6 +94,8 @@ impl Found {
         self.range("pipeline.idle_partition_after_ms", pipeline.idle_partition_after_ms, 100..=86_400_000);
         self.range("pipeline.fetch_max_bytes", pipeline.fetch_max_bytes, 64 * KIB..=256 * MIB);
 
+        self.range("pipeline.breaker_records", pipeline.breaker_records, 1..=100_000);
+
         // WebAssembly's 32-bit memories end at 4 GiB.
         self.range("engine.memory_limit_bytes", engine.memory_limit_bytes, 16 * MIB..=4 * GIB);
         self.range("engine.output_limit_bytes", engine.output_limit_bytes, MIB..=GIB);

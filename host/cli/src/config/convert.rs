@@ -66,6 +66,8 @@ impl Config {
             checkpoints_kept: own.checkpoints_kept,
             idle_partition_after: Duration::from_millis(own.idle_partition_after_ms),
             fetch_max_bytes: own.fetch_max_bytes,
+            on_module_failure: own.on_module_failure,
+            breaker_records: own.breaker_records,
         }
     }
 

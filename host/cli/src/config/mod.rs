@@ -1,7 +1,7 @@
 //! `clickmill.yaml`: what it holds, its defaults, and the layers over it.
 //!
 //! Layers, each over the one before: defaults, the file, the environment, flags. Everything here is plain data but
-//! convert.rs, which alone knows the crates that the values are for.
+//! convert.rs, which alone makes the crates' own options of it.
 //! The commented example in default.yaml is the reference that users read.
 
 mod check;

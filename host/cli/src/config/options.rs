@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use clickmill_pipeline::OnModuleFailure;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
@@ -164,6 +165,11 @@ pub struct PipelineOptions {
     pub idle_partition_after_ms: u64,
     /// Most bytes that a worker asks the broker for at once. Default: 1 MiB.
     pub fetch_max_bytes: usize,
+    /// What becomes of a stage whose module fails on every record: `rollback` to the module before, `pause` the pipeline,
+    /// or send each record to the dead letters (`dlq`). Default: rollback.
+    pub on_module_failure: OnModuleFailure,
+    /// So many records in a row that a module fails on are every record. Default: 20.
+    pub breaker_records: usize,
 }
 
 impl Default for PipelineOptions {
@@ -174,6 +180,8 @@ impl Default for PipelineOptions {
             checkpoints_kept: 3,
             idle_partition_after_ms: 60_000,
             fetch_max_bytes: 1 << 20,
+            on_module_failure: OnModuleFailure::default(),
+            breaker_records: 20,
         }
     }
 }

@@ -101,8 +101,18 @@ fn wasm(imports: &str, parts: &[&str]) -> Vec<u8> {
 pub const ALLOC: &str = r#"(func (export "alloc") (param i32) (result i32) (i32.const 65536))"#;
 
 /// A transform of this body; `$p` is the input's address.
+pub fn transform(name: &str, body: &str) -> String {
+    format!(r#"(func (export "{name}") (param $p i32) (param $n i32) (param $v i32) (result i32) {body})"#)
+}
+
+/// One that is called with whole batches.
+pub fn map(body: &str) -> String {
+    transform("map", body)
+}
+
+/// One that is called with one record at a time, where it knows no routes.
 pub fn array_map(body: &str) -> String {
-    format!(r#"(func (export "array_map") (param $p i32) (param $n i32) (param $v i32) (result i32) {body})"#)
+    transform("array_map", body)
 }
 
 /// Hands on its input: the byte behind the set is the first of a timestamp before the year 2 billion, 0.
@@ -110,7 +120,7 @@ pub const ECHO: &str = "(call $copy (i32.add (local.get $p) (i32.const 12)) (i32
     (call $be (i32.add (local.get $p) (i32.const 12)))";
 
 pub fn echo() -> Module {
-    module(&[ALLOC, &array_map(ECHO)])
+    module(&[ALLOC, &map(ECHO)])
 }
 
 /// Answers every call with `output` and `answer`, and `routed` where it knows routes.
@@ -119,7 +129,7 @@ pub fn canned(output: &[u8], answer: usize, routed: Option<usize>) -> Module {
     let routed =
         routed.map_or(String::new(), |n| format!(r#"(func (export "clickmill_routed") (result i32) (i32.const {n}))"#));
     let body = format!("(call $copy (i32.const 1024) (i32.const {})) (i32.const {answer})", output.len());
-    module(&[ALLOC, &format!(r#"(data (i32.const 1024) "{data}")"#), &array_map(&body), &routed])
+    module(&[ALLOC, &format!(r#"(data (i32.const 1024) "{data}")"#), &map(&body), &routed])
 }
 
 /// Counts records in its state and hands nothing on, as a window module does. Its watermark is the count; emits nothing.
@@ -152,7 +162,7 @@ pub fn counter(check: &str) -> Module {
         (func (export "clickmill_advance") (param $to i64) (result i32)
             (if (i64.gt_s (local.get $to) (global.get $count)) (then (global.set $count (local.get $to))))
             (i32.const 0))"#,
-        &array_map(&format!(
+        &map(&format!(
             "(local $i i32)
             {check}
             (global.set $count (i64.add (global.get $count)
@@ -177,7 +187,7 @@ pub fn at_poison(then: &str) -> String {
 }
 
 pub fn stage(name: &str, module: &Module) -> StageSpec {
-    StageSpec { name: name.into(), module: module.clone(), params: BTreeMap::new(), limits: LIMITS }
+    StageSpec { name: name.into(), module: module.clone(), params: BTreeMap::new(), limits: LIMITS, lookback: None }
 }
 
 /// A chain of these modules, called `s0`, `s1`, …
@@ -212,4 +222,90 @@ pub fn state_bytes(state: &ChainState) -> Vec<u8> {
     let bytes = state.to_bytes();
     assert_eq!(bytes.len(), 4 + 2 + 2 + name.len() + 4 + 4 + len);
     bytes[bytes.len() - len..].to_vec()
+}
+
+/// Hands on each record as often as the last digit of its value says, the records' values and keys being any. Traps on
+/// more than one record at a time, and runs `check` first in each call.
+pub fn fan_out(check: &str) -> Module {
+    module(&[
+        ALLOC,
+        &array_map(&format!(
+            "(local $i i32) (local $copies i32) (local $len i32) (local $to i32)
+            {check}
+            (if (i32.ne (call $be (i32.add (local.get $p) (i32.const 12))) (i32.const 1)) (then unreachable))
+            (local.set $len (i32.sub (call $be (i32.add (local.get $p) (i32.const 8))) (i32.const 4)))
+            (local.set $i (i32.sub
+                (i32.load8_u (i32.add (local.get $p) (i32.add (local.get $len) (i32.const 14))))
+                (i32.const 48)))
+            (local.set $copies (local.get $i))
+            (i32.store (i32.const 262144) (i32.shl (local.get $copies) (i32.const 24)))
+            (local.set $to (i32.const 262148))
+            (block $done (loop $next
+                (br_if $done (i32.eqz (local.get $i)))
+                (memory.copy (local.get $to) (i32.add (local.get $p) (i32.const 16)) (local.get $len))
+                (local.set $to (i32.add (local.get $to) (local.get $len)))
+                (local.set $i (i32.sub (local.get $i) (i32.const 1)))
+                (br $next)))
+            (i32.store8 (local.get $to) (i32.const 0))
+            (call $copy (i32.const 262144) (i32.sub (i32.add (local.get $to) (i32.const 1)) (i32.const 262144)))
+            (local.get $copies)"
+        )),
+    ])
+}
+
+/// Counts records in its accumulator, a little-endian i64, and hands them on. `check` runs first in each call.
+pub fn aggregate(check: &str) -> Module {
+    module(&[
+        ALLOC,
+        &transform(
+            "aggregate",
+            &format!(
+                "(local $i i32) (local $len i32) (local $acc i32)
+                {check}
+                (local.set $len (call $be (i32.add (local.get $p) (i32.const 8))))
+                (local.set $acc (i32.add (i32.add (local.get $p) (local.get $len)) (i32.const 20)))
+                (memory.copy (i32.const 262144) (i32.add (local.get $p) (i32.const 12)) (local.get $len))
+                (local.set $i (i32.add (i32.const 262144) (local.get $len)))
+                (i32.store8 (local.get $i) (i32.const 0))
+                (i32.store offset=1 (local.get $i) (i32.const 0x08000000))
+                (i64.store offset=5 (local.get $i) (i64.add
+                    (i64.extend_i32_u (call $be (i32.add (local.get $p) (i32.const 12))))
+                    (if (result i64) (i32.eqz (call $be (local.get $acc)))
+                        (then (i64.const 0)) (else (i64.load offset=4 (local.get $acc))))))
+                (call $copy (i32.const 262144) (i32.add (local.get $len) (i32.const 13)))
+                (call $be (i32.add (local.get $p) (i32.const 12)))"
+            ),
+        ),
+    ])
+}
+
+/// Passes records on if it was shown exactly `expected` ones before, and drops them if not.
+pub fn looks_back(expected: usize) -> Module {
+    module(&[
+        ALLOC,
+        "(global $seen (mut i32) (i32.const 0))",
+        &transform("look_back", "(global.set $seen (call $be (i32.add (local.get $p) (i32.const 12)))) (i32.const 0)"),
+        &transform(
+            "filter",
+            &format!(
+                "(if (result i32) (i32.eq (global.get $seen) (i32.const {expected}))
+                    (then {ECHO})
+                    (else (call $copy (i32.const 0) (i32.const 5)) (i32.const 0)))"
+            ),
+        ),
+    ])
+}
+
+/// An output with the error `no` that `fluvio-smartmodule` reports, at the place of a record with poison in it.
+pub fn err_at_poison() -> String {
+    at_poison("(call $copy (i32.const 4096) (i32.const 9)) (return (i32.const 0))")
+}
+/// For modules with [`err_at_poison`].
+pub const NO: &str = r#"(data (i32.const 4096) "\00\00\00\00\01\00\02no")"#;
+
+/// A part of this many records.
+pub fn batch_of(records: usize, poisoned: &[usize]) -> Batch {
+    Batch::new((0..records).map(|i| {
+        if poisoned.contains(&i) { b"some \xee\xee thing 1".to_vec() } else { format!("value {i}").into_bytes() }
+    }))
 }

@@ -4,8 +4,13 @@
 //! makes one chain of another (pure), [`registry`] writes a deployment down and hands it to the workers, [`control`] is
 //! what deploys, plans and rolls back.
 
+pub mod body;
+pub mod canary;
 pub mod change;
-pub mod registry;
+pub mod control;
+pub mod plan;
+pub(crate) mod registry;
+pub(crate) mod states;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};

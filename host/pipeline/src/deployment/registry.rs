@@ -1,6 +1,7 @@
-//! Writes deployments down and hands them to the workers, one at a time.
+//! Writes deployments down and hands them to the workers, one at a time; and lets the workers stand still.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -10,6 +11,7 @@ use clickmill_schemas::{DeploymentId, PartitionId};
 use super::change::stage_undone;
 use super::{Cause, Deployment, DeploymentError, append};
 use crate::chains::{ChainError, Chains};
+use crate::checkpoint::{CheckpointStore, DirectoryStore, StoreError};
 use crate::targets::Targets;
 
 /// Everything that is deployed, and the way to add to it.
@@ -19,7 +21,12 @@ pub(crate) struct Registry {
     pub(crate) targets: Targets,
     partitions: AtomicU32,
     changing: Mutex<()>,
+    /// Holds the reason of a pause, which outlives the process.
+    control: DirectoryStore,
 }
+
+/// Name of the reason in its folder.
+const PAUSED: &str = "paused";
 
 /// The right to add a deployment: nobody else does meanwhile.
 pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "held")] MutexGuard<'a, ()>);
@@ -36,9 +43,34 @@ pub(crate) enum Tripped {
 }
 
 impl Registry {
-    pub(crate) fn new(broker: Arc<dyn Broker>, chains: Chains, partitions: u32) -> Self {
-        let changing = Mutex::new(());
-        Self { broker, chains, targets: Targets::default(), partitions: AtomicU32::new(partitions), changing }
+    pub(crate) fn open(
+        broker: Arc<dyn Broker>,
+        chains: Chains,
+        data_dir: &Path,
+        partitions: u32,
+    ) -> Result<Self, StoreError> {
+        let control = DirectoryStore::open(&data_dir.join("control"))?;
+        let (targets, partitions) = (Targets::default(), AtomicU32::new(partitions));
+        targets.set_paused(control.read(PAUSED)?.is_some());
+        Ok(Self { broker, chains, targets, partitions, changing: Mutex::new(()), control })
+    }
+
+    /// Lets all workers stand still, until resumed, after a restart too. The first reason stays.
+    pub(crate) fn pause(&self, reason: &str) -> Result<(), StoreError> {
+        self.control.create(PAUSED, reason.as_bytes())?;
+        self.targets.set_paused(true);
+        Ok(())
+    }
+
+    pub(crate) fn resume(&self) -> Result<(), StoreError> {
+        self.control.delete(PAUSED)?;
+        self.targets.set_paused(false);
+        Ok(())
+    }
+
+    /// Why the workers stand still, if they do.
+    pub(crate) fn paused(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.control.read(PAUSED)?.map(|reason| String::from_utf8_lossy(&reason).into_owned()))
     }
 
     pub(crate) fn history(&self) -> BTreeMap<DeploymentId, Deployment> {

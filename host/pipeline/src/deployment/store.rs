@@ -32,6 +32,23 @@ impl ModuleStore {
         Ok(digest)
     }
 
+    /// Keeps a module's SmartModule.toml beside it; the first one stays.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be written.
+    pub fn put_manifest(&self, module: ModuleDigest, manifest: &str) -> Result<(), StoreError> {
+        self.store.create(&format!("{module}.toml"), manifest.as_bytes()).map(drop)
+    }
+
+    /// A module's SmartModule.toml, where it came with one.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be read.
+    pub fn manifest(&self, module: ModuleDigest) -> Result<Option<String>, StoreError> {
+        let bytes = self.store.read(&format!("{module}.toml"))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// # Errors
     /// [`DeploymentError::NoModule`], [`DeploymentError::Tampered`].
     pub fn get(&self, expected: ModuleDigest) -> Result<Vec<u8>, DeploymentError> {

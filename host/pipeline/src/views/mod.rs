@@ -4,6 +4,7 @@
 //! single records. Nothing here writes, and nothing here knows workers, HTTP or how answers are printed.
 
 pub mod derived;
+pub mod modules;
 pub mod records;
 pub mod render;
 pub mod scan;
@@ -17,6 +18,8 @@ use clickmill_schemas::partial::NotAPartial;
 use clickmill_schemas::record::Malformed;
 use clickmill_schemas::{Offset, PartitionId};
 
+use crate::checkpoint::StoreError;
+
 pub use records::{RecordPage, RecordView};
 pub use status::{RunState, Status, status};
 pub use windows::{WindowQuery, WindowRow, Windows, windows};
@@ -29,6 +32,9 @@ pub enum ViewError {
     /// The log is sound and holds something that this version does not read.
     #[error("topic {topic}, partition {partition}, offset {offset}: {source}")]
     Record { topic: String, partition: PartitionId, offset: Offset, source: BadRecord },
+    /// A checkpoint cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The answer would not fit the memory set aside for it.
     #[error("one window takes more than {limit_bytes} bytes; narrow the query: name a dimension")]
     TooLarge { limit_bytes: usize },

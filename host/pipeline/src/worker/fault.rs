@@ -7,7 +7,9 @@ use clickmill_engine::{BatchSource, Culprit, Fault, Isolated, ProcessError, isol
 use clickmill_schemas::output::Decision;
 
 use super::{Input, Worker, WorkerError};
+use crate::breaker::OnModuleFailure;
 use crate::chains::ChainError;
+use crate::deployment::registry::Tripped;
 
 /// Batches before which the state is saved once a module has failed, so that a stream of poison still moves.
 const CAREFUL_BATCHES: u32 = 64;
@@ -60,7 +62,41 @@ impl Worker {
             return Err(WorkerError::Irreproducible { stage, offset, message, needed });
         }
         self.decide(offset, Decision::Verdict { stage: stage.clone(), sha256, message: message.clone() })?;
+        let limit = self.shared.options.breaker_records;
+        if self.breaker.convicted(self.deployment, &stage, offset, limit) {
+            self.stop_module(&stage, &message)?;
+        }
         self.verdicts.insert(offset, stage, message);
+        Ok(())
+    }
+
+    /// A stage fails on every record: what the configuration says is done, loudly, once.
+    fn stop_module(&mut self, stage: &str, message: &str) -> Result<(), WorkerError> {
+        let (partition, deployment) = (self.owner.partition, self.deployment);
+        let registry = &self.shared.registry;
+        match self.shared.options.on_module_failure {
+            OnModuleFailure::Dlq => {
+                tracing::error!(%partition, %deployment, %stage, %message, "a stage fails on every record; all go to the dead letters");
+            }
+            OnModuleFailure::Pause => {
+                registry
+                    .pause(&format!("stage {stage} of deployment {deployment} fails on every record: {message}"))?;
+                tracing::error!(%partition, %deployment, %stage, %message, "a stage fails on every record: the pipeline is paused");
+            }
+            OnModuleFailure::Rollback => {
+                match registry.trip(deployment, stage, message, self.shared.clock.now_ms())? {
+                    Tripped::RolledBack(undone) => tracing::error!(
+                        %partition, %deployment, %stage, %message, rolled_back_by = %undone,
+                        "a stage failed on every record: it goes back to the module before"
+                    ),
+                    Tripped::Void => {}
+                    Tripped::NothingBefore => tracing::error!(
+                        %partition, %deployment, %stage, %message,
+                        "a stage fails on every record and has no module before it; all go to the dead letters"
+                    ),
+                }
+            }
+        }
         Ok(())
     }
 

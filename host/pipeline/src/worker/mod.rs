@@ -1,6 +1,6 @@
 //! A partition's worker: reads batches, runs the chain, commits.
 //!
-//! [`open`] recovers, this file loops, [`input`] is what goes through the chain at once, [`swap`] changes the chain,
+//! [`open`] recovers, this file loops, [`crate::input`] is what goes through the chain at once, [`swap`] changes the chain,
 //! [`outputs`] holds what the next commit appends, [`commit`] appends it and writes the checkpoint, [`fault`] finds the
 //! record that a module fails on. What is decided lies in the pure
 //! modules `checkpoint::resolve`, `recovery` and `idle`; here it is carried out. Workers never talk to each other.
@@ -10,7 +10,6 @@
 
 mod commit;
 mod fault;
-mod input;
 mod open;
 mod outputs;
 mod swap;
@@ -27,22 +26,23 @@ use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::Malformed;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId};
 
+use crate::breaker::{Breaker, OnModuleFailure};
 use crate::chains::ChainError;
 use crate::checkpoint::{Damaged, DirectoryStore, Kept, OutputEnds, StoreError};
 use crate::clock::Clock;
 use crate::deployment::registry::Registry;
 use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
+use crate::input::{Input, InputError};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::Recovered;
 use crate::targets::Target;
 use fault::Onward;
-use input::Input;
 use outputs::Outputs;
 use swap::{Announced, Pace};
 
-pub(crate) use open::{Assignment, checkpoints};
+pub(crate) use open::Assignment;
 
 /// Longest wait for new records, so that a stop is seen soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
@@ -62,6 +62,10 @@ pub struct WorkerOptions {
     pub idle_partition_after: Duration,
     /// Bytes read from the log at a time.
     pub fetch_max_bytes: usize,
+    /// What becomes of a stage that fails on every record.
+    pub on_module_failure: OnModuleFailure,
+    /// So many records that a stage fails on, one after the other, are every record.
+    pub breaker_records: usize,
 }
 
 impl Default for WorkerOptions {
@@ -72,6 +76,8 @@ impl Default for WorkerOptions {
             checkpoints_kept: 3,
             idle_partition_after: Duration::from_secs(60),
             fetch_max_bytes: 1 << 20,
+            on_module_failure: OnModuleFailure::default(),
+            breaker_records: 20,
         }
     }
 }
@@ -93,6 +99,8 @@ pub enum WorkerError {
     Output(#[from] Malformed),
     #[error("cannot read a batch: {0}")]
     Source(String),
+    #[error("cannot read a batch: {0}")]
+    Input(#[from] InputError),
     #[error("checkpoint {file}: {why}")]
     Newer { file: PathBuf, why: Damaged },
     #[error(
@@ -127,7 +135,7 @@ pub enum WorkerError {
 pub(crate) struct Shared {
     pub broker: Arc<dyn Broker>,
     pub clock: Arc<dyn Clock>,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub peers: Arc<Peers>,
     pub stop: AtomicBool,
     pub options: WorkerOptions,
@@ -161,6 +169,7 @@ pub(crate) struct Worker {
     /// The deployment that could not take over here.
     refused: Option<DeploymentId>,
     pace: Pace,
+    breaker: Breaker,
     recovered: Recovered,
     verdicts: Verdicts,
     position: Offset,

@@ -16,6 +16,7 @@ use super::commit::{errors_topic, windows_topic};
 use super::outputs::Outputs;
 use super::swap::Pace;
 use super::{SavePoint, Shared, Worker, WorkerError};
+use crate::breaker::Breaker;
 use crate::chains::ChainError;
 use crate::checkpoint::resolve::{self, CheckpointName, Choice, epoch_file, newest_first, next_epoch};
 use crate::checkpoint::store::Created;
@@ -102,6 +103,7 @@ impl Worker {
             announced: None,
             refused: None,
             pace: Pace::new(Instant::now()),
+            breaker: Breaker::default(),
             recovered,
             verdicts,
             position,
@@ -161,10 +163,10 @@ fn take_epoch(store: &DirectoryStore) -> Result<Epoch, WorkerError> {
     }
 }
 
-pub(crate) type Read = Result<Checkpoint, crate::checkpoint::Damaged>;
+type Read = Result<Checkpoint, crate::checkpoint::Damaged>;
 
 /// The checkpoints that are kept, newest first.
-pub(crate) fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName, Read)>, WorkerError> {
+fn checkpoints(store: &DirectoryStore) -> Result<Vec<(CheckpointName, Read)>, WorkerError> {
     let mut out = Vec::new();
     for name in newest_first(&store.list()?) {
         if let Some(bytes) = store.read(&name.file())? {

@@ -76,9 +76,12 @@ impl Worker {
         }
         let reset = self.shared.registry.chains.deployment(wanted)?.reset_state;
         let generation = reset.then(|| Generation(self.heading_generation().0 + 1));
+        // Nothing is let through that can be spared: not a record that waits for the disk, nor, where the old module
+        // fails, one more that fails.
         let idle = self.last_record.elapsed() >= IDLE || self.shared.registry.targets.paused();
-        let ahead = if idle { 0 } else { self.pace.within(LEAD) };
-        let written = self.recovered.decisions.activations.last_key_value().map(|(at, _)| *at);
+        let ahead = if idle || self.careful > 0 { 0 } else { self.pace.within(LEAD) };
+        let activated = self.recovered.decisions.activations.last_key_value().map(|(at, _)| *at);
+        let written = activated.max(Some(self.breaker.after_last()));
         let at = activation_offset(self.position, ahead, written);
         self.announce(at, Activation { deployment: wanted, generation })?;
         if at == self.position { self.settle() } else { Ok(()) }

@@ -3,7 +3,7 @@
 use clickmill_schemas::ModuleDigest;
 
 use super::*;
-use crate::deployment::{self, Deployment, Stage};
+use crate::deployment::{self, Cause, Deployment, Stage};
 
 #[test]
 fn another_runs_windows_are_not_ours() {
@@ -107,7 +107,15 @@ fn modules_are_those_of_the_newest_deployment() {
             sha256: ModuleDigest([4; 32]),
             params: Default::default(),
         };
-        let deployment = Deployment { stages: vec![stage], message: String::new(), created_at_ms: 1 };
+        let deployment = Deployment {
+            stages: vec![stage],
+            message: String::new(),
+            created_at_ms: 1,
+            cause: Cause::Config,
+            partitions: None,
+            reset_state: false,
+            config: None,
+        };
         deployment::append(&f.log, &deployment).unwrap();
     }
     let modules = status(&f.log, RunState::Stopped, Vec::new()).unwrap().modules;

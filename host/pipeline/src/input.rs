@@ -2,15 +2,22 @@
 
 use std::error::Error;
 
-use clickmill_broker::StoredBatch;
+use clickmill_broker::{BrokerError, StoredBatch};
 use clickmill_engine::BatchSource;
 use clickmill_schemas::Offset;
 use clickmill_schemas::record::{Malformed, Record, Records, put_record};
 
-use super::WorkerError;
+/// A batch that cannot be cut.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
 
 /// Consecutive records of one stored batch.
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     pub batch: &'a StoredBatch,
     from: Offset,
     to: Offset,
@@ -20,19 +27,19 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// The records of `batch` from `from` on, up to its end or `limit`, whichever comes first.
-    pub(super) fn new(batch: &'a StoredBatch, from: Offset, limit: Option<Offset>) -> Result<Self, WorkerError> {
+    pub(crate) fn new(batch: &'a StoredBatch, from: Offset, limit: Option<Offset>) -> Result<Self, InputError> {
         let to = limit.map_or(batch.next_offset(), |limit| limit.min(batch.next_offset()));
         let whole = from == batch.base_offset && to == batch.next_offset();
         let part = if whole { None } else { Some(part(&batch.records()?, batch.base_offset, from, to)?) };
         Ok(Self { batch, from, to, part })
     }
 
-    pub(super) const fn from(&self) -> Offset {
+    pub(crate) const fn from(&self) -> Offset {
         self.from
     }
 
     /// The offset after its last record.
-    pub(super) const fn to(&self) -> Offset {
+    pub(crate) const fn to(&self) -> Offset {
         self.to
     }
 }

@@ -1,0 +1,1 @@
+//! Modules for the conformance tests, each of them in `examples/`.

@@ -1,0 +1,171 @@
+//! What a deploy looks like on the wire: the body of `POST /api/smartmodules`, which the CLI makes of its flags too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clickmill_schemas::PartitionId;
+use serde::{Deserialize, Serialize};
+
+use super::Stage;
+use super::change::Place;
+use super::control::{Candidate, Options, Request};
+
+/// A deploy, or the plan of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeployBody {
+    /// The stage to replace or to add; by default the name in the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The module in base64; without it the one in force stays, and its parameters change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<String>,
+    /// The text of its SmartModule.toml.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// A stage that is new goes in front of this one,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// or behind this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Parameters to set; the others that the stage has stay.
+    pub params: BTreeMap<String, String>,
+    /// Parameters to go back to their defaults.
+    pub unset_params: Vec<String>,
+    pub message: String,
+    /// Only to these partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<BTreeSet<PartitionId>>,
+    pub reset_state: bool,
+    /// Say what would change, and change nothing.
+    pub plan: bool,
+}
+
+/// A body that says no deploy.
+#[derive(Debug, thiserror::Error)]
+pub enum BadBody {
+    #[error("name the stage: there is no manifest that names the module")]
+    NoStage,
+    #[error("a stage's name has letters, digits, `-`, `_` or `.`, 64 at most, and {0:?} is none")]
+    StageName(String),
+    #[error("there is no stage {stage} to change the parameters of; the chain is {chain}. Give a module to add one")]
+    NoModule { stage: String, chain: String },
+    #[error("`before` and `after` are both given; one of them says where the stage goes")]
+    TwoPlaces,
+    #[error("`wasm` is not base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    #[error("SmartModule.toml: {0}")]
+    Manifest(String),
+    #[error("no partition is named")]
+    NoPartitions,
+}
+
+/// Longest name of a stage.
+const MAX_NAME: usize = 64;
+
+impl DeployBody {
+    /// Puts a module into the body.
+    pub fn set_wasm(&mut self, wasm: &[u8]) {
+        self.wasm = Some(STANDARD.encode(wasm));
+    }
+
+    /// The deploy that it asks for. `stages` is the chain in force, `module` gives the bytes of one of its modules.
+    ///
+    /// # Errors
+    /// [`BadBody`], or the one of `module`.
+    pub fn request<E: From<BadBody>>(
+        self,
+        stages: &[Stage],
+        module: impl FnOnce(&Stage) -> Result<Vec<u8>, E>,
+    ) -> Result<(Request, Options), E> {
+        let stage = self.stage.ok_or(BadBody::NoStage)?;
+        let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if stage.is_empty() || stage.len() > MAX_NAME || !stage.chars().all(sound) {
+            return Err(BadBody::StageName(stage).into());
+        }
+        let place = match (self.before, self.after) {
+            (None, None) => Place::Same,
+            (Some(anchor), None) => Place::Before(anchor),
+            (None, Some(anchor)) => Place::After(anchor),
+            (Some(_), Some(_)) => return Err(BadBody::TwoPlaces.into()),
+        };
+        if self.partitions.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Err(BadBody::NoPartitions.into());
+        }
+        let current = stages.iter().find(|s| s.stage == stage);
+        let (wasm, name, version) = match (&self.wasm, current) {
+            (Some(text), _) => (STANDARD.decode(text).map_err(BadBody::Base64)?, stage.clone(), String::new()),
+            (None, Some(current)) => (module(current)?, current.name.clone(), current.version.clone()),
+            (None, None) => {
+                return Err(BadBody::NoModule { stage, chain: super::change::names(stages) }.into());
+            }
+        };
+        let mut params = current.map(|s| s.params.clone()).unwrap_or_default();
+        self.unset_params.iter().for_each(|name| drop(params.remove(name)));
+        params.extend(self.params);
+        let candidate = Candidate { stage, place, name, version, manifest: self.manifest, wasm, params };
+        let options = Options { message: self.message, partitions: self.partitions, reset_state: self.reset_state };
+        Ok((Request::Deploy(Box::new(candidate)), options))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clickmill_schemas::ModuleDigest;
+
+    use super::*;
+
+    fn chain() -> Vec<Stage> {
+        vec![Stage {
+            stage: "validate".into(),
+            name: "validate".into(),
+            version: "1".into(),
+            sha256: ModuleDigest([1; 32]),
+            params: BTreeMap::from([("date_from".into(), "2014-10-21".into())]),
+        }]
+    }
+
+    fn request(body: DeployBody) -> Result<(Candidate, Options), BadBody> {
+        let (request, options) = body.request::<BadBody>(&chain(), |_| Ok(b"in force".to_vec()))?;
+        match request {
+            Request::Deploy(candidate) => Ok((*candidate, options)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_a_module_the_one_in_force_gets_other_parameters() {
+        let params = BTreeMap::from([("date_to".to_owned(), "2014-10-30".to_owned())]);
+        let unset_params = vec!["date_from".to_owned()];
+        let stage = Some("validate".into());
+        let body = DeployBody { stage, params: params.clone(), unset_params, ..DeployBody::default() };
+        let (candidate, _) = request(body).unwrap();
+        assert_eq!((candidate.wasm.as_slice(), candidate.params), (b"in force".as_slice(), params));
+        let unknown = DeployBody { stage: Some("x".into()), ..DeployBody::default() };
+        assert!(request(unknown).unwrap_err().to_string().contains("the chain is validate"));
+    }
+
+    #[test]
+    fn a_new_module_keeps_the_parameters_of_its_stage_unless_told_others() {
+        let mut body = DeployBody { stage: Some("validate".into()), ..DeployBody::default() };
+        body.set_wasm(b"\0asm");
+        let (candidate, _) = request(body).unwrap();
+        assert_eq!((candidate.wasm.as_slice(), candidate.params.len()), (b"\0asm".as_slice(), 1));
+    }
+
+    #[test]
+    fn what_says_no_deploy_is_refused_with_the_reason() {
+        let named = |stage: &str| DeployBody { stage: Some(stage.into()), ..DeployBody::default() };
+        assert!(matches!(request(DeployBody::default()), Err(BadBody::NoStage)));
+        assert!(matches!(request(named("a b")), Err(BadBody::StageName(_))));
+        assert!(matches!(request(named("../x")), Err(BadBody::StageName(_))));
+        let both = DeployBody { before: Some("a".into()), after: Some("b".into()), ..named("validate") };
+        assert!(matches!(request(both), Err(BadBody::TwoPlaces)));
+        let bad = DeployBody { wasm: Some("%%%".into()), ..named("validate") };
+        assert!(matches!(request(bad), Err(BadBody::Base64(_))));
+        let nowhere = DeployBody { partitions: Some(BTreeSet::new()), ..named("validate") };
+        assert!(matches!(request(nowhere), Err(BadBody::NoPartitions)));
+    }
+}

@@ -1,0 +1,112 @@
+//! The canary: the newest records through the chain in force and through the one that is to be, side by side.
+//!
+//! Fresh instances on an engine that meters, so that nothing of it touches a worker and the fuel is the same on every
+//! machine. The stage that keeps windows is left out where it stays as it is.
+
+use std::time::Duration;
+
+use clickmill_broker::Broker;
+use clickmill_engine::BatchSource;
+use clickmill_schemas::record::Records;
+use serde::{Deserialize, Serialize};
+
+use crate::chains::{ChainError, Metered};
+use crate::deployment::Stage;
+use crate::deployment::plan::same;
+use crate::input::Input;
+use crate::judge::{Judge, JudgeError, Matrix, Verdict, newest_records};
+
+/// Records that a module may fail on before the canary ends.
+const MOST_FAILURES: u64 = 10;
+/// Longest time for all records.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What the canary saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    #[serde(flatten)]
+    pub verdicts: Matrix,
+    /// Records on which a module of the new chain failed and none of the old one did.
+    pub failures: u64,
+    /// The first of them.
+    pub failure: Option<String>,
+    /// Fuel that the whole of these stages takes for a record, in the mean.
+    pub fuel_per_record_old: u64,
+    pub fuel_per_record_new: u64,
+}
+
+/// Why there is no canary.
+#[derive(Debug, thiserror::Error)]
+pub enum CanaryError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+}
+
+/// The stages that are tried: all up to the one that keeps windows where that one stays, else the whole chain.
+fn tried<'a>(stages: &'a [Stage], metered: &Metered, other: &[Stage]) -> Result<&'a [Stage], ChainError> {
+    for (at, stage) in stages.iter().enumerate() {
+        if metered.keeps_windows(stage)? && other.iter().any(|s| same(s, stage)) {
+            return Ok(&stages[..at]);
+        }
+    }
+    Ok(stages)
+}
+
+/// Runs the newest `records` records through both chains; none where there is nothing to run or nothing to run it with.
+pub(crate) fn run(
+    broker: &dyn Broker,
+    partitions: u32,
+    records: u64,
+    metered: &Metered,
+    old: &[Stage],
+    new: &[Stage],
+) -> Result<Option<Canary>, CanaryError> {
+    let (old_tried, new_tried) = (tried(old, metered, new)?, tried(new, metered, old)?);
+    if old_tried.is_empty() || new_tried.is_empty() {
+        return Ok(None);
+    }
+    let mut before = Judge::new(metered.chain(old_tried)?, u64::MAX);
+    let mut after = Judge::new(metered.chain(new_tried)?, MOST_FAILURES);
+    let (start_before, start_after) = (before.fuel(), after.fuel());
+    let mut canary = Canary::default();
+    newest_records(broker, partitions, records, WITHIN, |input| {
+        let (was, is) = (before.judge(input)?, after.judge(input)?);
+        compare(&mut canary, input, &was, &is);
+        Ok(!after.has_given_up())
+    })?;
+    if canary.verdicts.records == 0 && !after.has_given_up() {
+        return Ok(None);
+    }
+    canary.verdicts.sort();
+    canary.failures = canary.failures.max(if after.has_given_up() { MOST_FAILURES } else { 0 });
+    let judged = canary.verdicts.records.max(1);
+    canary.fuel_per_record_old = (before.fuel() - start_before) / judged;
+    canary.fuel_per_record_new = (after.fuel() - start_after) / judged;
+    Ok(Some(canary))
+}
+
+fn compare(
+    canary: &mut Canary,
+    input: &Input<'_>,
+    was: &[(clickmill_schemas::Offset, Verdict)],
+    is: &[(clickmill_schemas::Offset, Verdict)],
+) {
+    for ((offset, old), (_, new)) in was.iter().zip(is) {
+        if let (Verdict::Failed { stage, message }, false) = (new, matches!(old, Verdict::Failed { .. })) {
+            canary.failures += 1;
+            canary.failure.get_or_insert_with(|| format!("{}@{offset}: stage {stage}: {message}", input.batch.at));
+        }
+        let value = || value_at(input, offset.0 - input.base_offset().0).unwrap_or_default();
+        canary.verdicts.add(input.batch.at.partition, *offset, (old, new), value);
+    }
+}
+
+/// The value of a record as text; unreadable parts of it are shown as such.
+pub(crate) fn value_at(input: &Input<'_>, index: u64) -> Option<String> {
+    let mut set = vec![0; input.records_len()];
+    input.write_records(&mut set).ok()?;
+    let record = Records::new(&set).ok()?.nth(usize::try_from(index).ok()?)?.ok()?;
+    Some(String::from_utf8_lossy(record.value).into_owned())
+}

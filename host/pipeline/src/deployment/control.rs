@@ -1,0 +1,511 @@
+//! Deploys, plans, rolls back, removes, promotes: checks first, writes down last, and says which partitions have followed.
+//!
+//! Works the same with workers and without: without, the partitions follow when a host runs. What is refused has changed
+//! nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clickmill_broker::Broker;
+use clickmill_engine::{ChainState, EngineError, Limits};
+use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+
+use super::canary::{self, CanaryError};
+use super::change::{self, ChangeError, Place};
+use super::plan::{Change, Plan, StateChange, StateVerdict, same_chain, stage_changes};
+use super::registry::{Registry, Turn};
+use super::states::{self, stage_state};
+use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, digest, read_all};
+use crate::chains::{ChainError, Chains};
+use crate::checkpoint::StoreError;
+use crate::clock::Clock;
+use crate::host::StageModule;
+use crate::judge::JudgeError;
+use crate::peers::{Peers, WorkerState};
+use crate::views::ViewError;
+use crate::views::modules::Activations;
+
+/// Records that a canary tries.
+const CANARY_RECORDS: u64 = 10_000;
+/// Between two looks at what the workers have done.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A module that somebody wants in the chain.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub stage: String,
+    pub place: Place,
+    pub name: String,
+    pub version: String,
+    /// Its SmartModule.toml, kept beside it.
+    pub manifest: Option<String>,
+    pub wasm: Vec<u8>,
+    pub params: BTreeMap<String, String>,
+}
+
+/// What is to be deployed.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Deploy(Box<Candidate>),
+    Remove {
+        stage: String,
+    },
+    /// To the chain before, or to the one of this deployment.
+    Rollback {
+        to: Option<DeploymentId>,
+    },
+    /// What is rolled out to some partitions, to all.
+    Promote {
+        id: DeploymentId,
+    },
+}
+
+/// How.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub message: String,
+    /// Only to these.
+    pub partitions: Option<BTreeSet<PartitionId>>,
+    /// Let all state begin empty, in a new generation.
+    pub reset_state: bool,
+}
+
+/// Why nothing was deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    #[error(
+        "another deployment is being made right now: wait for it, look at `clickmill smartmodule history`, and try again"
+    )]
+    Busy,
+    #[error(
+        "deployment {id} is rolled out to partition {only} only: promote it (`clickmill smartmodule deploy --promote {id}`) or \
+         roll it back first"
+    )]
+    Staged { id: DeploymentId, only: String },
+    #[error("deployment {id} is rolled out everywhere already")]
+    NotStaged { id: DeploymentId },
+    #[error(
+        "there is nothing to change yet: nothing has ever been deployed in this data directory; `clickmill run` begins it"
+    )]
+    Nothing,
+    #[error("there is no partition {partition}; the topic has {partitions}")]
+    NoPartition { partition: PartitionId, partitions: u32 },
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error("the module is refused, and nothing was changed: {0}")]
+    Refused(#[source] ChainError),
+    #[error(
+        "the new chain cannot take over the state of partition {partition}, and nothing was changed: {source}. With \
+         --reset-state it begins a new generation with empty state: what was counted stays and adds up"
+    )]
+    State { partition: PartitionId, source: ChainError },
+    #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
+    Canary { failures: u64, first: String },
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot read the newest records: {0}")]
+    Judge(JudgeError),
+}
+
+/// What came of a deploy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// The deployment that is in force, or will be.
+    pub deployment: DeploymentId,
+    /// `false`: it was in force already, and nothing was done.
+    pub changed: bool,
+    /// Where each partition that has followed began: its offset.
+    pub activations: BTreeMap<PartitionId, Offset>,
+    /// Partitions that have not, and why.
+    pub waiting: BTreeMap<PartitionId, String>,
+    pub plan: Plan,
+}
+
+/// Makes deployments.
+pub struct Deployer {
+    registry: Arc<Registry>,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    data_dir: PathBuf,
+    partitions: u32,
+    /// The workers; none where no host runs.
+    peers: Option<Arc<Peers>>,
+}
+
+/// The chain that is asked for, and what it comes of.
+struct Wanted {
+    base: (DeploymentId, Deployment),
+    stages: Vec<Stage>,
+    cause: Cause,
+    message: String,
+    candidate: Option<Box<Candidate>>,
+    promotes: bool,
+}
+
+impl Deployer {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        data_dir: PathBuf,
+        partitions: u32,
+        peers: Option<Arc<Peers>>,
+    ) -> Self {
+        Self { registry, broker, clock, data_dir, partitions, peers }
+    }
+
+    /// On a data directory that no host works on.
+    ///
+    /// # Errors
+    /// Where the modules' folder or the topic cannot be read.
+    pub fn of_folder(
+        broker: Arc<dyn Broker>,
+        engine: clickmill_engine::Engine,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        data_dir: PathBuf,
+    ) -> Result<Self, DeployError> {
+        let modules = ModuleStore::open(&data_dir.join("modules"))?;
+        let deployments = read_all(&*broker)?.into_iter().collect();
+        let info = broker.topic(crate::topics::AD_EVENTS_RAW).map_err(DeploymentError::from)?;
+        let partitions = info.map_or(0, |info| info.spec.partitions);
+        let chains = Chains::new(engine, limits, modules, deployments);
+        let registry = Arc::new(Registry::open(broker.clone(), chains, &data_dir, partitions)?);
+        Ok(Self::new(registry, broker, clock, data_dir, partitions, None))
+    }
+
+    /// Everything that was deployed, oldest first.
+    #[must_use]
+    pub fn history(&self) -> BTreeMap<DeploymentId, Deployment> {
+        self.registry.history()
+    }
+
+    /// The chain in force; of a rollout to some partitions, the one of the others.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Stage> {
+        let history = self.history();
+        history.values().rev().find(|d| d.partitions.is_none()).map(|d| d.stages.clone()).unwrap_or_default()
+    }
+
+    /// Where each deployment began to judge.
+    ///
+    /// # Errors
+    /// [`ViewError`] where no host runs and the data directory cannot be read.
+    pub fn activations(&self) -> Result<Activations, ViewError> {
+        match &self.peers {
+            Some(peers) => Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect()),
+            None => crate::views::modules::activations(&*self.broker, &self.data_dir),
+        }
+    }
+
+    /// The SmartModule.toml that a module came with.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn manifest(&self, module: ModuleDigest) -> Result<Option<String>, StoreError> {
+        self.registry.chains.modules.manifest(module)
+    }
+
+    /// The bytes of a stored module.
+    ///
+    /// # Errors
+    /// [`DeploymentError`] where it is not there, or is not what it was.
+    pub fn module(&self, digest: ModuleDigest) -> Result<Vec<u8>, DeploymentError> {
+        self.registry.chains.modules.get(digest)
+    }
+
+    /// Lets the workers stand still until they are resumed, after a restart too.
+    ///
+    /// # Errors
+    /// Where that cannot be written down.
+    pub fn pause(&self, reason: &str) -> Result<(), StoreError> {
+        self.registry.pause(reason)
+    }
+
+    /// # Errors
+    /// As [`Deployer::pause`].
+    pub fn resume(&self) -> Result<(), StoreError> {
+        self.registry.resume()
+    }
+
+    /// Why the workers stand still, if they do.
+    ///
+    /// # Errors
+    /// Where that cannot be read.
+    pub fn paused(&self) -> Result<Option<String>, StoreError> {
+        self.registry.paused()
+    }
+
+    /// What a deploy would do.
+    ///
+    /// # Errors
+    /// As [`Deployer::deploy`].
+    pub fn plan(&self, request: &Request, options: &Options) -> Result<Plan, DeployError> {
+        let wanted = self.wanted(request, options)?;
+        self.plan_of(&wanted, options)
+    }
+
+    /// Checks, writes down, and waits up to `patience` for the partitions to follow.
+    ///
+    /// # Errors
+    /// [`DeployError`], and nothing has changed.
+    pub fn deploy(&self, request: &Request, options: &Options, patience: Duration) -> Result<Deployed, DeployError> {
+        let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
+        let wanted = self.wanted(request, options)?;
+        let plan = self.plan_of(&wanted, options)?;
+        if !plan.changes {
+            drop(turn);
+            let (activations, waiting) = self.followed(wanted.base.0, options);
+            return Ok(Deployed { deployment: wanted.base.0, changed: false, activations, waiting, plan });
+        }
+        if let Some(failure) = plan.canary.as_ref().filter(|canary| canary.failures > 0) {
+            let first = failure.failure.clone().unwrap_or_else(|| "it failed on the first of them".to_owned());
+            return Err(DeployError::Canary { failures: failure.failures, first });
+        }
+        let id = self.write_down(&turn, wanted, options)?;
+        drop(turn);
+        let (activations, waiting) = self.wait_for(id, options, patience);
+        Ok(Deployed { deployment: id, changed: true, activations, waiting, plan })
+    }
+
+    fn write_down(&self, turn: &Turn<'_>, wanted: Wanted, options: &Options) -> Result<DeploymentId, DeployError> {
+        if let Some(candidate) = &wanted.candidate {
+            self.registry.chains.modules.put(&candidate.wasm)?;
+            if let Some(manifest) = &candidate.manifest {
+                self.registry.chains.modules.put_manifest(digest(&candidate.wasm), manifest)?;
+            }
+        }
+        let (_, base) = wanted.base;
+        let deployment = Deployment {
+            stages: wanted.stages,
+            message: wanted.message,
+            created_at_ms: self.clock.now_ms(),
+            cause: wanted.cause,
+            partitions: options.partitions.clone(),
+            reset_state: options.reset_state,
+            config: Some(base.config_stages().to_vec()),
+        };
+        self.registry.install(turn, deployment).map_err(DeployError::Refused)
+    }
+
+    /// From the request to a chain.
+    fn wanted(&self, request: &Request, options: &Options) -> Result<Wanted, DeployError> {
+        for partition in options.partitions.iter().flatten() {
+            if partition.0 >= self.partitions {
+                return Err(DeployError::NoPartition { partition: *partition, partitions: self.partitions });
+            }
+        }
+        let history = self.history();
+        let (newest_id, newest) = history.last_key_value().ok_or(DeployError::Nothing)?;
+        let everywhere = history.iter().rev().find(|(_, d)| d.partitions.is_none()).ok_or(DeployError::Nothing)?;
+        let base = (*everywhere.0, everywhere.1.clone());
+        let mut wanted = Wanted {
+            stages: base.1.stages.clone(),
+            base,
+            cause: Cause::Deploy,
+            message: options.message.clone(),
+            candidate: None,
+            promotes: false,
+        };
+        let or = |given: &str, otherwise: String| if given.is_empty() { otherwise } else { given.to_owned() };
+        if let (Some(only), false) =
+            (&newest.partitions, matches!(request, Request::Promote { .. } | Request::Rollback { .. }))
+        {
+            let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(DeployError::Staged { id: *newest_id, only });
+        }
+        match request {
+            Request::Deploy(candidate) => {
+                let stage = Stage {
+                    stage: candidate.stage.clone(),
+                    name: candidate.name.clone(),
+                    version: candidate.version.clone(),
+                    sha256: digest(&candidate.wasm),
+                    params: candidate.params.clone(),
+                };
+                wanted.stages = change::put(&wanted.stages, stage, &candidate.place)?;
+                wanted.candidate = Some(candidate.clone());
+            }
+            Request::Remove { stage } => {
+                wanted.stages = change::remove(&wanted.stages, stage)?;
+                wanted.cause = Cause::Remove;
+                wanted.message = or(&options.message, format!("stage {stage} removed"));
+            }
+            Request::Rollback { to } => {
+                // Back from a rollout to some partitions is back to what the others run.
+                let to = match (to, &newest.partitions) {
+                    (None, Some(_)) => wanted.base.0,
+                    _ => change::rollback_target(&history, *to)?,
+                };
+                wanted.promotes = newest.partitions.is_some();
+                wanted.stages = history.get(&to).map(|d| d.stages.clone()).unwrap_or_default();
+                wanted.cause = Cause::Rollback { to };
+                wanted.message = or(&options.message, format!("back to deployment {to}"));
+            }
+            Request::Promote { id } => {
+                let of = history.get(id).ok_or(ChangeError::Unknown { id: *id })?;
+                if of.partitions.is_none() || newest_id != id {
+                    return Err(DeployError::NotStaged { id: *id });
+                }
+                wanted.promotes = true;
+                wanted.stages = of.stages.clone();
+                wanted.cause = Cause::Promote { of: *id };
+                wanted.message = or(&options.message, format!("deployment {id} everywhere"));
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn plan_of(&self, wanted: &Wanted, options: &Options) -> Result<Plan, DeployError> {
+        let (base, old) = (wanted.base.0, &wanted.base.1.stages);
+        let new = &wanted.stages;
+        let changes = !same_chain(old, new) || options.reset_state || wanted.promotes;
+        let mut plan = Plan {
+            changes,
+            base,
+            stages: stage_changes(old, new),
+            state: Vec::new(),
+            reset_state: options.reset_state,
+            partitions: options.partitions.clone(),
+            canary: None,
+        };
+        if !changes {
+            return Ok(plan);
+        }
+        let wasm = wanted.candidate.as_ref().map(|c| c.wasm.as_slice());
+        self.registry.chains.chain(new, wasm).map_err(DeployError::Refused)?;
+        plan.state = self.states(wanted, options, wasm)?;
+        if plan.stages.iter().any(|s| s.change != Change::Unchanged) {
+            let metered = self.registry.chains.metered(wasm).map_err(DeployError::Refused)?;
+            let canary = canary::run(&*self.broker, self.partitions, CANARY_RECORDS, &metered, old, new);
+            plan.canary = canary.map_err(|e| match e {
+                CanaryError::Chain(e) => DeployError::Refused(e),
+                CanaryError::Judge(JudgeError::Engine(source)) => {
+                    DeployError::Refused(ChainError::Module { stage: "canary".to_owned(), source })
+                }
+                CanaryError::Judge(e) => DeployError::Judge(e),
+            })?;
+        }
+        Ok(plan)
+    }
+
+    /// Tries the new chain on the state of every partition that it is for.
+    fn states(&self, wanted: &Wanted, options: &Options, wasm: Option<&[u8]>) -> Result<Vec<StateChange>, DeployError> {
+        let mut out = Vec::new();
+        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions)? {
+            if options.partitions.as_ref().is_some_and(|only| !only.contains(&partition)) {
+                continue;
+            }
+            let refused = |source| DeployError::State { partition, source };
+            let unreadable = |source: EngineError| refused(ChainError::Module { stage: "state".to_owned(), source });
+            let state = ChainState::from_bytes(&checkpoint.state).map_err(unreadable)?;
+            let mut after = ChainState::default();
+            if !options.reset_state {
+                let chains = &self.registry.chains;
+                let mut chain = chains.with_state(&wanted.stages, wasm, &checkpoint.state).map_err(refused)?;
+                after = chain.save().map_err(|fault| unreadable(fault.into()))?;
+            }
+            for (stage, from_version, bytes) in state.stages() {
+                let to_version = stage_state(&after, stage).map(|(version, _)| version);
+                let verdict = match to_version {
+                    None => StateVerdict::Reset,
+                    Some(version) if version == from_version => StateVerdict::Compatible,
+                    Some(_) => StateVerdict::Migrated,
+                };
+                out.push(StateChange { stage: stage.to_owned(), partition, verdict, from_version, to_version, bytes });
+            }
+        }
+        Ok(out)
+    }
+
+    fn wait_for(&self, id: DeploymentId, options: &Options, patience: Duration) -> Followed {
+        let begun = Instant::now();
+        loop {
+            let (activations, waiting) = self.followed(id, options);
+            let stuck = self.peers.is_none() || begun.elapsed() >= patience;
+            if waiting.is_empty() || stuck {
+                return (activations, waiting);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Which partitions run this deployment or a later one, and why the others do not.
+    fn followed(&self, id: DeploymentId, options: &Options) -> Followed {
+        let mut followed = Followed::default();
+        let mine = |partition: &PartitionId| options.partitions.as_ref().is_none_or(|only| only.contains(partition));
+        let Some(peers) = &self.peers else {
+            let partitions = (0..self.partitions).map(PartitionId).filter(mine);
+            let why = "no host runs on this data directory: it takes effect with the next `clickmill run`";
+            followed.1.extend(partitions.map(|partition| (partition, why.to_owned())));
+            return followed;
+        };
+        for peer in peers.snapshot().into_iter().filter(|peer| mine(&peer.partition)) {
+            let began = peer.activations.iter().find(|(_, deployment)| **deployment >= id).map(|(offset, _)| *offset);
+            if let (Some(offset), true) = (began, peer.deployment >= Some(id)) {
+                followed.0.insert(peer.partition, offset);
+                continue;
+            }
+            let why = match (peer.refused, peer.state) {
+                (Some((refused, why)), _) if refused == id => why,
+                (_, WorkerState::Failed(why)) => format!("it has stopped: {why}"),
+                (_, WorkerState::Retrying(why)) => format!("it waits and tries again: {why}"),
+                (_, WorkerState::Recovering) => "it recovers".to_owned(),
+                _ => "it has not come to it yet".to_owned(),
+            };
+            followed.1.insert(peer.partition, why);
+        }
+        followed
+    }
+
+    /// Takes over the chain that clickmill.yaml asks for, where that has changed since it was last deployed; what was
+    /// deployed beside it stays.
+    ///
+    /// # Errors
+    /// As [`Deployer::deploy`].
+    pub fn follow_config(&self, chain: &[StageModule]) -> Result<(), DeployError> {
+        let mut config = Vec::new();
+        for StageModule { stage, name, version, manifest, wasm, params } in chain.iter().cloned() {
+            let sha256 = self.registry.chains.modules.put(&wasm)?;
+            if let Some(manifest) = manifest {
+                self.registry.chains.modules.put_manifest(sha256, &manifest)?;
+            }
+            config.push(Stage { stage, name, version, sha256, params });
+        }
+        let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
+        let history = self.history();
+        let (stages, message) = match history.iter().rev().find(|(_, d)| d.partitions.is_none()) {
+            None => (config.clone(), "first start"),
+            Some((_, newest)) if newest.config_stages() == config => return Ok(()),
+            Some((_, newest)) => {
+                let stages = change::merge_config(&newest.stages, newest.config_stages(), &config);
+                (stages, "clickmill.yaml or the program's modules have changed")
+            }
+        };
+        self.registry.chains.chain(&stages, None).map_err(DeployError::Refused)?;
+        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions)? {
+            let tried = self.registry.chains.with_state(&stages, None, &checkpoint.state);
+            tried.map_err(|source| DeployError::State { partition, source })?;
+        }
+        let created_at_ms = self.clock.now_ms();
+        let deployment = Deployment {
+            stages,
+            message: message.to_owned(),
+            created_at_ms,
+            cause: Cause::Config,
+            partitions: None,
+            reset_state: false,
+            config: Some(config),
+        };
+        self.registry.install(&turn, deployment).map_err(DeployError::Refused)?;
+        Ok(())
+    }
+}
+
+/// Partitions that have followed, and those that have not.
+type Followed = (BTreeMap<PartitionId, Offset>, BTreeMap<PartitionId, String>);

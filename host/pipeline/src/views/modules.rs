@@ -1,0 +1,181 @@
+//! The chain in force, stage by stage: which module, which deployment put it there, since which offset of each partition.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clickmill_broker::{Broker, TopicPartition};
+use clickmill_schemas::merge::WindowRecord;
+use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+
+use super::ViewError;
+use super::scan::scan;
+use crate::deployment::plan::same;
+use crate::deployment::{Cause, Deployment, Stage, states};
+use crate::recovery::Recovery;
+use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+
+/// Where each deployment began to judge, by partition.
+pub type Activations = BTreeMap<PartitionId, BTreeMap<Offset, DeploymentId>>;
+
+/// A stage of the chain, as `clickmill smartmodule list --output json` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageView {
+    pub stage: String,
+    pub name: String,
+    pub version: String,
+    pub sha256: ModuleDigest,
+    /// The deployment that put it there.
+    pub deployment: DeploymentId,
+    /// By partition, the first offset that it judged; a partition that has not come to it is missing.
+    pub activations: BTreeMap<PartitionId, Offset>,
+    pub params: BTreeMap<String, String>,
+    /// Of that deployment.
+    pub message: String,
+}
+
+/// A deployment, as `clickmill smartmodule history --output json` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentView {
+    pub deployment: DeploymentId,
+    pub created_at_ms: i64,
+    pub cause: Cause,
+    pub message: String,
+    /// Only there; none: everywhere.
+    pub partitions: Option<Vec<PartitionId>>,
+    pub reset_state: bool,
+    pub stages: Vec<Stage>,
+    pub activations: BTreeMap<PartitionId, Offset>,
+}
+
+/// Reads where each deployment began, from the newest checkpoints and from what was written after them.
+///
+/// # Errors
+/// [`ViewError`] where the topic or a checkpoint cannot be read.
+pub fn activations(broker: &dyn Broker, data_dir: &Path) -> Result<Activations, ViewError> {
+    let Some(input) = broker.topic(AD_EVENTS_RAW)? else {
+        return Ok(Activations::new());
+    };
+    let partitions = input.spec.partitions;
+    let newest: BTreeMap<_, _> = states::newest(data_dir, partitions)?.into_iter().collect();
+    let windows = TopicPartition::new(CTR_WINDOWS, PartitionId(0));
+    let all = (0..partitions).map(PartitionId);
+    // What lies behind every checkpoint's outputs is read once, for all partitions.
+    let ends = all.clone().map(|p| newest.get(&p).map_or(Offset(0), |c| c.outputs.windows));
+    let from = ends.min().unwrap_or_default();
+    let mut folds: Vec<Recovery> = all.clone().map(|p| Recovery::new(input.id, p, newest.get(&p))).collect();
+    scan(broker, &windows, from, &mut |_, record| {
+        if !clickmill_schemas::partial::is_partial(record.value) {
+            let record = WindowRecord::decode(record.key, record.value)?;
+            folds.iter_mut().for_each(|fold| fold.window_record(&record));
+        }
+        Ok(())
+    })?;
+    let mut out = Activations::new();
+    for (partition, fold) in all.zip(folds) {
+        let mut began = newest.get(&partition).map(|c| c.activations.clone()).unwrap_or_default();
+        began.extend(fold.finish().decisions.activations.into_iter().map(|(at, a)| (at, a.deployment)));
+        out.insert(partition, began);
+    }
+    Ok(out)
+}
+
+/// Where `deployment`, or what came after it, began: the first offset of each partition.
+fn began(activations: &Activations, deployment: DeploymentId) -> BTreeMap<PartitionId, Offset> {
+    let first = |began: &BTreeMap<Offset, DeploymentId>| {
+        began.iter().find(|(_, id)| **id >= deployment).map(|(offset, _)| *offset)
+    };
+    activations.iter().filter_map(|(partition, all)| Some((*partition, first(all)?))).collect()
+}
+
+/// The newest chain, stage by stage.
+#[must_use]
+pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activations) -> Vec<StageView> {
+    let Some((newest, deployment)) = history.iter().rev().find(|(_, d)| d.partitions.is_none()) else {
+        return Vec::new();
+    };
+    let view = |stage: &Stage| {
+        let has = |d: &Deployment| d.stages.iter().any(|s| same(s, stage));
+        let everywhere = history.range(..=newest).rev().filter(|(_, d)| d.partitions.is_none());
+        let since = everywhere.take_while(|(_, d)| has(d)).last().map_or(*newest, |(id, _)| *id);
+        StageView {
+            stage: stage.stage.clone(),
+            name: stage.name.clone(),
+            version: stage.version.clone(),
+            sha256: stage.sha256,
+            deployment: since,
+            activations: began(activations, since),
+            params: stage.params.clone(),
+            message: history.get(&since).map(|d| d.message.clone()).unwrap_or_default(),
+        }
+    };
+    deployment.stages.iter().map(view).collect()
+}
+
+/// Everything that was deployed, newest first.
+#[must_use]
+pub fn deployments(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activations) -> Vec<DeploymentView> {
+    let at = |id: DeploymentId| {
+        let first = |began: &BTreeMap<Offset, DeploymentId>| {
+            began.iter().find(|(_, found)| **found == id).map(|(offset, _)| *offset)
+        };
+        activations.iter().filter_map(|(partition, all)| Some((*partition, first(all)?))).collect()
+    };
+    let view = |(id, d): (&DeploymentId, &Deployment)| DeploymentView {
+        deployment: *id,
+        created_at_ms: d.created_at_ms,
+        cause: d.cause,
+        message: d.message.clone(),
+        partitions: d.partitions.as_ref().map(|only| only.iter().copied().collect()),
+        reset_state: d.reset_state,
+        stages: d.stages.clone(),
+        activations: at(*id),
+    };
+    history.iter().rev().map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment(stages: &[(&str, u8)]) -> Deployment {
+        let stage = |(name, digest): &(&str, u8)| Stage {
+            stage: (*name).to_owned(),
+            name: (*name).to_owned(),
+            version: "1".to_owned(),
+            sha256: ModuleDigest([*digest; 32]),
+            params: BTreeMap::new(),
+        };
+        Deployment {
+            stages: stages.iter().map(stage).collect(),
+            message: format!("{stages:?}"),
+            created_at_ms: 0,
+            cause: Cause::Deploy,
+            partitions: None,
+            reset_state: false,
+            config: None,
+        }
+    }
+
+    #[test]
+    fn a_stage_is_the_deployments_that_put_it_there_and_not_the_newest_ones() {
+        let history: BTreeMap<_, _> = [
+            deployment(&[("a", 1), ("b", 1)]),
+            deployment(&[("a", 2), ("b", 1)]),
+            deployment(&[("a", 2), ("b", 2)]),
+            deployment(&[("a", 1), ("b", 2)]),
+        ]
+        .into_iter()
+        .zip(0..)
+        .map(|(d, id)| (DeploymentId(id), d))
+        .collect();
+        let began = BTreeMap::from([(0, 0), (10, 1), (20, 2), (30, 3)]);
+        let began = began.into_iter().map(|(at, id)| (Offset(at), DeploymentId(id))).collect();
+        let activations = BTreeMap::from([(PartitionId(0), began)]);
+        let views = stages(&history, &activations);
+        let short: Vec<_> =
+            views.iter().map(|v| (v.stage.as_str(), v.deployment.0, v.activations[&PartitionId(0)].0)).collect();
+        assert_eq!(short, [("a", 3, 30), ("b", 2, 20)]);
+        assert_eq!(deployments(&history, &activations)[0].activations[&PartitionId(0)], Offset(30));
+    }
+}
