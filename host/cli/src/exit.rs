@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use clickmill_broker::BrokerError;
+use clickmill_pipeline::deployment::body::BadBody;
+use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::views::ViewError;
 use clickmill_pipeline::{StartError, WorkerError};
 use clickmill_server::BindError;
@@ -19,9 +21,18 @@ pub fn mistake(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Mistake(message.into()))
 }
 
+/// An end that is no failure and has a code of its own; what there is to say has been said.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+pub struct Ended(pub u8);
+
 /// The exit code of a failed verb: here alone is said which errors are the user's to mend.
 pub fn code_of(error: &anyhow::Error) -> u8 {
-    if error.chain().any(is_the_users) { 2 } else { 1 }
+    match error.downcast_ref() {
+        Some(Ended(code)) => *code,
+        None if error.chain().any(is_the_users) => 2,
+        None => 1,
+    }
 }
 
 fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
@@ -30,6 +41,8 @@ fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
     cause.is::<Mistake>()
         || cause.is::<BindError>()
         || matches!(cause.downcast_ref(), Some(BrokerError::Locked { .. } | BrokerError::NewerFormat { .. }))
+        || cause.is::<BadBody>()
+        || matches!(cause.downcast_ref(), Some(DeployError::Change(_) | DeployError::NoPartition { .. }))
         || matches!(cause.downcast_ref(), Some(StartError::Refused(_)))
         || matches!(cause.downcast_ref(), Some(WorkerError::Newer { .. }))
         || matches!(cause.downcast_ref(), Some(ViewError::TooLarge { .. }))

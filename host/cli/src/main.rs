@@ -96,7 +96,9 @@ fn main() -> ExitCode {
     match work(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::say(format_args!("error: {}", exit::shown(&error)));
+            if !error.is::<exit::Ended>() {
+                output::say(format_args!("error: {}", exit::shown(&error)));
+            }
             ExitCode::from(exit::code_of(&error))
         }
     }

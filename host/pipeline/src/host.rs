@@ -15,7 +15,7 @@ use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::deployment::control::{DeployError, Deployer};
 use crate::deployment::registry::Registry;
-use crate::deployment::{self, DeploymentError, ModuleStore, Stage};
+use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
 use crate::peers::{Peer, Peers, WorkerState};
 use crate::supervise::Supervisor;
@@ -94,7 +94,6 @@ impl Pipeline {
         let raw = topics::create_all(&*broker, &parts.topics)?;
         let partitions = raw.spec.partitions;
         let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
-        let stages = store_modules(&modules, &parts.stages)?;
         let deployments = deployment::read_all(&*broker)?.into_iter().collect();
         let chains = Chains::new(parts.engine, parts.limits, modules, deployments);
         let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
@@ -107,7 +106,7 @@ impl Pipeline {
             partitions,
             Some(peers.clone()),
         ));
-        deployer.follow_config(stages).map_err(StartError::Refused)?;
+        deployer.follow_config(&parts.stages).map_err(StartError::Refused)?;
         registry.want_newest();
         let shared = Arc::new(Shared {
             registry,
@@ -206,20 +205,6 @@ pub enum CatchUpError {
     Failed { partition: PartitionId, message: String },
     #[error(transparent)]
     Broker(#[from] BrokerError),
-}
-
-/// Stores the modules; the chain that they make.
-fn store_modules(modules: &ModuleStore, stages: &[StageModule]) -> Result<Vec<Stage>, StoreError> {
-    let mut chain = Vec::new();
-    for module in stages {
-        let sha256 = modules.put(&module.wasm)?;
-        if let Some(manifest) = &module.manifest {
-            modules.put_manifest(sha256, manifest)?;
-        }
-        let StageModule { stage, name, version, params, .. } = module.clone();
-        chain.push(Stage { stage, name, version, sha256, params });
-    }
-    Ok(chain)
 }
 
 /// Recovers all partitions at once.

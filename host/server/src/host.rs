@@ -1,5 +1,8 @@
 //! What the server asks of the process that it runs in.
 
+use std::sync::Arc;
+
+use clickmill_pipeline::deployment::control::Deployer;
 use serde_json::Value;
 
 /// What only a running host knows. All calls are quick and never block.
@@ -12,6 +15,9 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// Why not, in words for an operator.
     fn ready(&self) -> Result<(), String>;
+
+    /// What changes the modules; none where this process has no workers.
+    fn deployer(&self) -> Option<Arc<Deployer>>;
 
     /// Metrics of workers and sinks, shown beside the server's own.
     fn registry(&self) -> prometheus::Registry;

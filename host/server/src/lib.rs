@@ -20,6 +20,7 @@ mod options;
 mod rounds;
 mod routes;
 mod serve;
+mod smartmodules;
 mod sources;
 mod stall;
 mod tail;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use clickmill_broker::{Broker, TopicInfo};
 use tokio::sync::{Semaphore, watch};
 
@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
-use crate::{append, assets, guard, health, live, metrics, rounds, topics, windows};
+use crate::{append, assets, guard, health, live, metrics, rounds, smartmodules, topics, windows};
 
 /// What handlers share.
 pub(crate) struct App {
@@ -24,6 +24,8 @@ pub(crate) struct App {
     pub(crate) options: Options,
     pub(crate) http: HttpMetrics,
     pub(crate) bodies: BodyBudget,
+    /// Modules are larger than anything else that is sent, and come one at a time.
+    pub(crate) modules: BodyBudget,
     pub(crate) in_flight: Semaphore,
     pub(crate) live_clients: Arc<Semaphore>,
     /// Answers of windows that may be held at once: each takes memory as long as its reader reads.
@@ -63,6 +65,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/topics/{topic}/records", post(append::records))
         .route("/api/topics/{topic}/partitions/{partition}/records", get(topics::records))
         .route("/api/live", get(live::stream))
+        .route("/api/smartmodules", get(smartmodules::list).post(smartmodules::deploy))
+        .route("/api/smartmodules/{stage}", get(smartmodules::show).merge(delete(smartmodules::remove)))
+        .route("/api/deployments", get(smartmodules::history))
+        .route("/api/deployments/rollback", post(smartmodules::rollback))
+        .route("/api/deployments/{id}/promote", post(smartmodules::promote))
+        .route("/api/pipeline", get(smartmodules::pipeline))
+        .route("/api/pipeline/pause", post(smartmodules::pause))
+        .route("/api/pipeline/resume", post(smartmodules::resume))
         .route("/internal/topics/{topic}/rounds", post(rounds::append))
         .route("/internal/topics/{topic}/source/{source}", get(rounds::positions))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));

@@ -26,6 +26,8 @@ use crate::tail::Tail;
 const GRACE: Duration = Duration::from_millis(1_500);
 /// Most bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 64 << 10;
+/// A module of 32 MiB in base64, its manifest and parameters.
+const MAX_MODULE_BODY_BYTES: usize = 48 << 20;
 /// Answers of windows that may be in memory at once.
 const WINDOW_ANSWERS: usize = 2;
 
@@ -108,6 +110,7 @@ impl Server {
             host,
             http: HttpMetrics::new()?,
             bodies: BodyBudget::new(options.max_body_bytes, options.max_body_bytes_in_flight),
+            modules: BodyBudget::new(MAX_MODULE_BODY_BYTES, MAX_MODULE_BODY_BYTES),
             in_flight: Semaphore::new(options.max_in_flight_requests),
             live_clients: Arc::new(Semaphore::new(options.max_live_clients)),
             window_answers: Arc::new(Semaphore::new(WINDOW_ANSWERS)),

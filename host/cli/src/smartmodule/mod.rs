@@ -1,10 +1,16 @@
 //! `clickmill smartmodule`: one file a verb.
 //!
 //! `new`, `build`, `test` and `bench` are an author's own: they touch files and the engine, no host and no data directory.
+//! The others ask [`control`], which knows whether a host runs.
 
 mod bench;
 mod build;
+mod control;
+mod deploy;
 mod new;
+mod pause;
+mod plan;
+mod show;
 mod test;
 
 use anyhow::Result;
@@ -17,7 +23,9 @@ use crate::config::Config;
     arg_required_else_help = true,
     after_help = "Examples:
   clickmill smartmodule new mask-devices --kind map
-  clickmill smartmodule build mask-devices && clickmill smartmodule test mask-devices"
+  clickmill smartmodule build mask-devices && clickmill smartmodule test mask-devices
+  clickmill smartmodule deploy mask-devices/mask-devices.wasm --after validate --plan
+  clickmill smartmodule list"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -30,6 +38,14 @@ enum Verb {
     Build(build::Args),
     Test(test::Args),
     Bench(bench::Args),
+    Deploy(Box<deploy::DeployArgs>),
+    List(show::ListArgs),
+    Show(show::ShowArgs),
+    History(show::HistoryArgs),
+    Rollback(deploy::RollbackArgs),
+    Remove(deploy::RemoveArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
 }
 
 pub fn run(args: &Args, config: &Config) -> Result<()> {
@@ -38,5 +54,13 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::Build(args) => build::run(args),
         Verb::Test(args) => test::run(args, config),
         Verb::Bench(args) => bench::run(args, config),
+        Verb::Deploy(args) => deploy::deploy(args, config),
+        Verb::List(args) => show::list(args, config),
+        Verb::Show(args) => show::show(args, config),
+        Verb::History(args) => show::history(args, config),
+        Verb::Rollback(args) => deploy::rollback(args, config),
+        Verb::Remove(args) => deploy::remove(args, config),
+        Verb::Pause(args) => pause::pause(args, config),
+        Verb::Resume(args) => pause::resume(args, config),
     }
 }

@@ -16,6 +16,7 @@ use clickmill_broker::{Broker, EmbeddedLog, TopicPartition};
 use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
+use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
 use clickmill_schemas::PartitionId;
@@ -192,7 +193,8 @@ impl Stack {
     }
 
     fn serve(&mut self, server: Server, registry: prometheus::Registry) {
-        let view = Arc::new(View { peers: self.pipeline.peers(), sinks: self.sinks.clone(), registry });
+        let deployer = self.pipeline.deployer();
+        let view = Arc::new(View { peers: self.pipeline.peers(), deployer, sinks: self.sinks.clone(), registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {
@@ -222,6 +224,7 @@ fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
 /// What the server may ask of this process.
 struct View {
     peers: Arc<clickmill_pipeline::Peers>,
+    deployer: Arc<Deployer>,
     sinks: Vec<SinkHandle>,
     registry: prometheus::Registry,
 }
@@ -252,6 +255,10 @@ impl Host for View {
         if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
     }
 
+    fn deployer(&self) -> Option<Arc<Deployer>> {
+        Some(self.deployer.clone())
+    }
+
     fn registry(&self) -> prometheus::Registry {
         self.registry.clone()
     }
@@ -271,7 +278,7 @@ pub fn compile(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn engine(config: &Config, data_dir: &Path) -> Result<Engine> {
+pub fn engine(config: &Config, data_dir: &Path) -> Result<Engine> {
     let cache_dir = config.engine.cache.then(|| data_dir.join("cache"));
     Engine::new(&EngineOptions { cache_dir, fuel: config.engine.call_fuel_limit.is_some(), ..Default::default() })
         .context("setting up WebAssembly")

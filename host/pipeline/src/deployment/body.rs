@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clickmill_engine::Manifest;
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +30,10 @@ pub struct DeployBody {
     /// or behind this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// All parameters of the stage. None: those that it has stay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub params: Option<BTreeMap<String, String>>,
+    /// Parameters to set; the others that the stage has stay.
+    pub params: BTreeMap<String, String>,
+    /// Parameters to go back to their defaults.
+    pub unset_params: Vec<String>,
     pub message: String,
     /// Only to these partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,9 +80,7 @@ impl DeployBody {
         stages: &[Stage],
         module: impl FnOnce(&Stage) -> Result<Vec<u8>, E>,
     ) -> Result<(Request, Options), E> {
-        let manifest = self.manifest.as_deref().map(Manifest::parse).transpose();
-        let manifest = manifest.map_err(|e| BadBody::Manifest(e.to_string()))?;
-        let stage = self.stage.or_else(|| manifest.as_ref().map(|m| m.name.clone())).ok_or(BadBody::NoStage)?;
+        let stage = self.stage.ok_or(BadBody::NoStage)?;
         let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if stage.is_empty() || stage.len() > MAX_NAME || !stage.chars().all(sound) {
             return Err(BadBody::StageName(stage).into());
@@ -98,26 +96,15 @@ impl DeployBody {
         }
         let current = stages.iter().find(|s| s.stage == stage);
         let (wasm, name, version) = match (&self.wasm, current) {
-            (Some(text), _) => {
-                let (name, version) = match &manifest {
-                    Some(manifest) => (manifest.name.clone(), manifest.version.clone()),
-                    None => (stage.clone(), String::new()),
-                };
-                (STANDARD.decode(text).map_err(BadBody::Base64)?, name, version)
-            }
+            (Some(text), _) => (STANDARD.decode(text).map_err(BadBody::Base64)?, stage.clone(), String::new()),
             (None, Some(current)) => (module(current)?, current.name.clone(), current.version.clone()),
             (None, None) => {
                 return Err(BadBody::NoModule { stage, chain: super::change::names(stages) }.into());
             }
         };
-        let kept = current.map(|s| s.params.clone()).unwrap_or_default();
-        let params = self.params.unwrap_or(kept);
-        if let Some(manifest) = &manifest
-            && let Err(problems) = manifest.check_params(&params)
-        {
-            let all = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            return Err(BadBody::Manifest(all).into());
-        }
+        let mut params = current.map(|s| s.params.clone()).unwrap_or_default();
+        self.unset_params.iter().for_each(|name| drop(params.remove(name)));
+        params.extend(self.params);
         let candidate = Candidate { stage, place, name, version, manifest: self.manifest, wasm, params };
         let options = Options { message: self.message, partitions: self.partitions, reset_state: self.reset_state };
         Ok((Request::Deploy(Box::new(candidate)), options))
@@ -150,10 +137,12 @@ mod tests {
 
     #[test]
     fn without_a_module_the_one_in_force_gets_other_parameters() {
-        let params = Some(BTreeMap::from([("date_to".to_owned(), "2014-10-30".to_owned())]));
-        let body = DeployBody { stage: Some("validate".into()), params: params.clone(), ..DeployBody::default() };
+        let params = BTreeMap::from([("date_to".to_owned(), "2014-10-30".to_owned())]);
+        let unset_params = vec!["date_from".to_owned()];
+        let stage = Some("validate".into());
+        let body = DeployBody { stage, params: params.clone(), unset_params, ..DeployBody::default() };
         let (candidate, _) = request(body).unwrap();
-        assert_eq!((candidate.wasm.as_slice(), Some(candidate.params)), (b"in force".as_slice(), params));
+        assert_eq!((candidate.wasm.as_slice(), candidate.params), (b"in force".as_slice(), params));
         let unknown = DeployBody { stage: Some("x".into()), ..DeployBody::default() };
         assert!(request(unknown).unwrap_err().to_string().contains("the chain is validate"));
     }

@@ -22,8 +22,11 @@ use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, digest, read
 use crate::chains::{ChainError, Chains};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
+use crate::host::StageModule;
 use crate::judge::JudgeError;
 use crate::peers::{Peers, WorkerState};
+use crate::views::ViewError;
+use crate::views::modules::Activations;
 
 /// Records that a canary tries.
 const CANARY_RECORDS: u64 = 10_000;
@@ -180,6 +183,32 @@ impl Deployer {
     #[must_use]
     pub fn history(&self) -> BTreeMap<DeploymentId, Deployment> {
         self.registry.history()
+    }
+
+    /// The chain in force; of a rollout to some partitions, the one of the others.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Stage> {
+        let history = self.history();
+        history.values().rev().find(|d| d.partitions.is_none()).map(|d| d.stages.clone()).unwrap_or_default()
+    }
+
+    /// Where each deployment began to judge.
+    ///
+    /// # Errors
+    /// [`ViewError`] where no host runs and the data directory cannot be read.
+    pub fn activations(&self) -> Result<Activations, ViewError> {
+        match &self.peers {
+            Some(peers) => Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect()),
+            None => crate::views::modules::activations(&*self.broker, &self.data_dir),
+        }
+    }
+
+    /// The SmartModule.toml that a module came with.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn manifest(&self, module: ModuleDigest) -> Result<Option<String>, StoreError> {
+        self.registry.chains.modules.manifest(module)
     }
 
     /// The bytes of a stored module.
@@ -434,9 +463,20 @@ impl Deployer {
         followed
     }
 
-    /// Takes over what clickmill.yaml asks for, where that has changed since it was last deployed; what was deployed
-    /// beside it stays. The modules are stored already.
-    pub(crate) fn follow_config(&self, config: Vec<Stage>) -> Result<(), DeployError> {
+    /// Takes over the chain that clickmill.yaml asks for, where that has changed since it was last deployed; what was
+    /// deployed beside it stays.
+    ///
+    /// # Errors
+    /// As [`Deployer::deploy`].
+    pub fn follow_config(&self, chain: &[StageModule]) -> Result<(), DeployError> {
+        let mut config = Vec::new();
+        for StageModule { stage, name, version, manifest, wasm, params } in chain.iter().cloned() {
+            let sha256 = self.registry.chains.modules.put(&wasm)?;
+            if let Some(manifest) = manifest {
+                self.registry.chains.modules.put_manifest(sha256, &manifest)?;
+            }
+            config.push(Stage { stage, name, version, sha256, params });
+        }
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
         let history = self.history();
         let (stages, message) = match history.iter().rev().find(|(_, d)| d.partitions.is_none()) {

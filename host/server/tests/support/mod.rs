@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition};
+use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::topics::{self, CTR_WINDOWS, TopicsOptions};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
@@ -28,6 +29,10 @@ pub struct FakeHost {
 }
 
 impl Host for FakeHost {
+    fn deployer(&self) -> Option<Arc<Deployer>> {
+        None
+    }
+
     fn sinks(&self) -> Vec<Value> {
         vec![json!({"name": "postgres"})]
     }
