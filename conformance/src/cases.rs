@@ -79,24 +79,84 @@ fn transforms(modules: &Modules<'_>) -> Result<Vec<Case>> {
         all
     };
     Ok(vec![
-        case("filter", "params, values that pass and that do not", wanted("beta")?, batches(words, None, 1), Shows::Records),
+        case(
+            "filter",
+            "params, values that pass and that do not",
+            wanted("beta")?,
+            batches(words, None, 1),
+            Shows::Records,
+        ),
         case("filter", "everything passes, empty values too", wanted("")?, batches(words, None, 2), Shows::Records),
         case("filter", "nothing passes", wanted("no such text")?, batches(words, None, 3), Shows::Nothing),
         case("filter", "errors on records that are not UTF-8", wanted("a")?, poisoned(4), Shows::Errors),
         case("map", "keys and values of any bytes", of("map-rekey")?, batches(bytes, None, 5), Shows::Records),
-        case("map", "offset, timestamp and key as the module sees them", of("map-stamp")?, batches(bytes, None, 6), Shows::Records),
+        case(
+            "map",
+            "offset, timestamp and key as the module sees them",
+            of("map-stamp")?,
+            batches(bytes, None, 6),
+            Shows::Records,
+        ),
         case("map", "panics", of("map-panics")?, batches(words, Some("panic"), 7), Shows::Traps),
         case("map", "empty batches and empty values", of("map-rekey")?, empty(), Shows::Records),
-        case("map", "example mask-device-ids", modules.stage("mask-device-ids", &[("salt", "pepper")])?, batches(Values::Events { arrays: false }, None, 8), Shows::Records),
-        case("map", "example mask-device-ids, values that are not JSON", modules.stage("mask-device-ids", &[("salt", "")])?, batches(Values::Events { arrays: false }, Some("{\"device_id\": 1"), 9), Shows::Errors),
-        case("filter_map", "values, keys, records left out", of("filter-map-number")?, batches(numbers, None, 10), Shows::Records),
+        case(
+            "map",
+            "example mask-device-ids",
+            modules.stage("mask-device-ids", &[("salt", "pepper")])?,
+            batches(Values::Events { arrays: false }, None, 8),
+            Shows::Records,
+        ),
+        case(
+            "map",
+            "example mask-device-ids, values that are not JSON",
+            modules.stage("mask-device-ids", &[("salt", "")])?,
+            batches(Values::Events { arrays: false }, Some("{\"device_id\": 1"), 9),
+            Shows::Errors,
+        ),
+        case(
+            "filter_map",
+            "values, keys, records left out",
+            of("filter-map-number")?,
+            batches(numbers, None, 10),
+            Shows::Records,
+        ),
         case("filter_map", "errors", of("filter-map-number")?, batches(numbers, Some("12z"), 11), Shows::Errors),
-        case("array_map", "none to nine records of each", of("array-map-split")?, batches(words, None, 12), Shows::Records),
-        case("array_map", "errors", of("array-map-split")?, batches(words, Some("one two fail four"), 13), Shows::Errors),
+        case(
+            "array_map",
+            "none to nine records of each",
+            of("array-map-split")?,
+            batches(words, None, 12),
+            Shows::Records,
+        ),
+        case(
+            "array_map",
+            "errors",
+            of("array-map-split")?,
+            batches(words, Some("one two fail four"), 13),
+            Shows::Errors,
+        ),
         case("array_map", "empty batches, empty output", of("array-map-split")?, empty(), Shows::Nothing),
-        case("array_map", "example fan-out", of("fan-out")?, batches(Values::Events { arrays: true }, None, 14), Shows::Records),
-        case("array_map", "example fan-out, values that are not JSON", of("fan-out")?, batches(Values::Events { arrays: true }, Some("[1, 2"), 15), Shows::Errors),
-        case("aggregate", "the accumulator after each record", of("aggregate-sum")?, batches(numbers, None, 16), Shows::Records),
+        case(
+            "array_map",
+            "example fan-out",
+            of("fan-out")?,
+            batches(Values::Events { arrays: true }, None, 14),
+            Shows::Records,
+        ),
+        case(
+            "array_map",
+            "example fan-out, values that are not JSON",
+            of("fan-out")?,
+            batches(Values::Events { arrays: true }, Some("[1, 2"), 15),
+            Shows::Errors,
+        ),
+        case(
+            "aggregate",
+            "the accumulator after each record",
+            of("aggregate-sum")?,
+            batches(numbers, None, 16),
+            Shows::Records,
+        ),
         case("aggregate", "errors", of("aggregate-sum")?, batches(numbers, Some("NaN"), 17), Shows::Errors),
         case("aggregate", "empty batches", of("aggregate-look-back")?, empty(), Shows::Records),
     ])
@@ -105,14 +165,20 @@ fn transforms(modules: &Modules<'_>) -> Result<Vec<Case>> {
 fn inits(modules: &Modules<'_>) -> Result<Vec<Case>> {
     let told = |what| modules.stage("init-errors", &[("do", what), ("and", "another")]);
     let some = || batches(Values::Words, None, 20);
-    let long = "long ".repeat(12_000);
+    let long = "long ".repeat(6_000);
     Ok(vec![
         case("init", "no params", modules.stage("init-errors", &[])?, some(), Shows::Records),
         case("init", "an error", told("fail, please: ü\n")?, some(), Shows::Refusal),
         case("init", "an error with a cause", told("chain")?, some(), Shows::Refusal),
         case("init", "a long error", told(&long)?, some(), Shows::Refusal),
         case("init", "a panic", told("panic")?, some(), Shows::InitTraps),
-        case("init", "a parameter that is missing", modules.stage("filter-contains", &[("other", "")])?, some(), Shows::Refusal),
+        case(
+            "init",
+            "a parameter that is missing",
+            modules.stage("filter-contains", &[("other", "")])?,
+            some(),
+            Shows::Refusal,
+        ),
     ])
 }
 
@@ -139,8 +205,20 @@ fn lookbacks(modules: &Modules<'_>) -> Result<Vec<Case>> {
         with("by age", back("filter-look-back", 300, Some(20_000))?, before(None), numbers(34), Shows::Records),
         with("an aggregate", back("aggregate-look-back", 50, None)?, before(None), numbers(35), Shows::Records),
         with("an error", back("filter-look-back", 3, None)?, poisoned(), numbers(36), Shows::LookbackError),
-        with("nothing to look back on", back("filter-look-back", 3, None)?, Some(Batch::new(0, Vec::new())), numbers(37), Shows::Records),
-        with("errors on records", back("filter-look-back", 3, None)?, before(None), batches(Values::Numbers, Some("?"), 38), Shows::Errors),
+        with(
+            "nothing to look back on",
+            back("filter-look-back", 3, None)?,
+            Some(Batch::new(0, Vec::new())),
+            numbers(37),
+            Shows::Records,
+        ),
+        with(
+            "errors on records",
+            back("filter-look-back", 3, None)?,
+            before(None),
+            batches(Values::Numbers, Some("?"), 38),
+            Shows::Errors,
+        ),
         with("what init is told of it", told, None, Vec::new(), Shows::Refusal),
     ])
 }
@@ -167,7 +245,14 @@ fn chains(modules: &Modules<'_>) -> Result<Vec<Case>> {
             None,
             Shows::Records,
         )?,
-        chain("filter_map, aggregate", &[("filter-map-number", &[]), ("aggregate-sum", &[])], Values::Numbers, 43, None, Shows::Records)?,
+        chain(
+            "filter_map, aggregate",
+            &[("filter-map-number", &[]), ("aggregate-sum", &[])],
+            Values::Numbers,
+            43,
+            None,
+            Shows::Records,
+        )?,
         chain(
             "examples: fan-out, mask-device-ids",
             &[("fan-out", &[]), ("mask-device-ids", &[("salt", "s")])],

@@ -12,8 +12,9 @@ use crate::{ours, panics, theirs};
 
 type Assertion = (&'static str, fn(&Modules<'_>) -> Result<()>);
 
-const ALL: [Assertion; 4] = [
+const ALL: [Assertion; 5] = [
     ("Fluvio's engine loses the rest of a batch after an Err", lost_rest),
+    ("Fluvio's engine hands nothing on from a stage with an Err", handed_on),
     ("Fluvio's engine loses a batch in which a module panics", lost_batch),
     ("Fluvio's engine panics on endless recursion", recursion),
     ("array_map: offsets and times of Fluvio's are the batch's", anew),
@@ -52,6 +53,19 @@ fn lost_rest(modules: &Modules<'_>) -> Result<()> {
     Ok(())
 }
 
+fn handed_on(modules: &Modules<'_>) -> Result<()> {
+    let stages = [modules.stage("filter-map-number", &[])?, modules.stage("map-stamp", &[])?];
+    let numbers = batch(&["2", "no", "6"]);
+    let output = theirs::start(&SmartEngine::new(), &stages)?.process(theirs::input(&numbers, 0..3)?)?;
+    let values: Vec<_> = output.successes.iter().map(|record| record.value.to_string()).collect();
+    ensure!(values == ["4"] && output.error.is_some(), "it made {values:?}");
+    let run = Run { stages: &stages, before: None, batches: &[numbers] };
+    let Outcome::Ran { records, .. } = ours::run(&run)? else { anyhow::bail!("it does not start") };
+    let values: Vec<_> = records.concat().into_iter().map(|r| String::from_utf8_lossy(&r.value).into_owned()).collect();
+    ensure!(values == ["1000 1413849600000 None 1", "1002 1413849600002 None 2"], "ours made {values:?}");
+    Ok(())
+}
+
 fn lost_batch(modules: &Modules<'_>) -> Result<()> {
     let stage = modules.stage("map-panics", &[])?;
     let words = batch(&["a", "panic", "b"]);
@@ -79,14 +93,15 @@ fn anew(modules: &Modules<'_>) -> Result<()> {
     let words = batch(&["a b", "c"]);
     let mut chain = theirs::start(&SmartEngine::new(), std::slice::from_ref(&stage))?;
     let output = chain.process(theirs::input(&words, 0..2)?)?;
-    let headers = output.successes.iter().map(|r| (r.preamble.offset_delta(), r.preamble.timestamp_delta()));
+    let headers = output.successes.iter().map(|r| (r.preamble.offset_delta(), r.preamble.get_timestamp_delta()));
     ensure!(headers.collect::<Vec<_>>() == [(0, 0); 3], "they are of the record");
     let engine = Engine::new(&EngineOptions::default())?;
     let mut passed = Vec::new();
     ours::start(&engine, &[stage])?
         .process_collecting(&words, &Default::default(), &mut Default::default(), &mut passed)
         .context("ours")?;
-    let origins: Vec<_> = passed.iter().map(|record| (record.offset.0, record.timestamp_ms - 1_413_849_600_000)).collect();
+    let origins: Vec<_> =
+        passed.iter().map(|record| (record.offset.0, record.timestamp_ms - 1_413_849_600_000)).collect();
     ensure!(origins == [(1_000, 0), (1_000, 0), (1_001, 1)], "ours are {origins:?}");
     Ok(())
 }

@@ -75,7 +75,8 @@ fn outcomes(modules: &Modules<'_>) -> Result<bool> {
         let records: usize = case.batches.iter().map(|batch| batch.records.len()).sum();
         let run = Run { stages: &case.stages, before: case.before.as_ref(), batches: &case.batches };
         let found = theirs::run(&run).and_then(|theirs| Ok((theirs, ours::run(&run)?)));
-        let verdict = found.as_ref().map_err(|error| format!("{error:#}")).and_then(|(theirs, ours)| judge(&case, theirs, ours));
+        let verdict =
+            found.as_ref().map_err(|error| format!("{error:#}")).and_then(|(theirs, ours)| judge(&case, theirs, ours));
         let (made, failed) = match &found {
             Ok((Outcome::Ran { records, failed, .. }, _)) => (records.iter().map(Vec::len).sum(), failed.len()),
             _ => (0, 0),
@@ -112,14 +113,20 @@ fn judge(case: &Case, theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
 
 /// The first place where they part.
 fn difference(theirs: &Outcome, ours: &Outcome) -> String {
-    let (Outcome::Ran { records: a, failed: fa, accumulator: aa }, Outcome::Ran { records: b, failed: fb, accumulator: ab }) =
-        (theirs, ours)
+    let (
+        Outcome::Ran { records: a, failed: fa, accumulator: aa },
+        Outcome::Ran { records: b, failed: fb, accumulator: ab },
+    ) = (theirs, ours)
     else {
         return format!("Fluvio {}, Clickmill {}", brief(theirs), brief(ours));
     };
     for (batch, (a, b)) in a.iter().zip(b).enumerate() {
         if let Some(at) = (0..a.len().max(b.len())).find(|at| a.get(*at) != b.get(*at)) {
-            return format!("batch {batch}, output {at}: Fluvio {}, Clickmill {}", brief(&a.get(at)), brief(&b.get(at)));
+            return format!(
+                "batch {batch}, output {at}: Fluvio {}, Clickmill {}",
+                brief(&a.get(at)),
+                brief(&b.get(at))
+            );
         }
     }
     match fa.iter().zip(fb).find(|(a, b)| a != b) {

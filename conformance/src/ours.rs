@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use clickmill_engine::{
-    BatchOutcome, Chain, Engine, EngineError, EngineOptions, Isolated, Limits, ProcessError, StageSpec, Verdicts, isolate,
+    BatchOutcome, Chain, Engine, EngineError, EngineOptions, Isolated, Limits, ProcessError, StageSpec, Verdicts,
+    isolate,
 };
 
 use crate::run::{Failed, Out, Outcome, Run, Stage};
@@ -27,7 +28,8 @@ pub fn run(run: &Run<'_>) -> Result<Outcome> {
             Err(ProcessError::Fault(fault)) => {
                 let said = fault.message.strip_prefix(LOOK_BACK).and_then(|said| said.split_once(": "));
                 let (offset, hint) = said.with_context(|| format!("not an error of look_back: {fault}"))?;
-                let index = offset.parse::<u64>()?.checked_sub(shown_from(run, before)).context("an offset of those shown")?;
+                let index =
+                    offset.parse::<u64>()?.checked_sub(shown_from(run, before)).context("an offset of those shown")?;
                 return Ok(Outcome::LookbackFailed { index, hint: hint.to_owned() });
             }
             Err(error) => return Err(error.into()),

@@ -35,7 +35,10 @@ const LINES: [Line; 3] = [
 pub fn measure(modules: &Modules<'_>) -> Result<bool> {
     let mut ok = true;
     let events = batches();
-    println!("\nrecords a second of CPU time, medians of {ROUNDS} rounds of {} ad events in batches of {BATCH}", BATCHES * BATCH);
+    println!(
+        "\nrecords a second of CPU time, medians of {ROUNDS} rounds of {} ad events in batches of {BATCH}",
+        BATCHES * BATCH
+    );
     for (kind, stock, sdk, goals) in [
         ("filter", "speed-stock", Some("speed-sdk"), [LINES[0].goal, LINES[1].goal, LINES[2].goal]),
         ("map", "mask-device-ids", None, [1.0, 1.1, 0.0]),

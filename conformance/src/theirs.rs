@@ -46,7 +46,16 @@ pub fn run(run: &Run<'_>) -> Result<Outcome> {
             };
             let anew = run.makes_anew();
             let made = output.successes.iter().map(|record| out_of(batch, record, anew));
-            out.extend(made);
+            match &output.error {
+                // Of several stages it gives what the failing one made, and hands it on to none: ask again without.
+                Some(error) if run.stages.len() > 1 => {
+                    let good = rest..(error.offset as u64 - batch.base) as usize;
+                    let output = chain.process(input(batch, good)?)?;
+                    ensure!(output.error.is_none(), "an error at a record before the first");
+                    out.extend(output.successes.iter().map(|record| out_of(batch, record, anew)));
+                }
+                _ => out.extend(made),
+            }
             accumulator = output.successes.last().map(|record| record.value.as_ref().to_vec()).or(accumulator);
             let Some(error) = output.error else { break };
             let at = error.offset as u64 - batch.base;
@@ -109,7 +118,8 @@ pub fn input(batch: &Batch, range: std::ops::Range<usize>) -> Result<SmartModule
         out.preamble.set_timestamp_delta(record.timestamp_ms - batch.set.base_timestamp_ms());
         out
     });
-    let mut input = SmartModuleInput::try_from_records(records.collect(), fluvio_smartengine::DEFAULT_SMARTENGINE_VERSION)?;
+    let mut input =
+        SmartModuleInput::try_from_records(records.collect(), fluvio_smartengine::DEFAULT_SMARTENGINE_VERSION)?;
     input.set_base_offset(batch.base as i64);
     input.set_base_timestamp(batch.set.base_timestamp_ms());
     Ok(input)
@@ -134,6 +144,6 @@ fn out_of(batch: &Batch, record: &Record, anew: bool) -> Out {
         key: record.key.as_ref().map(|key| key.as_ref().to_vec()),
         value: record.value.as_ref().to_vec(),
         offset: (!anew).then(|| batch.base + record.preamble.offset_delta() as u64),
-        timestamp_ms: (!anew).then(|| batch.set.base_timestamp_ms() + record.preamble.timestamp_delta()),
+        timestamp_ms: (!anew).then(|| batch.set.base_timestamp_ms() + record.preamble.get_timestamp_delta()),
     }
 }
