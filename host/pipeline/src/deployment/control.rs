@@ -101,8 +101,8 @@ pub enum DeployError {
     #[error("the module is refused, and nothing was changed: {0}")]
     Refused(#[source] ChainError),
     #[error(
-        "the new chain cannot take over the state of partition {partition}, and nothing was changed: {source}. With \
-         --reset-state it begins a new generation with empty state: what was counted stays and adds up"
+        "the new chain cannot take over the state of partition {partition}, and nothing was changed (with --reset-state it \
+         begins a new generation with empty state: what was counted stays and adds up): {source}"
     )]
     State { partition: PartitionId, source: ChainError },
     #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
