@@ -65,7 +65,7 @@ impl Engine {
     /// Compiles a module and checks its imports and exports. Nothing of it runs yet.
     ///
     /// # Errors
-    /// [`EngineError::TooLarge`], [`EngineError::Compile`], [`EngineError::Import`], [`EngineError::Export`].
+    /// [`EngineError::TooLarge`], [`EngineError::TooMuch`], [`EngineError::Compile`], [`EngineError::Import`], [`EngineError::Export`].
     pub fn compile(&self, wasm: &[u8]) -> Result<Module, EngineError> {
         Module::compile(&self.wasmtime, wasm)
     }

@@ -9,6 +9,7 @@
 //! result. Read next: `chain`, then `guest`.
 
 mod abi;
+mod bounds;
 mod cache;
 mod chain;
 mod cpu_time;
