@@ -214,7 +214,7 @@ fn lookbacks(modules: &Modules<'_>) -> Result<Vec<Case>> {
         ),
         with(
             "errors on records",
-            back("filter-look-back", 3, None)?,
+            back("filter-look-back", 10_000, None)?,
             before(None),
             batches(Values::Numbers, Some("?"), 38),
             Shows::Errors,

@@ -140,11 +140,11 @@ fn brief(what: &dyn std::fmt::Debug) -> String {
     text.chars().take(300).collect()
 }
 
-/// Whether a closure panics, without a word on standard error.
-pub fn panics(work: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+/// What `work` returns; `None` where it panics, without a word on standard error.
+pub fn unless_it_panics<T>(work: impl FnOnce() -> T) -> Option<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let panicked = std::panic::catch_unwind(work).is_err();
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     std::panic::set_hook(hook);
-    panicked
+    done.ok()
 }
