@@ -80,6 +80,10 @@ impl Chains {
         Ok(chain)
     }
 
+    pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {
+        Ok(self.module(stage, None)?.keeps_windows())
+    }
+
     fn module(&self, stage: &Stage, candidate: Option<&[u8]>) -> Result<Module, ChainError> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = compiled.get(&stage.sha256) {

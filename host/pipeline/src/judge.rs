@@ -34,7 +34,10 @@ pub enum Verdict {
         message: String,
     },
     Late,
-    Dropped,
+    /// By this stage; not named where several stages dropped records of one batch.
+    Dropped {
+        stage: String,
+    },
     /// A module failed on it.
     Failed {
         stage: String,
@@ -50,7 +53,7 @@ impl Verdict {
             Self::Passed => "passed".to_owned(),
             Self::Rejected { rule, .. } => format!("rejected:{rule}"),
             Self::Late => "late".to_owned(),
-            Self::Dropped => "dropped".to_owned(),
+            Self::Dropped { .. } => "dropped".to_owned(),
             Self::Failed { stage, .. } => format!("failed:{stage}"),
         }
     }
@@ -131,12 +134,17 @@ impl Judge {
         let passed: BTreeSet<Offset> = passed.iter().map(|p| p.offset).collect();
         // Windows hand nothing on: what came to them is not told apart from what was dropped on the way.
         let told = collected && !self.chain.keeps_windows();
+        let droppers: BTreeSet<usize> = out.dropped.iter().map(|(stage, _)| *stage).collect();
+        let dropper = match (droppers.len(), droppers.first()) {
+            (1, Some(stage)) => names.get(*stage).cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
         let base = source.base_offset();
         Ok((0..u64::from(source.count()))
             .map(|delta| base.plus(delta))
             .map(|offset| match routed.get(&offset) {
                 Some(verdict) => (offset, verdict.clone()),
-                None if told && !passed.contains(&offset) => (offset, Verdict::Dropped),
+                None if told && !passed.contains(&offset) => (offset, Verdict::Dropped { stage: dropper.clone() }),
                 None => (offset, Verdict::Passed),
             })
             .collect())

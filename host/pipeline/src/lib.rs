@@ -4,6 +4,7 @@
 //! [`recovery`] and [`checkpoint::resolve`] (the decisions, pure). [`views`] reads what the workers have written.
 //! This crate must not know how a sink stores rows, nor how a broker stores batches.
 
+pub mod blame;
 mod breaker;
 mod chains;
 pub mod checkpoint;
@@ -16,6 +17,7 @@ pub mod judge;
 mod metrics;
 mod peers;
 pub mod recovery;
+pub mod shadow;
 mod supervise;
 mod targets;
 pub mod topics;

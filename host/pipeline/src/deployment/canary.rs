@@ -45,7 +45,7 @@ pub enum CanaryError {
 }
 
 /// The stages that are tried: all up to the one that keeps windows where that one stays, else the whole chain.
-fn tried<'a>(stages: &'a [Stage], metered: &Metered, other: &[Stage]) -> Result<&'a [Stage], ChainError> {
+pub(crate) fn tried<'a>(stages: &'a [Stage], metered: &Metered, other: &[Stage]) -> Result<&'a [Stage], ChainError> {
     for (at, stage) in stages.iter().enumerate() {
         if metered.keeps_windows(stage)? && other.iter().any(|s| same(s, stage)) {
             return Ok(&stages[..at]);
