@@ -36,7 +36,7 @@ fn stage_module(stage: &StageOptions, modules: &[Builtin]) -> Result<StageModule
         stage: name.to_owned(),
         name: module.name.to_owned(),
         version: module.version.to_owned(),
-        manifest: None,
+        manifest: Some(module.manifest.to_owned()),
         wasm: module.wasm.to_vec(),
         params,
     })
