@@ -18,6 +18,7 @@ mod peers;
 pub mod recovery;
 mod supervise;
 mod targets;
+pub mod through;
 pub mod topics;
 pub mod views;
 mod worker;

@@ -1,6 +1,6 @@
 //! `clickmill smartmodule deploy|rollback|remove`: changes of the chain, after a look at what they would do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use clickmill_pipeline::deployment::plan::Plan;
 use clickmill_schemas::{DeploymentId, PartitionId};
 
 use super::control::{Change, ChangeOptions, Control};
-use super::plan;
+use super::{module_file, plan};
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::exit::{Ended, mistake};
@@ -19,8 +19,6 @@ use crate::output::{print, say, unless_gone, write_json};
 
 /// Exit code of a plan that would change something.
 const CHANGES: u8 = 3;
-/// Longest module that a deploy reads.
-const MAX_WASM_BYTES: u64 = 32 << 20;
 /// Longest manifest.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
@@ -54,10 +52,10 @@ pub struct DeployArgs {
     #[arg(long, value_name = "STAGE")]
     after: Option<String>,
     /// Set a parameter; those not named stay as they are
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = module_file::pair)]
     params: Vec<(String, String)>,
     /// Set a parameter to a file's content
-    #[arg(long = "param-file", value_name = "NAME=FILE", value_parser = pair)]
+    #[arg(long = "param-file", value_name = "NAME=FILE", value_parser = module_file::pair)]
     param_files: Vec<(String, String)>,
     /// Let a parameter go back to its default
     #[arg(long = "unset-param", value_name = "NAME")]
@@ -124,14 +122,6 @@ struct How {
     output: TextOrJson,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE")?;
-    match name.is_empty() {
-        true => Err("a parameter is NAME=VALUE".to_owned()),
-        false => Ok((name.to_owned(), value.to_owned())),
-    }
-}
-
 pub fn deploy(args: &DeployArgs, config: &Config) -> Result<()> {
     if let Some(id) = args.promote {
         let options = ChangeOptions { message: args.how.message.clone(), ..ChangeOptions::default() };
@@ -171,16 +161,12 @@ fn body(args: &DeployArgs) -> Result<DeployBody> {
         reset_state: args.reset_state,
         ..DeployBody::default()
     };
-    let files: BTreeMap<_, _> = args.param_files.iter().cloned().collect();
-    for (name, path) in files {
-        let text = std::fs::read_to_string(&path).map_err(|e| mistake(format!("--param-file {name}: {path}: {e}")))?;
-        body.params.insert(name, text);
-    }
+    body.params.extend(module_file::params_of_files(&args.param_files)?);
     if let Some(file) = &args.file {
-        body.set_wasm(&read(file, MAX_WASM_BYTES)?);
+        body.set_wasm(&module_file::read(file)?);
     }
     if let Some(path) = manifest_file(args) {
-        let text = read(&path, MAX_MANIFEST_BYTES)?;
+        let text = module_file::read_at_most(&path, MAX_MANIFEST_BYTES)?;
         let text = String::from_utf8(text).map_err(|_| mistake(format!("{} is not UTF-8", path.display())))?;
         body.manifest = Some(text);
     } else if body.stage.is_none() {
@@ -197,17 +183,6 @@ fn manifest_file(args: &DeployArgs) -> Option<PathBuf> {
         path.is_file().then_some(path)
     };
     args.manifest.clone().or_else(beside)
-}
-
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let wrong = |e: io::Error| mistake(format!("{}: {e}", path.display()));
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(wrong)?.take(most + 1).read_to_end(&mut bytes).map_err(wrong)?;
-    if bytes.len() as u64 > most {
-        return Err(mistake(format!("{} is longer than {most} bytes", path.display())));
-    }
-    Ok(bytes)
 }
 
 /// Plans, asks, deploys, and says what came of it.
@@ -264,16 +239,4 @@ fn outcome(deployed: &Deployed) -> String {
         text.push_str(&format!("  partition {partition}: not yet: {why}\n"));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_parameter_is_a_name_and_all_that_follows_the_first_sign() {
-        assert_eq!(pair("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
-        assert_eq!(pair("a=").unwrap(), ("a".to_owned(), String::new()));
-        assert!(pair("a").is_err() && pair("=b").is_err());
-    }
 }

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod control;
 mod deploy;
+pub mod module_file;
 mod new;
 mod pause;
 mod plan;
