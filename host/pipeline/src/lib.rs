@@ -20,6 +20,7 @@ pub mod recovery;
 pub mod shadow;
 mod supervise;
 mod targets;
+pub mod through;
 pub mod topics;
 pub mod views;
 mod worker;

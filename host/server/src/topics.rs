@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use clickmill_broker::TopicPartition;
-use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_page};
+use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_exact_page, read_page};
 use clickmill_pipeline::views::status::{RunState, Status, TopicView};
 use clickmill_pipeline::views::{self, status as views_status};
 use clickmill_schemas::{Offset, PartitionId};
@@ -48,6 +48,9 @@ pub(crate) struct Params {
     limit: Option<usize>,
     #[serde(default)]
     wait_ms: u64,
+    /// Keys and values as text or base64, nothing decoded.
+    #[serde(default)]
+    exact: bool,
 }
 
 pub(crate) async fn records(
@@ -65,7 +68,9 @@ pub(crate) async fn records(
     };
     app.blocking(move |app| {
         app.topic(&topic)?;
-        Ok(Json(read_page(&*app.broker, &TopicPartition::new(topic, partition), Offset(params.offset), limits)?))
+        let (at, from) = (TopicPartition::new(topic, partition), Offset(params.offset));
+        let read = if params.exact { read_exact_page } else { read_page };
+        Ok(Json(read(&*app.broker, &at, from, limits)?))
     })
     .await
 }

@@ -8,6 +8,7 @@ mod build;
 mod control;
 mod deploy;
 mod module_args;
+pub mod module_file;
 mod new;
 mod pause;
 mod plan;
