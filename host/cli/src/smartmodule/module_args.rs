@@ -6,11 +6,6 @@ use anyhow::Result;
 use clickmill_pipeline::deployment::body::DeployBody;
 
 use super::module_file;
-use crate::exit::mistake;
-
-/// Longest manifest.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-
 #[derive(Debug, clap::Args)]
 pub struct ModuleArgs {
     /// The module; without one, the module in force gets other parameters
@@ -57,22 +52,14 @@ impl ModuleArgs {
         if let Some(file) = &self.file {
             body.set_wasm(&module_file::read(file)?);
         }
-        if let Some(path) = self.manifest_file() {
-            let text = module_file::read_at_most(&path, MAX_MANIFEST_BYTES)?;
-            let text = String::from_utf8(text).map_err(|_| mistake(format!("{} is not UTF-8", path.display())))?;
-            body.manifest = Some(text);
-        } else if body.stage.is_none() {
+        body.manifest = match (&self.manifest, &self.file) {
+            (Some(path), _) => Some(module_file::manifest(path)?),
+            (None, Some(file)) => module_file::manifest_beside(file)?,
+            (None, None) => None,
+        };
+        if body.manifest.is_none() && body.stage.is_none() {
             body.stage = self.file.as_deref().and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned());
         }
         Ok(body)
-    }
-
-    /// The manifest that is named, or the one that lies beside the module.
-    fn manifest_file(&self) -> Option<PathBuf> {
-        let beside = || {
-            let path = self.file.as_deref()?.parent()?.join("SmartModule.toml");
-            path.is_file().then_some(path)
-        };
-        self.manifest.clone().or_else(beside)
     }
 }
