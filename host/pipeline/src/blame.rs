@@ -348,7 +348,7 @@ impl Blamer<'_> {
 }
 
 /// The event time of a JSON event.
-fn event_time(value: &str) -> Option<i64> {
+pub(crate) fn event_time(value: &str) -> Option<i64> {
     #[derive(Deserialize)]
     struct Event {
         ts: i64,

@@ -13,10 +13,11 @@ use clickmill_schemas::{PartitionId, RunId};
 use crate::chains::Chains;
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
-use crate::deployment::control::{DeployError, Deployer};
+use crate::deployment::control::{DeployError, Deployer, Workers};
 use crate::deployment::registry::Registry;
 use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
+use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
 use crate::supervise::Supervisor;
 use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
@@ -98,13 +99,14 @@ impl Pipeline {
         let chains = Chains::new(parts.engine, parts.limits, modules, deployments);
         let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
         let peers = Arc::new(Peers::new(partitions));
+        let log = Arc::new(ModuleLog::default());
         let deployer = Arc::new(Deployer::new(
             registry.clone(),
             broker.clone(),
             parts.clock.clone(),
             parts.data_dir.clone(),
             partitions,
-            Some(peers.clone()),
+            Some(Workers { peers: peers.clone(), log: log.clone() }),
         ));
         deployer.follow_config(&parts.stages).map_err(StartError::Refused)?;
         registry.want_newest();
@@ -116,6 +118,7 @@ impl Pipeline {
             stop: AtomicBool::new(false),
             options: parts.options,
             metrics: Metrics::register(&parts.registry)?,
+            log,
         });
         let supervisor = |p| Supervisor {
             shared: shared.clone(),

@@ -15,6 +15,7 @@ pub mod idle;
 mod input;
 pub mod judge;
 mod metrics;
+pub mod module_log;
 mod peers;
 pub mod recovery;
 pub mod shadow;
@@ -23,6 +24,7 @@ mod targets;
 pub mod through;
 pub mod topics;
 pub mod views;
+pub mod why;
 mod worker;
 
 pub use breaker::OnModuleFailure;

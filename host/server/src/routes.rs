@@ -76,6 +76,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
         .route("/api/shadow/promote", post(shadow::promote))
         .route("/api/blame", get(blame::records))
+        .route("/api/why-late", get(blame::why_late))
+        .route("/api/why-open", get(blame::why_open))
+        .route("/api/logs", get(blame::logs))
         .route("/internal/topics/{topic}/rounds", post(rounds::append))
         .route("/internal/topics/{topic}/source/{source}", get(rounds::positions))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));

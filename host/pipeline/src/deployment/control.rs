@@ -26,10 +26,12 @@ use crate::clock::Clock;
 use crate::host::StageModule;
 use crate::input::InputError;
 use crate::judge::JudgeError;
+use crate::module_log::{ModuleLine, ModuleLog};
 use crate::peers::{Peers, WorkerState};
 use crate::shadow::{Condition, Report, ShadowError, Shadows};
 use crate::views::modules::Activations;
 use crate::views::{RunState, ViewError};
+use crate::why::{self, WhyLate, WhyOpen};
 
 /// Records that a canary tries.
 const CANARY_RECORDS: u64 = 10_000;
@@ -136,9 +138,15 @@ pub struct Deployer {
     clock: Arc<dyn Clock>,
     data_dir: PathBuf,
     partitions: u32,
-    /// The workers; none where no host runs.
-    peers: Option<Arc<Peers>>,
+    /// None where no host runs.
+    workers: Option<Workers>,
     shadows: Shadows,
+}
+
+/// What the workers of this process let others see.
+pub(crate) struct Workers {
+    pub peers: Arc<Peers>,
+    pub log: Arc<ModuleLog>,
 }
 
 /// Why a shadow was not promoted.
@@ -169,9 +177,9 @@ impl Deployer {
         clock: Arc<dyn Clock>,
         data_dir: PathBuf,
         partitions: u32,
-        peers: Option<Arc<Peers>>,
+        workers: Option<Workers>,
     ) -> Self {
-        Self { registry, broker, clock, data_dir, partitions, peers, shadows: Shadows::default() }
+        Self { registry, broker, clock, data_dir, partitions, workers, shadows: Shadows::default() }
     }
 
     /// On a data directory that no host works on.
@@ -212,8 +220,10 @@ impl Deployer {
     /// # Errors
     /// [`ViewError`] where no host runs and the data directory cannot be read.
     pub fn activations(&self) -> Result<Activations, ViewError> {
-        match &self.peers {
-            Some(peers) => Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect()),
+        match &self.workers {
+            Some(Workers { peers, .. }) => {
+                Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect())
+            }
             None => crate::views::modules::activations(&*self.broker, &self.data_dir),
         }
     }
@@ -296,6 +306,37 @@ impl Deployer {
             processed: place.processed_offset,
         };
         blamer.stories(from, to)
+    }
+
+    /// Why a record was late; none where it was not.
+    ///
+    /// # Errors
+    /// As [`Deployer::blame`].
+    pub fn why_late(&self, partition: PartitionId, offset: Offset) -> Result<Option<WhyLate>, BlameError> {
+        let blamed = self.blame(partition, offset, offset.plus(1))?;
+        let Some(blame) = blamed.first() else { return Ok(None) };
+        // As ctr-window has them, and its defaults.
+        let param = |name: &str, default: i64| {
+            let set = blame.stages.iter().find_map(|stage| stage.params.get(name)?.trim().parse().ok());
+            set.unwrap_or(default)
+        };
+        let settings = (param("out_of_orderness_ms", 10_000), param("allowed_lateness_ms", 60_000));
+        Ok(why::late(&*self.broker, blame, settings)?)
+    }
+
+    /// What holds a window open.
+    ///
+    /// # Errors
+    /// [`ViewError`] where the commits cannot be read.
+    pub fn why_open(&self, size_ms: i64, start_ms: i64) -> Result<WhyOpen, ViewError> {
+        let status = crate::views::status(&*self.broker, RunState::Stopped, Vec::new())?;
+        Ok(why::open(size_ms, start_ms, &status.partitions))
+    }
+
+    /// What the modules have said and why they failed, from line `number` on; empty where no host runs.
+    #[must_use]
+    pub fn module_lines(&self, number: u64, stage: Option<&str>) -> Vec<ModuleLine> {
+        self.workers.as_ref().map(|workers| workers.log.since(number, stage)).unwrap_or_default()
     }
 
     /// The SmartModule.toml that a module came with.
@@ -522,7 +563,7 @@ impl Deployer {
         let begun = Instant::now();
         loop {
             let (activations, waiting) = self.followed(id, options);
-            let stuck = self.peers.is_none() || begun.elapsed() >= patience;
+            let stuck = self.workers.is_none() || begun.elapsed() >= patience;
             if waiting.is_empty() || stuck {
                 return (activations, waiting);
             }
@@ -534,7 +575,7 @@ impl Deployer {
     fn followed(&self, id: DeploymentId, options: &Options) -> Followed {
         let mut followed = Followed::default();
         let mine = |partition: &PartitionId| options.partitions.as_ref().is_none_or(|only| only.contains(partition));
-        let Some(peers) = &self.peers else {
+        let Some(Workers { peers, .. }) = &self.workers else {
             let partitions = (0..self.partitions).map(PartitionId).filter(mine);
             let why = "no host runs on this data directory: it takes effect with the next `clickmill run`";
             followed.1.extend(partitions.map(|partition| (partition, why.to_owned())));
