@@ -9,6 +9,7 @@ mod cargo;
 mod conformance;
 mod setup;
 mod steps;
+mod stock;
 mod suites;
 mod tally;
 mod tools;
@@ -92,7 +93,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test => return suites::run_all(&root, &mut steps),
         Task::Examples => {
             setup::ensure_compiler()?;
-            let folder = steps.run("build smartmodules/examples", || build::examples(&root))?;
+            let folder = steps.run("build smartmodules/examples", || stock::examples(&root))?;
             println!("{}", folder.display());
         }
         Task::Conformance { args } => return conformance::run(&root, &mut steps, &args),
