@@ -76,9 +76,9 @@ pub(crate) fn hint(bytes: &[u8]) -> String {
 
 /// Which record is meant by what was copied out for an error in `look_back`, and the hint: the offset stands behind it.
 pub(crate) fn hint_at(bytes: &[u8]) -> String {
-    let offset = bytes.split_first_chunk::<2>().and_then(|(len, rest)| {
-        rest.get(usize::from(u16::from_be_bytes(*len))..)?.first_chunk::<8>()
-    });
+    let offset = bytes
+        .split_first_chunk::<2>()
+        .and_then(|(len, rest)| rest.get(usize::from(u16::from_be_bytes(*len))..)?.first_chunk::<8>());
     match offset {
         Some(offset) => format!("record at offset {}: {}", i64::from_be_bytes(*offset), hint(bytes)),
         None => hint(bytes),

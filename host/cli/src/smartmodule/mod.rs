@@ -3,16 +3,20 @@
 //! `new`, `build`, `test` and `bench` are an author's own: they touch files and the engine, no host and no data directory.
 //! The others ask [`control`], which knows whether a host runs.
 
+mod batch;
 mod bench;
 mod build;
+mod case;
 mod control;
 mod deploy;
 mod module_args;
 mod new;
 mod pause;
 mod plan;
+mod project;
 mod show;
 mod test;
+mod toolchain;
 
 use anyhow::Result;
 

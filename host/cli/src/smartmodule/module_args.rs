@@ -9,9 +9,9 @@ use clickmill_pipeline::deployment::body::DeployBody;
 use crate::exit::mistake;
 
 /// Longest module that is read.
-const MAX_WASM_BYTES: u64 = 32 << 20;
+pub(super) const MAX_WASM_BYTES: u64 = 32 << 20;
 /// Longest manifest.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct ModuleArgs {
@@ -41,7 +41,7 @@ pub struct ModuleArgs {
     manifest: Option<PathBuf>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("a parameter is NAME=VALUE".to_owned()),
@@ -90,7 +90,7 @@ impl ModuleArgs {
     }
 }
 
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let wrong = |e: io::Error| mistake(format!("{}: {e}", path.display()));
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(wrong)?.take(most + 1).read_to_end(&mut bytes).map_err(wrong)?;
