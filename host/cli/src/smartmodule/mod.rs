@@ -3,8 +3,10 @@
 //! `new`, `build`, `test` and `bench` are an author's own: they touch files and the engine, no host and no data directory.
 //! The others ask [`control`], which knows whether a host runs.
 
+mod batch;
 mod bench;
 mod build;
+mod case;
 mod control;
 mod deploy;
 mod logs;
@@ -13,8 +15,10 @@ pub mod module_file;
 mod new;
 mod pause;
 mod plan;
+mod project;
 mod show;
 mod test;
+mod toolchain;
 
 use anyhow::Result;
 
