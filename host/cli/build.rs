@@ -36,9 +36,10 @@ fn embed(name: &str, wasm: &Path, manifest: &Path, out: &Path, list: &mut String
     let version = package_version(&text)
         .ok_or_else(|| format!("{} has no line `version = \"…\"` under [package]", manifest.display()))?;
     write(&out.join(format!("{name}.wasm")), &read(wasm)?)?;
+    write(&out.join(format!("{name}.toml")), text.as_bytes())?;
     writeln!(
         list,
-        "    Builtin {{ name: {name:?}, version: {version:?}, wasm: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\")) }},"
+        "    Builtin {{ name: {name:?}, version: {version:?}, manifest: include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.toml\")), wasm: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\")) }},"
     )
     .map_err(|error| error.to_string())
 }

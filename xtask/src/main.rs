@@ -47,7 +47,7 @@ enum Task {
     Examples,
     /// Run every kind of SmartModule in Fluvio's own engine and in ours, and compare what they make of it
     ///
-    /// Not part of `test`: it compiles Fluvio's engine and its wasmtime first, which took 6 minutes on two busy cores.
+    /// Not part of `test`: it compiles Fluvio's engine and its wasmtime first, which took 11 minutes on two busy cores.
     Conformance {
         /// Arguments for the comparison: try `--only speed`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -8,7 +8,8 @@ static LONGEST: RwLock<String> = RwLock::new(String::new());
 
 #[smartmodule(aggregate)]
 pub fn aggregate(accumulator: RecordData, current: &SmartModuleRecord) -> Result<RecordData> {
-    let mut text = format!("{}|{}{}", LONGEST.read().unwrap(), String::from_utf8_lossy(accumulator.as_ref()), current.value);
+    let mut text =
+        format!("{}|{}{}", LONGEST.read().unwrap(), String::from_utf8_lossy(accumulator.as_ref()), current.value);
     let cut = text.ceil_char_boundary(text.len().saturating_sub(40));
     Ok(text.split_off(cut).into())
 }

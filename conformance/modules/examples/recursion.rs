@@ -5,13 +5,12 @@ use fluvio_smartmodule::{smartmodule, RecordData, Result, SmartModuleRecord};
 #[smartmodule(map)]
 pub fn map(record: &SmartModuleRecord) -> Result<(Option<RecordData>, RecordData)> {
     let value: &[u8] = record.value.as_ref();
-    let depth = if value == b"deep" { deeper(&[1; 8]) } else { 0 };
+    let depth = if value == b"deep" { deeper(value.len() as u64) } else { 0 };
     Ok((record.key.clone(), format!("{depth}").into()))
 }
 
 #[allow(unconditional_recursion)]
 #[inline(never)]
-fn deeper(numbers: &[u64]) -> u64 {
-    let more: Vec<u64> = numbers.iter().map(|n| n.wrapping_mul(3)).collect();
-    std::hint::black_box(deeper(std::hint::black_box(&more))) + more[0]
+fn deeper(depth: u64) -> u64 {
+    std::hint::black_box(deeper(std::hint::black_box(depth + 1))) + 1
 }

@@ -48,5 +48,8 @@ pub fn filter(record: &SmartModuleRecord) -> Result<bool> {
     let Ok(event) = serde_json::from_slice::<Event>(record.value.as_ref()) else {
         return Ok(false);
     };
-    Ok(!event.id.is_empty() && (0..=1).contains(&event.click) && event.banner_pos >= 0 && event.site_category != "50e219e0")
+    Ok(!event.id.is_empty()
+        && (0..=1).contains(&event.click)
+        && event.banner_pos >= 0
+        && event.site_category != "50e219e0")
 }

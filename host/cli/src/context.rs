@@ -243,7 +243,7 @@ fn refusal(status: u16, message: &str, address: &str) -> anyhow::Error {
 fn message(body: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|v| v.pointer("/error/message")?.as_str());
-    message.unwrap_or(body).trim().chars().take(500).collect()
+    message.unwrap_or(body).trim().chars().take(2_000).collect()
 }
 
 /// Text as the value of a query.

@@ -1,6 +1,7 @@
 //! The `clickmill` binary: flags, config, and one file or folder for each verb. Logic lives in the libraries.
 
 mod bench;
+mod blame;
 mod checkpoint;
 mod completions;
 mod config;
@@ -13,6 +14,7 @@ mod output;
 mod produce;
 mod profile;
 mod run;
+mod shadow;
 mod signals;
 mod smartmodule;
 mod stack;
@@ -72,6 +74,8 @@ enum Verb {
     Windows(windows::Args),
     Topic(topic::Args),
     Smartmodule(smartmodule::Args),
+    Shadow(shadow::Args),
+    Blame(blame::BlameArgs),
     Checkpoint(checkpoint::Args),
     Completions(completions::Args),
     /// Prints every setting with its default and what it means
@@ -156,6 +160,8 @@ fn work(cli: Cli) -> Result<()> {
         Verb::Windows(args) => windows::run(&args, &config),
         Verb::Topic(args) => topic::run(&args, &config),
         Verb::Smartmodule(args) => smartmodule::run(&args, &config),
+        Verb::Shadow(args) => shadow::run(&args, &config),
+        Verb::Blame(args) => blame::blame(&args, &config),
         Verb::Checkpoint(args) => checkpoint::run(&args, &config),
         Verb::Completions(args) => completions::run(&args, &mut Cli::command()),
         Verb::Config => output::print(config::default_yaml()),

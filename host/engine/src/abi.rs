@@ -74,6 +74,17 @@ pub(crate) fn hint(bytes: &[u8]) -> String {
     text(rest.get(..usize::from(u16::from_be_bytes(*len))).unwrap_or(bytes))
 }
 
+/// Which record is meant by what was copied out for an error in `look_back`, and the hint: the offset stands behind it.
+pub(crate) fn hint_at(bytes: &[u8]) -> String {
+    let offset = bytes
+        .split_first_chunk::<2>()
+        .and_then(|(len, rest)| rest.get(usize::from(u16::from_be_bytes(*len))..)?.first_chunk::<8>());
+    match offset {
+        Some(offset) => format!("record at offset {}: {}", i64::from_be_bytes(*offset), hint(bytes)),
+        None => hint(bytes),
+    }
+}
+
 /// A module's text, made printable and cut.
 pub(crate) fn text(bytes: &[u8]) -> String {
     printable(bytes, MAX_TEXT_BYTES)
@@ -125,6 +136,12 @@ mod tests {
         assert_eq!(init_input(&params, None).unwrap(), b"\0\x02\0\x01a\0\0\0\x01b\0\x012\0");
         let long = BTreeMap::from([("pricing".to_owned(), "x".repeat(65_536))]);
         assert!(init_input(&long, None).unwrap_err().contains("\"pricing\" has 65536 bytes"));
+    }
+
+    #[test]
+    fn an_error_in_look_back_names_the_record_where_the_module_does() {
+        assert_eq!(hint_at(b"\0\x02no\0\0\0\0\0\0\x01\0and more"), "record at offset 256: no");
+        assert_eq!(hint_at(b"\0\x02no\0\0"), "no");
     }
 
     #[test]

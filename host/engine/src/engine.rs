@@ -22,6 +22,8 @@ pub struct EngineOptions {
     /// Count instructions ([`Chain::fuel`](crate::Chain::fuel)) and let [`Limits::call_fuel`](crate::Limits) bound them.
     /// The time limit holds without it and costs far less.
     pub fuel: bool,
+    /// Let every call take the time it takes. For modules that are trusted, and to measure what the limit costs.
+    pub without_time_limit: bool,
 }
 
 /// Compiles modules. Cheap to clone; one a process is enough.
@@ -39,7 +41,7 @@ impl Engine {
     pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
         let mut config = Config::new();
         config
-            .epoch_interruption(true)
+            .epoch_interruption(!options.without_time_limit)
             .consume_fuel(options.fuel)
             .cranelift_opt_level(OptLevel::Speed)
             .max_wasm_stack(STACK_BYTES)
@@ -63,7 +65,7 @@ impl Engine {
     /// Compiles a module and checks its imports and exports. Nothing of it runs yet.
     ///
     /// # Errors
-    /// [`EngineError::TooLarge`], [`EngineError::Compile`], [`EngineError::Import`], [`EngineError::Export`].
+    /// [`EngineError::TooLarge`], [`EngineError::TooMuch`], [`EngineError::Compile`], [`EngineError::Import`], [`EngineError::Export`].
     pub fn compile(&self, wasm: &[u8]) -> Result<Module, EngineError> {
         Module::compile(&self.wasmtime, wasm)
     }

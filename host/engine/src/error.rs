@@ -17,6 +17,8 @@ pub enum EngineError {
     Compile { sha256: ModuleDigest, message: String },
     #[error("module of {bytes} bytes is over the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
+    #[error("module {sha256} is more than is compiled: {problem}")]
+    TooMuch { sha256: ModuleDigest, problem: String },
     #[error(
         "module {sha256} imports {import}; a SmartModule may import env.copy_records (i32, i32), env.clickmill_log \
         (i32, i32) and those functions of wasi_snapshot_preview1 that reach nothing outside: {}",

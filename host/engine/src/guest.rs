@@ -274,7 +274,7 @@ impl Guest {
             return Ok(());
         }
         let hint = match self.copied("look_back") {
-            Ok(region) => abi::hint(self.bytes(region)),
+            Ok(region) => abi::hint_at(self.bytes(region)),
             Err(_) => abi::refusal(status).to_owned(),
         };
         Err(format!("look_back refused ({status}): {hint}").into())

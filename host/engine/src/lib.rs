@@ -9,6 +9,7 @@
 //! result. Read next: `chain`, then `guest`.
 
 mod abi;
+mod bounds;
 mod cache;
 mod chain;
 mod cpu_time;
@@ -24,6 +25,7 @@ mod kept;
 mod limits;
 mod log;
 mod lookback;
+pub mod manifest;
 mod module;
 mod outcome;
 mod output;

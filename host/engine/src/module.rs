@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::{ExternType, FuncType, InstancePre};
 
 use crate::guest::Host;
-use crate::{EngineError, imports};
+use crate::{EngineError, bounds, imports};
 
 /// Longest module that is compiled; compiling takes memory and time in proportion.
 const MAX_WASM_BYTES: usize = 32 << 20;
@@ -105,6 +105,7 @@ impl Module {
             return Err(EngineError::TooLarge { bytes: wasm.len(), limit: MAX_WASM_BYTES });
         }
         let digest = ModuleDigest(Sha256::digest(wasm).into());
+        bounds::check(wasm).map_err(|problem| EngineError::TooMuch { sha256: digest, problem })?;
         let failed = |e: wasmtime::Error| EngineError::Compile { sha256: digest, message: format!("{e:#}") };
         let module = wasmtime::Module::from_binary(engine, wasm).map_err(failed)?;
         imports::check(&module).map_err(|import| EngineError::Import { sha256: digest, import })?;

@@ -145,7 +145,7 @@ fn compiled_modules_are_kept_in_the_cache_directory() {
     let dir = tempfile::tempdir().unwrap();
     let cache_dir = dir.path().join("cache");
     for _ in 0..2 {
-        let engine = Engine::new(&EngineOptions { cache_dir: Some(cache_dir.clone()), fuel: false }).unwrap();
+        let engine = Engine::new(&EngineOptions { cache_dir: Some(cache_dir.clone()), ..Default::default() }).unwrap();
         engine
             .compile(
                 &wat::parse_str(format!(

@@ -59,6 +59,19 @@ fn memory_without_end_is_refused_at_the_limit() {
 }
 
 #[test]
+fn tables_without_end_are_refused_at_the_limit() {
+    let table = "(table $t 0 funcref)";
+    let grow = array_map(
+        "(loop $more (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 5000)) (i32.const -1)))) unreachable",
+    );
+    let message = fault_of(&module(&[ALLOC, table, &grow]));
+    assert!(message.contains("105000 table elements, over the limit of 100000"), "{message}");
+    let storm =
+        array_map("(loop $storm (drop (table.grow $t (ref.null func) (i32.const -1))) (br $storm)) (i32.const 0)");
+    assert!(fault_of(&module(&[ALLOC, table, &storm])).contains("time limit"));
+}
+
+#[test]
 fn wild_addresses_and_lengths_are_outside_memory() {
     for args in [
         "(i32.const -16) (i32.const 100)",
@@ -132,7 +145,15 @@ fn alloc_is_bounded_and_checked_like_any_call() {
 
 #[test]
 fn every_hook_is_bounded_like_any_call() {
-    const LOOP: &str = "(loop $again (br $again))";
+    for (body, expected) in
+        [("(loop $again (br $again))", "ran past its time limit"), ("unreachable", "failed: wasm trap")]
+    {
+        each_hook(body, expected);
+    }
+}
+
+/// Runs each hook with this body.
+fn each_hook(body: &str, expected: &str) {
     const HOOKS: [(&str, &str, &str); 8] = [
         ("clickmill_state_version", "(result i32)", "i32"),
         ("clickmill_save", "(result i32)", "i32"),
@@ -147,7 +168,7 @@ fn every_hook_is_bounded_like_any_call() {
     for (hostile, _, _) in HOOKS {
         let mut parts = vec![ALLOC.to_owned(), map(ECHO)];
         for (name, of, result) in HOOKS {
-            let body = if name == hostile { LOOP } else { copies };
+            let body = if name == hostile { body } else { copies };
             parts.push(format!(r#"(func (export "{name}") {of} {body} ({result}.const 0))"#));
         }
         let module = module(&parts.iter().map(String::as_str).collect::<Vec<_>>());
@@ -168,7 +189,7 @@ fn every_hook_is_bounded_like_any_call() {
                 chain.save().expect_err("the fault is kept for the next call")
             }
         };
-        assert!(fault.message.starts_with(&format!("{hostile} ran past its time limit")), "{fault}");
+        assert!(fault.message.starts_with(&format!("{hostile} {expected}")), "{fault}");
     }
 }
 

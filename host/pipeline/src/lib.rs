@@ -4,6 +4,7 @@
 //! [`recovery`] and [`checkpoint::resolve`] (the decisions, pure). [`views`] reads what the workers have written.
 //! This crate must not know how a sink stores rows, nor how a broker stores batches.
 
+pub mod blame;
 mod breaker;
 mod chains;
 pub mod checkpoint;
@@ -18,6 +19,7 @@ mod metrics;
 pub mod newcomer;
 mod peers;
 pub mod recovery;
+pub mod shadow;
 mod supervise;
 mod targets;
 pub mod through;

@@ -5,10 +5,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clickmill_broker::BrokerError;
+use clickmill_pipeline::blame::BlameError;
 use clickmill_pipeline::checkpoint::StoreError;
 use clickmill_pipeline::deployment::DeploymentError;
 use clickmill_pipeline::deployment::body::BadBody;
-use clickmill_pipeline::deployment::control::DeployError;
+use clickmill_pipeline::deployment::control::{DeployError, PromoteError};
+use clickmill_pipeline::shadow::ShadowError;
 use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
 use serde_json::json;
@@ -190,6 +192,40 @@ impl From<DeployError> for ApiError {
             DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
             DeployError::Refused(_) | DeployError::State { .. } | DeployError::Canary { .. } => Self::Refused(text),
             DeployError::Deployment(_) | DeployError::Store(_) | DeployError::Judge(_) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<ShadowError> for ApiError {
+    fn from(error: ShadowError) -> Self {
+        let text = error.to_string();
+        match error {
+            ShadowError::Running { .. } => Self::Conflict(text),
+            ShadowError::None => Self::NotFound(text),
+            ShadowError::Change(_) => Self::BadRequest(text),
+            ShadowError::Refused(_) => Self::Refused(text),
+            ShadowError::Judge(_) | ShadowError::Thread(_) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<PromoteError> for ApiError {
+    fn from(error: PromoteError) -> Self {
+        match error {
+            PromoteError::Condition(_) => Self::Refused(error.to_string()),
+            PromoteError::Shadow(e) => e.into(),
+            PromoteError::Deploy(e) => e.into(),
+        }
+    }
+}
+
+impl From<BlameError> for ApiError {
+    fn from(error: BlameError) -> Self {
+        let text = error.to_string();
+        match error {
+            BlameError::NoPartition { .. } | BlameError::NoOffset { .. } => Self::NotFound(text),
+            BlameError::View(e) => e.into(),
+            BlameError::Chain(_) | BlameError::Judge(_) => Self::Internal(text),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod append;
 mod assets;
+mod blame;
 mod budget;
 mod clock;
 mod error;
@@ -20,6 +21,7 @@ mod options;
 mod rounds;
 mod routes;
 mod serve;
+mod shadow;
 mod smartmodules;
 mod sources;
 mod stall;

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
-use crate::{append, assets, guard, health, live, metrics, rounds, smartmodules, topics, windows};
+use crate::{append, assets, blame, guard, health, live, metrics, rounds, shadow, smartmodules, topics, windows};
 
 /// What handlers share.
 pub(crate) struct App {
@@ -73,6 +73,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/pipeline", get(smartmodules::pipeline))
         .route("/api/pipeline/pause", post(smartmodules::pause))
         .route("/api/pipeline/resume", post(smartmodules::resume))
+        .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
+        .route("/api/shadow/promote", post(shadow::promote))
+        .route("/api/blame", get(blame::records))
         .route("/internal/topics/{topic}/rounds", post(rounds::append))
         .route("/internal/topics/{topic}/source/{source}", get(rounds::positions))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));

@@ -21,15 +21,15 @@ use crate::error::ApiError;
 use crate::routes::App;
 
 /// Longest wait for the partitions to follow; the answer then says which have not.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn deployer(app: &App) -> Result<Arc<Deployer>, ApiError> {
+pub(crate) fn deployer(app: &App) -> Result<Arc<Deployer>, ApiError> {
     let none = || ApiError::NotFound("this host runs no workers, and so nothing is deployed in it".to_owned());
     app.host.deployer().ok_or_else(none)
 }
 
 /// A body of JSON; an empty one is an empty object.
-async fn read<T: DeserializeOwned + Default>(app: &App, request: Request<Body>) -> Result<T, ApiError> {
+pub(crate) async fn read<T: DeserializeOwned + Default>(app: &App, request: Request<Body>) -> Result<T, ApiError> {
     let body = app.modules.read(request).await?;
     if body.bytes.trim_ascii().is_empty() {
         return Ok(T::default());

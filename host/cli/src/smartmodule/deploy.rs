@@ -1,8 +1,6 @@
 //! `clickmill smartmodule deploy|rollback|remove`: changes of the chain, after a look at what they would do.
 
-use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clickmill_pipeline::deployment::body::DeployBody;
@@ -11,7 +9,8 @@ use clickmill_pipeline::deployment::plan::Plan;
 use clickmill_schemas::{DeploymentId, PartitionId};
 
 use super::control::{Change, ChangeOptions, Control};
-use super::{module_file, plan};
+use super::module_args::ModuleArgs;
+use super::plan;
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::exit::{Ended, mistake};
@@ -19,8 +18,6 @@ use crate::output::{print, say, unless_gone, write_json};
 
 /// Exit code of a plan that would change something.
 const CHANGES: u8 = 3;
-/// Longest manifest.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Puts a module into the chain, while events flow
 #[derive(Debug, clap::Args)]
@@ -39,30 +36,8 @@ the new one. A SmartModule.toml beside FILE.wasm gives its name, version and par
 Exit codes: 0 deployed, or in force already; 1 refused, or not every partition has followed; 2 a mistake in the call;
 with --plan 0 nothing would change, 3 something would.")]
 pub struct DeployArgs {
-    /// The module; without one, the module in force gets other parameters
-    #[arg(value_name = "FILE.wasm")]
-    file: Option<PathBuf>,
-    /// The stage to replace, or to add [default: the name in the SmartModule.toml, else the file's]
-    #[arg(long)]
-    stage: Option<String>,
-    /// Add the stage in front of this one
-    #[arg(long, value_name = "STAGE", conflicts_with = "after")]
-    before: Option<String>,
-    /// Add the stage behind this one
-    #[arg(long, value_name = "STAGE")]
-    after: Option<String>,
-    /// Set a parameter; those not named stay as they are
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = module_file::pair)]
-    params: Vec<(String, String)>,
-    /// Set a parameter to a file's content
-    #[arg(long = "param-file", value_name = "NAME=FILE", value_parser = module_file::pair)]
-    param_files: Vec<(String, String)>,
-    /// Let a parameter go back to its default
-    #[arg(long = "unset-param", value_name = "NAME")]
-    unset_params: Vec<String>,
-    /// Its SmartModule.toml [default: the one beside FILE.wasm]
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
+    #[command(flatten)]
+    module: ModuleArgs,
     /// Deploy to this partition only; may be given several times
     #[arg(long = "partition", value_name = "P")]
     partitions: Vec<PartitionId>,
@@ -74,6 +49,20 @@ pub struct DeployArgs {
     reset_state: bool,
     #[command(flatten)]
     how: How,
+}
+
+/// Says what a deploy would do, and changes nothing: exit code 0 nothing would change, 3 something would
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill smartmodule plan validate.wasm
+  clickmill smartmodule plan --stage validate --param date_to=2014-10-30 --output json")]
+pub struct PlanArgs {
+    #[command(flatten)]
+    module: ModuleArgs,
+    #[arg(long)]
+    reset_state: bool,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
 }
 
 /// Goes back to the chain before, or to that of a deployment
@@ -127,9 +116,17 @@ pub fn deploy(args: &DeployArgs, config: &Config) -> Result<()> {
         let options = ChangeOptions { message: args.how.message.clone(), ..ChangeOptions::default() };
         return change(Change::Promote(id), &options, &args.how, config);
     }
-    let body = body(args)?;
+    let mut body = args.module.body()?;
+    body.message.clone_from(&args.how.message);
+    body.reset_state = args.reset_state;
+    body.partitions = (!args.partitions.is_empty()).then(|| args.partitions.iter().copied().collect());
     let control = Control::of(config)?;
     carry_out(&args.how, || control.plan(&body), || control.deploy(&body))
+}
+
+pub fn plan(args: &PlanArgs, config: &Config) -> Result<()> {
+    let body = DeployBody { reset_state: args.reset_state, ..args.module.body()? };
+    planned(&Control::of(config)?.plan(&body)?, args.output)
 }
 
 pub fn rollback(args: &RollbackArgs, config: &Config) -> Result<()> {
@@ -149,52 +146,11 @@ fn change(change: Change<'_>, options: &ChangeOptions, how: &How, config: &Confi
     carry_out(how, || control.plan_change(change, options), || control.change(change, options))
 }
 
-fn body(args: &DeployArgs) -> Result<DeployBody> {
-    let mut body = DeployBody {
-        stage: args.stage.clone(),
-        before: args.before.clone(),
-        after: args.after.clone(),
-        params: args.params.iter().cloned().collect(),
-        unset_params: args.unset_params.clone(),
-        message: args.how.message.clone(),
-        partitions: (!args.partitions.is_empty()).then(|| args.partitions.iter().copied().collect::<BTreeSet<_>>()),
-        reset_state: args.reset_state,
-        ..DeployBody::default()
-    };
-    body.params.extend(module_file::params_of_files(&args.param_files)?);
-    if let Some(file) = &args.file {
-        body.set_wasm(&module_file::read(file)?);
-    }
-    if let Some(path) = manifest_file(args) {
-        let text = module_file::read_at_most(&path, MAX_MANIFEST_BYTES)?;
-        let text = String::from_utf8(text).map_err(|_| mistake(format!("{} is not UTF-8", path.display())))?;
-        body.manifest = Some(text);
-    } else if body.stage.is_none() {
-        body.stage = args.file.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-    }
-    Ok(body)
-}
-
-/// The manifest that is named, or the one that lies beside the module.
-fn manifest_file(args: &DeployArgs) -> Option<PathBuf> {
-    let beside = || {
-        let file = args.file.as_deref()?;
-        let path = file.parent()?.join("SmartModule.toml");
-        path.is_file().then_some(path)
-    };
-    args.manifest.clone().or_else(beside)
-}
-
 /// Plans, asks, deploys, and says what came of it.
 fn carry_out(how: &How, plan: impl FnOnce() -> Result<Plan>, deploy: impl FnOnce() -> Result<Deployed>) -> Result<()> {
     let json = how.output == TextOrJson::Json;
     if how.plan {
-        let plan = plan()?;
-        match json {
-            true => unless_gone(write_json(&mut io::stdout().lock(), &plan))?,
-            false => print(plan::text(&plan))?,
-        }
-        return if plan.changes { Err(Ended(CHANGES).into()) } else { Ok(()) };
+        return planned(&plan()?, how.output);
     }
     if !how.yes {
         if !io::stdin().is_terminal() {
@@ -217,6 +173,14 @@ fn carry_out(how: &How, plan: impl FnOnce() -> Result<Plan>, deploy: impl FnOnce
     if deployed.waiting.is_empty() || waits_for_a_host { Ok(()) } else { Err(Ended(1).into()) }
 }
 
+fn planned(plan: &Plan, output: TextOrJson) -> Result<()> {
+    match output {
+        TextOrJson::Json => unless_gone(write_json(&mut io::stdout().lock(), plan))?,
+        TextOrJson::Text => print(plan::text(plan))?,
+    }
+    if plan.changes { Err(Ended(CHANGES).into()) } else { Ok(()) }
+}
+
 fn confirmed() -> Result<bool> {
     let mut err = io::stderr().lock();
     // Where the question cannot be shown, the answer will not be yes.
@@ -226,7 +190,7 @@ fn confirmed() -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn outcome(deployed: &Deployed) -> String {
+pub fn outcome(deployed: &Deployed) -> String {
     let id = deployed.deployment;
     let mut text = match deployed.changed {
         false => format!("nothing to change: this is in force already, as deployment {id}\n"),

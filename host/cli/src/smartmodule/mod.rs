@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod control;
 mod deploy;
+mod module_args;
 pub mod module_file;
 mod new;
 mod pause;
@@ -15,6 +16,10 @@ mod show;
 mod test;
 
 use anyhow::Result;
+
+pub use deploy::outcome as deployed_text;
+pub use module_args::ModuleArgs;
+pub use plan::matrix;
 
 use crate::config::Config;
 
@@ -40,6 +45,7 @@ enum Verb {
     Test(test::Args),
     Bench(bench::Args),
     Deploy(Box<deploy::DeployArgs>),
+    Plan(Box<deploy::PlanArgs>),
     List(show::ListArgs),
     Show(show::ShowArgs),
     History(show::HistoryArgs),
@@ -56,6 +62,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::Test(args) => test::run(args, config),
         Verb::Bench(args) => bench::run(args, config),
         Verb::Deploy(args) => deploy::deploy(args, config),
+        Verb::Plan(args) => deploy::plan(args, config),
         Verb::List(args) => show::list(args, config),
         Verb::Show(args) => show::show(args, config),
         Verb::History(args) => show::history(args, config),

@@ -10,6 +10,9 @@ use crate::exit::mistake;
 
 /// Longest module that is read.
 const MAX_WASM_BYTES: u64 = 32 << 20;
+/// Longest manifest.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+const MANIFEST: &str = "SmartModule.toml";
 
 /// NAME=VALUE, for clap.
 pub fn pair(text: &str) -> Result<(String, String), String> {
@@ -52,6 +55,26 @@ pub fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
         return Err(mistake(format!("{} is longer than {most} bytes", path.display())));
     }
     Ok(bytes)
+}
+
+/// The text of the SmartModule.toml beside a module, where there is one.
+///
+/// # Errors
+/// A mistake where it is there and cannot be read.
+pub fn manifest_beside(module: &Path) -> Result<Option<String>> {
+    match module.with_file_name(MANIFEST) {
+        path if path.is_file() => manifest(&path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The text of a manifest.
+///
+/// # Errors
+/// A mistake where it cannot be read.
+pub fn manifest(path: &Path) -> Result<String> {
+    let text = read_at_most(path, MAX_MANIFEST_BYTES)?;
+    String::from_utf8(text).map_err(|_| mistake(format!("{} is not UTF-8", path.display())))
 }
 
 #[cfg(test)]

@@ -286,7 +286,7 @@ pub fn compile(config: &Config) -> Result<()> {
 
 pub fn engine(config: &Config, data_dir: &Path) -> Result<Engine> {
     let cache_dir = config.engine.cache.then(|| data_dir.join("cache"));
-    Engine::new(&EngineOptions { cache_dir, fuel: config.engine.call_fuel_limit.is_some() })
+    Engine::new(&EngineOptions { cache_dir, fuel: config.engine.call_fuel_limit.is_some(), ..Default::default() })
         .context("setting up WebAssembly")
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clickmill_broker::Broker;
+use clickmill_broker::{Broker, TopicPartition};
 use clickmill_engine::{ChainState, EngineError, Limits};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -19,14 +19,17 @@ use super::plan::{Change, Plan, StateChange, StateVerdict, same_chain, stage_cha
 use super::registry::{Registry, Turn};
 use super::states::{self, stage_state};
 use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, digest, read_all};
+use crate::blame::{Blame, BlameError, Blamer};
 use crate::chains::{ChainError, Chains};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::host::StageModule;
+use crate::input::InputError;
 use crate::judge::JudgeError;
 use crate::peers::{Peers, WorkerState};
-use crate::views::ViewError;
+use crate::shadow::{Condition, Report, ShadowError, Shadows};
 use crate::views::modules::Activations;
+use crate::views::{RunState, ViewError};
 
 /// Records that a canary tries.
 const CANARY_RECORDS: u64 = 10_000;
@@ -98,8 +101,8 @@ pub enum DeployError {
     #[error("the module is refused, and nothing was changed: {0}")]
     Refused(#[source] ChainError),
     #[error(
-        "the new chain cannot take over the state of partition {partition}, and nothing was changed: {source}. With \
-         --reset-state it begins a new generation with empty state: what was counted stays and adds up"
+        "the new chain cannot take over the state of partition {partition}, and nothing was changed (with --reset-state it \
+         begins a new generation with empty state: what was counted stays and adds up): {source}"
     )]
     State { partition: PartitionId, source: ChainError },
     #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
@@ -135,6 +138,18 @@ pub struct Deployer {
     partitions: u32,
     /// The workers; none where no host runs.
     peers: Option<Arc<Peers>>,
+    shadows: Shadows,
+}
+
+/// Why a shadow was not promoted.
+#[derive(Debug, thiserror::Error)]
+pub enum PromoteError {
+    #[error("not promoted: {0}")]
+    Condition(String),
+    #[error(transparent)]
+    Shadow(#[from] ShadowError),
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
 }
 
 /// The chain that is asked for, and what it comes of.
@@ -156,7 +171,7 @@ impl Deployer {
         partitions: u32,
         peers: Option<Arc<Peers>>,
     ) -> Self {
-        Self { registry, broker, clock, data_dir, partitions, peers }
+        Self { registry, broker, clock, data_dir, partitions, peers, shadows: Shadows::default() }
     }
 
     /// On a data directory that no host works on.
@@ -201,6 +216,86 @@ impl Deployer {
             Some(peers) => Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect()),
             None => crate::views::modules::activations(&*self.broker, &self.data_dir),
         }
+    }
+
+    /// Starts a candidate beside the live chain.
+    ///
+    /// # Errors
+    /// [`ShadowError`] where one runs already, or the candidate cannot.
+    pub fn start_shadow(&self, candidate: Candidate, options: Options) -> Result<Report, ShadowError> {
+        let mut ends = BTreeMap::new();
+        for partition in (0..self.partitions).map(PartitionId) {
+            let at = TopicPartition::new(crate::topics::AD_EVENTS_RAW, partition);
+            let end = self.broker.ends(&at).map_err(|e| JudgeError::from(InputError::from(e)))?.end;
+            ends.insert(partition, end);
+        }
+        let now_ms = self.clock.now_ms();
+        self.shadows.start(&self.registry, &self.broker, (candidate, options), ends, now_ms)
+    }
+
+    /// # Errors
+    /// [`ShadowError::None`].
+    pub fn shadow_report(&self) -> Result<Report, ShadowError> {
+        self.shadows.report()
+    }
+
+    /// Ends the shadow; its last report.
+    ///
+    /// # Errors
+    /// [`ShadowError::None`].
+    pub fn stop_shadow(&self) -> Result<Report, ShadowError> {
+        self.shadows.stop().map(|(report, ..)| report)
+    }
+
+    /// Deploys the shadow's candidate if its report is as it must be, and ends the shadow.
+    ///
+    /// # Errors
+    /// [`PromoteError`], and nothing has changed.
+    pub fn promote_shadow(
+        &self,
+        condition: Option<&Condition>,
+        message: &str,
+        patience: Duration,
+    ) -> Result<Deployed, PromoteError> {
+        let (report, candidate, mut options) = self.shadows.candidate()?;
+        if let Some(why) = condition.and_then(|condition| condition.fails(&report)) {
+            return Err(PromoteError::Condition(why));
+        }
+        if !message.is_empty() {
+            message.clone_into(&mut options.message);
+        }
+        let deployed = self.deploy(&Request::Deploy(Box::new(candidate)), &options, patience)?;
+        // Somebody else may have ended it meanwhile: the deploy stands.
+        let _ = self.shadows.stop();
+        Ok(deployed)
+    }
+
+    /// What became of the records from `from` up to `to` of a partition.
+    ///
+    /// # Errors
+    /// [`BlameError`] where there is no such partition or record, or a topic cannot be read.
+    pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>, BlameError> {
+        let status = crate::views::status(&*self.broker, RunState::Stopped, Vec::new())?;
+        let partitions = self.partitions;
+        let missing = BlameError::NoPartition { partition, partitions };
+        let (Some(run), Some(place)) = (status.run, status.partitions.iter().find(|p| p.partition == partition)) else {
+            return Err(missing);
+        };
+        let (start, end) = (place.log_start_offset, place.log_end_offset);
+        if from >= end || from >= to {
+            return Err(BlameError::NoOffset { partition, asked: from, start, end });
+        }
+        let history = self.history();
+        let blamer = Blamer {
+            broker: &*self.broker,
+            chains: &self.registry.chains,
+            history: &history,
+            partition,
+            activations: self.activations()?.remove(&partition).unwrap_or_default(),
+            run,
+            processed: place.processed_offset,
+        };
+        blamer.stories(from, to)
     }
 
     /// The SmartModule.toml that a module came with.

@@ -88,6 +88,18 @@ fn began(activations: &Activations, deployment: DeploymentId) -> BTreeMap<Partit
     activations.iter().filter_map(|(partition, all)| Some((*partition, first(all)?))).collect()
 }
 
+/// The deployment that put a stage into the chain of `newest` as it is, among those that `counts`.
+pub(crate) fn since(
+    history: &BTreeMap<DeploymentId, Deployment>,
+    newest: DeploymentId,
+    stage: &Stage,
+    counts: impl Fn(&Deployment) -> bool,
+) -> DeploymentId {
+    let has = |d: &Deployment| d.stages.iter().any(|s| same(s, stage));
+    let before = history.range(..=newest).rev().filter(|(_, d)| counts(d));
+    before.take_while(|(_, d)| has(d)).last().map_or(newest, |(id, _)| *id)
+}
+
 /// The newest chain, stage by stage.
 #[must_use]
 pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activations) -> Vec<StageView> {
@@ -95,9 +107,7 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
         return Vec::new();
     };
     let view = |stage: &Stage| {
-        let has = |d: &Deployment| d.stages.iter().any(|s| same(s, stage));
-        let everywhere = history.range(..=newest).rev().filter(|(_, d)| d.partitions.is_none());
-        let since = everywhere.take_while(|(_, d)| has(d)).last().map_or(*newest, |(id, _)| *id);
+        let since = since(history, *newest, stage, |d| d.partitions.is_none());
         StageView {
             stage: stage.stage.clone(),
             name: stage.name.clone(),

@@ -47,7 +47,9 @@ impl Worker {
             Isolated::Passed => return Ok(Onward::Passed),
             Isolated::Culprit(culprit) => {
                 self.convict(culprit)?;
-                Onward::Again
+                // Where another deployment is wanted by now, the rest of these records may be its own.
+                let wanted = self.target.wanted().is_some_and(|wanted| wanted != self.heading);
+                if wanted && self.refused != self.target.wanted() { Onward::WentBack } else { Onward::Again }
             }
             Isolated::Stopped => Onward::WentBack,
         };

@@ -166,6 +166,8 @@ pub(crate) struct Worker {
     /// What it is to be.
     target: Arc<Target>,
     announced: Option<Announced>,
+    /// What records have waited for the change of the chain that is under way.
+    waited: Duration,
     /// The deployment that could not take over here.
     refused: Option<DeploymentId>,
     pace: Pace,

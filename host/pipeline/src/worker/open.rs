@@ -104,6 +104,7 @@ impl Worker {
             heading,
             target,
             announced: None,
+            waited: Duration::ZERO,
             refused: None,
             pace: Pace::new(Instant::now()),
             breaker: Breaker::default(),

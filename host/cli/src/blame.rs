@@ -1,0 +1,218 @@
+//! `clickmill blame|why-late|why-open`: what became of a record and what judged it, and what holds a window open.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clickmill_broker::Broker;
+use clickmill_pipeline::blame::{Blame, Fate};
+use clickmill_pipeline::clock::SystemClock;
+use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::topics::AD_EVENTS_RAW;
+use clickmill_pipeline::views::time::iso8601;
+use clickmill_schemas::{Offset, PartitionId};
+
+use crate::TextOrJson;
+use crate::config::Config;
+use crate::context::{Host, Place};
+use crate::exit::mistake;
+use crate::output::{printable, unless_gone, write_json};
+use crate::stack;
+
+/// Records asked for at once.
+const PAGE_RECORDS: u64 = 10_000;
+
+/// Says what became of a record, which modules judged it, and by which rule
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill blame ad_events_raw/0@1234
+  clickmill blame ad_events_raw/0@1200..1300 --output json      one object a line
+
+For a range, text is a line a record. Fates: counted, rejected, late, dropped; waiting where it has none yet.")]
+pub struct BlameArgs {
+    /// The record, or a range of records, of which the end is not meant
+    #[arg(value_name = "TOPIC/PARTITION@OFFSET[..END]")]
+    place: RecordPlace,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+/// Records of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    pub partition: PartitionId,
+    pub from: Offset,
+    /// Exclusive; none for the one record.
+    pub to: Option<Offset>,
+}
+
+impl FromStr for RecordPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let usage = || format!("a record is {AD_EVENTS_RAW}/PARTITION@OFFSET, as in {AD_EVENTS_RAW}/0@17, or …@17..29");
+        let (topic, rest) = text.split_once('/').ok_or_else(usage)?;
+        let (partition, offsets) = rest.split_once('@').ok_or_else(usage)?;
+        if topic != AD_EVENTS_RAW {
+            return Err(format!("only the records of {AD_EVENTS_RAW} are judged, not those of {topic:?}"));
+        }
+        let (from, to) = match offsets.split_once("..") {
+            Some((from, to)) => (from, Some(to.parse().map_err(|_| usage())?)),
+            None => (offsets, None),
+        };
+        let (partition, from) = (partition.parse().map_err(|_| usage())?, from.parse().map_err(|_| usage())?);
+        if to.is_some_and(|to| to <= from) {
+            return Err(format!("{offsets} is no range: its end is not behind its begin"));
+        }
+        Ok(Self { partition, from, to })
+    }
+}
+
+/// Who knows: a running host, or the files of a stopped one.
+pub enum Teller {
+    Host(Host),
+    Folder(Box<Deployer>),
+}
+
+impl Teller {
+    pub fn of(config: &Config) -> Result<Self> {
+        match Place::of(config)? {
+            Place::Host(host) => Ok(Self::Host(host)),
+            Place::Folder(log) => {
+                let broker: Arc<dyn Broker> = Arc::new(log);
+                let (engine, data_dir) = (stack::engine(config, &config.data_dir)?, config.data_dir.clone());
+                let deployer = Deployer::of_folder(broker, engine, config.limits(), Arc::new(SystemClock), data_dir)?;
+                Ok(Self::Folder(Box::new(deployer)))
+            }
+        }
+    }
+
+    pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>> {
+        match self {
+            Self::Host(host) => host.get(&format!("/api/blame?partition={partition}&offset={from}&to={to}")),
+            Self::Folder(deployer) => Ok(deployer.blame(partition, from, to)?),
+        }
+    }
+}
+
+/// # Errors
+/// A mistake for a record that does not exist.
+pub fn blame(args: &BlameArgs, config: &Config) -> Result<()> {
+    let RecordPlace { partition, from, to } = args.place;
+    let teller = Teller::of(config)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let Some(to) = to else {
+        let blamed = teller.blame(partition, from, from.plus(1))?;
+        let one = blamed.first().ok_or_else(|| mistake(format!("there is no record at offset {from}")))?;
+        let written = match args.output {
+            TextOrJson::Json => write_json(&mut out, one),
+            TextOrJson::Text => story(one, &mut out),
+        };
+        return unless_gone(written.and_then(|()| out.flush()));
+    };
+    let mut next = from;
+    while next < to {
+        let page = teller.blame(partition, next, to.min(next.plus(PAGE_RECORDS)))?;
+        let Some(last) = page.last() else { break };
+        next = last.offset.plus(1);
+        for blame in &page {
+            let written = match args.output {
+                TextOrJson::Json => {
+                    serde_json::to_writer(&mut out, blame).map_err(Into::into).and_then(|()| writeln!(out))
+                }
+                TextOrJson::Text => line(blame, &mut out),
+            };
+            if let Err(gone) = written {
+                return unless_gone(Err(gone));
+            }
+        }
+        if page.len() < usize::try_from(PAGE_RECORDS)? && next < to {
+            break;
+        }
+    }
+    unless_gone(out.flush())
+}
+
+const fn name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Counted => "counted",
+        Fate::Rejected => "rejected",
+        Fate::Late => "late",
+        Fate::Dropped => "dropped",
+        Fate::Waiting => "waiting",
+    }
+}
+
+fn line(blame: &Blame, out: &mut dyn Write) -> io::Result<()> {
+    let deployment = blame.deployment.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    let reason = blame.reason.as_deref().map(printable).unwrap_or_default();
+    writeln!(out, "{}@{}  {}  deployment {deployment}  {reason}", blame.partition, blame.offset, name(blame.fate))
+}
+
+fn story(blame: &Blame, out: &mut dyn Write) -> io::Result<()> {
+    write!(out, "{}/{}@{}: {}", blame.topic, blame.partition, blame.offset, name(blame.fate))?;
+    if let Some(reason) = &blame.reason {
+        write!(out, ", {}", printable(reason))?;
+    }
+    writeln!(out)?;
+    if let Some(message) = &blame.message {
+        writeln!(out, "  {}", printable(message))?;
+    }
+    if let Some(ts_ms) = blame.ts_ms {
+        writeln!(out, "  event time {}", iso8601(ts_ms))?;
+    }
+    if let Some(watermark_ms) = blame.watermark_ms {
+        writeln!(out, "  the watermark was at {}: `clickmill why-late` says more", iso8601(watermark_ms))?;
+    }
+    for window in &blame.windows {
+        writeln!(out, "  counted in the {} window of {}", window.size, iso8601(window.start_ms))?;
+    }
+    for stage in &blame.stages {
+        let digest = stage.sha256.to_string();
+        writeln!(
+            out,
+            "  stage {}: {} {} ({}), deployment {}: {}",
+            printable(&stage.stage),
+            printable(&stage.name),
+            printable(&stage.version),
+            &digest[..12],
+            stage.deployment,
+            printable(&stage.message)
+        )?;
+        params(&stage.params, out)?;
+        if let Some(rule) = &stage.rule {
+            writeln!(out, "    rejected it by the rule {}", printable(rule))?;
+        }
+    }
+    Ok(())
+}
+
+/// Longest value that is shown whole.
+const SHOWN_CHARS: usize = 60;
+
+fn params(params: &BTreeMap<String, String>, out: &mut dyn Write) -> io::Result<()> {
+    for (name, value) in params {
+        let shown: String = printable(value).chars().take(SHOWN_CHARS).collect();
+        let rest = if value.len() > shown.len() { format!("… ({} bytes)", value.len()) } else { String::new() };
+        writeln!(out, "    {} = {shown}{rest}", printable(name))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_record_or_a_range_of_the_input_topic() {
+        let one: RecordPlace = "ad_events_raw/2@17".parse().unwrap();
+        assert_eq!(one, RecordPlace { partition: PartitionId(2), from: Offset(17), to: None });
+        let range: RecordPlace = "ad_events_raw/0@5..9".parse().unwrap();
+        assert_eq!((range.from, range.to), (Offset(5), Some(Offset(9))));
+        for bad in ["", "ad_events_raw", "ad_events_raw/0", "ad_events_raw/x@1", "ad_events_raw/0@9..9", "other/0@1"] {
+            assert!(bad.parse::<RecordPlace>().is_err(), "{bad}");
+        }
+    }
+}

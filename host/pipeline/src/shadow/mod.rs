@@ -1,0 +1,333 @@
+//! A candidate beside the live chain: it judges the same records, and what it makes of them is thrown away.
+//!
+//! A thread of its own reads the topic by itself, so nothing of it is in the way of a worker; it runs at the lowest
+//! priority, and where it falls behind it leaves records out and says how many. Instances are its own, on an engine that
+//! meters. A shadow lives as long as its host.
+
+mod condition;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clickmill_broker::{Broker, TopicPartition};
+use clickmill_engine::BatchSource;
+use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+
+use crate::chains::ChainError;
+use crate::deployment::canary::{tried, value_at};
+use crate::deployment::change::{self, ChangeError};
+use crate::deployment::control::{Candidate, Options};
+use crate::deployment::registry::Registry;
+use crate::deployment::{Stage, digest};
+use crate::input::{Input, InputError};
+use crate::judge::{Judge, JudgeError, Matrix, Verdict};
+use crate::topics::AD_EVENTS_RAW;
+
+pub use condition::Condition;
+
+/// Records that it may be behind the end of a partition before it leaves some out.
+const MOST_BEHIND: u64 = 50_000;
+/// Records that the candidate may fail on before it is asked no more: finding each costs many calls.
+const MOST_FAILURES: usize = 100;
+/// Bytes of batches asked for at once.
+const FETCH_BYTES: usize = 256 << 10;
+/// Longest wait for records of one partition.
+const WAIT: Duration = Duration::from_millis(20);
+/// Lowest priority of a thread.
+const NICE: i32 = 19;
+
+/// What a shadow has seen so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub stage: String,
+    pub name: String,
+    pub version: String,
+    pub sha256: ModuleDigest,
+    /// The deployment that it is compared with.
+    pub against: DeploymentId,
+    /// Wall clock when it began.
+    pub since_ms: i64,
+    /// The offset of each partition at which it began.
+    pub from: BTreeMap<PartitionId, Offset>,
+    #[serde(flatten)]
+    pub verdicts: Matrix,
+    /// Records that it left out, being too slow for them.
+    pub skipped: u64,
+    /// Records seen of those that came: 1 where none was left out.
+    pub share_seen: f64,
+    /// Records on which the candidate failed and the live chain did not.
+    pub failures: u64,
+    pub fuel_per_record_old: u64,
+    pub fuel_per_record_new: u64,
+    /// Time of its thread for a record, nanoseconds, fuel counting included.
+    pub nanos_per_record_old: u64,
+    pub nanos_per_record_new: u64,
+    /// Why it has ended by itself.
+    pub ended: Option<String>,
+}
+
+/// Why there is no shadow.
+#[derive(Debug, thiserror::Error)]
+pub enum ShadowError {
+    #[error("a shadow of stage {stage} is running already: stop it first (`clickmill shadow stop`)")]
+    Running { stage: String },
+    #[error("no shadow is running: start one with `clickmill shadow start FILE.wasm --stage STAGE`")]
+    None,
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error("the candidate is refused: {0}")]
+    Refused(#[from] ChainError),
+    #[error("the candidate cannot judge: {0}")]
+    Judge(#[from] JudgeError),
+    #[error("cannot start its thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The one shadow that may run.
+#[derive(Default)]
+pub(crate) struct Shadows(Mutex<Option<Running>>);
+
+struct Running {
+    candidate: Candidate,
+    options: Options,
+    report: Arc<Mutex<Report>>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread needs.
+struct Follower {
+    registry: Arc<Registry>,
+    broker: Arc<dyn Broker>,
+    candidate: Candidate,
+    report: Arc<Mutex<Report>>,
+    stop: Arc<AtomicBool>,
+    next: BTreeMap<PartitionId, Offset>,
+    totals: Totals,
+}
+
+#[derive(Default)]
+struct Totals {
+    old: Cost,
+    new: Cost,
+}
+
+/// What judging has cost.
+#[derive(Default)]
+struct Cost {
+    fuel: u64,
+    time: Duration,
+}
+
+/// Both chains of a comparison.
+struct Pair {
+    against: DeploymentId,
+    old: Judge,
+    new: Judge,
+}
+
+impl Shadows {
+    /// Starts a candidate, from the ends that the partitions have now.
+    pub(crate) fn start(
+        &self,
+        registry: &Arc<Registry>,
+        broker: &Arc<dyn Broker>,
+        (candidate, options): (Candidate, Options),
+        ends: BTreeMap<PartitionId, Offset>,
+        now_ms: i64,
+    ) -> Result<Report, ShadowError> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = running.as_ref() {
+            return Err(ShadowError::Running { stage: running.candidate.stage.clone() });
+        }
+        let pair = pair(registry, &candidate)?;
+        let report = Report {
+            stage: candidate.stage.clone(),
+            name: candidate.name.clone(),
+            version: candidate.version.clone(),
+            sha256: digest(&candidate.wasm),
+            against: pair.against,
+            since_ms: now_ms,
+            from: ends.clone(),
+            verdicts: Matrix::default(),
+            skipped: 0,
+            share_seen: 1.0,
+            failures: 0,
+            fuel_per_record_old: 0,
+            fuel_per_record_new: 0,
+            nanos_per_record_old: 0,
+            nanos_per_record_new: 0,
+            ended: None,
+        };
+        let (shared, stop) = (Arc::new(Mutex::new(report.clone())), Arc::new(AtomicBool::new(false)));
+        let follower = Follower {
+            registry: registry.clone(),
+            broker: broker.clone(),
+            candidate: candidate.clone(),
+            report: shared.clone(),
+            stop: stop.clone(),
+            next: ends,
+            totals: Totals::default(),
+        };
+        let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(move || follower.run(pair))?;
+        *running = Some(Running { candidate, options, report: shared, stop, thread });
+        Ok(report)
+    }
+
+    pub(crate) fn report(&self) -> Result<Report, ShadowError> {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map(Running::report).ok_or(ShadowError::None)
+    }
+
+    /// Ends it; its last report, and what it was.
+    pub(crate) fn stop(&self) -> Result<(Report, Candidate, Options), ShadowError> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running.take() else {
+            return Err(ShadowError::None);
+        };
+        running.stop.store(true, Ordering::Relaxed);
+        // Its panic is a bug of ours and has been printed; the report stands all the same.
+        let report = running.report.clone();
+        let _ = running.thread.join();
+        let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok((report, running.candidate, running.options))
+    }
+
+    /// What it is, to be promoted.
+    pub(crate) fn candidate(&self) -> Result<(Report, Candidate, Options), ShadowError> {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = running.as_ref().ok_or(ShadowError::None)?;
+        Ok((running.report(), running.candidate.clone(), running.options.clone()))
+    }
+}
+
+impl Drop for Shadows {
+    fn drop(&mut self) {
+        // Without a wait: the thread ends by itself, and holds nothing that must be closed.
+        if let Some(running) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            running.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Running {
+    fn report(&self) -> Report {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The chain in force, and the same with the candidate in it.
+fn pair(registry: &Registry, candidate: &Candidate) -> Result<Pair, ShadowError> {
+    let history = registry.history();
+    let newest = history.iter().rev().find(|(_, d)| d.partitions.is_none());
+    let (against, old) = newest.map(|(id, d)| (*id, d.stages.clone())).unwrap_or_default();
+    let stage = Stage {
+        stage: candidate.stage.clone(),
+        name: candidate.name.clone(),
+        version: candidate.version.clone(),
+        sha256: digest(&candidate.wasm),
+        params: candidate.params.clone(),
+    };
+    let new = change::put(&old, stage, &candidate.place)?;
+    let metered = registry.chains.metered(Some(&candidate.wasm))?;
+    let (old_tried, new_tried) = (tried(&old, &metered, &new)?, tried(&new, &metered, &old)?);
+    Ok(Pair {
+        against,
+        old: Judge::new(metered.chain(old_tried)?, usize::MAX),
+        new: Judge::new(metered.chain(new_tried)?, MOST_FAILURES),
+    })
+}
+
+impl Follower {
+    fn run(mut self, mut pair: Pair) {
+        // Where the system does not allow it, it competes as others do; no result depends on that.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(why) = self.round(&mut pair) {
+                let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.ended = Some(why.to_string());
+                return;
+            }
+        }
+    }
+
+    /// Some records of each partition.
+    fn round(&mut self, pair: &mut Pair) -> Result<(), ShadowError> {
+        let newest = self.registry.history().iter().rev().find(|(_, d)| d.partitions.is_none()).map(|(id, _)| *id);
+        if newest != Some(pair.against) {
+            *pair = self::pair(&self.registry, &self.candidate)?;
+            self.report.lock().unwrap_or_else(PoisonError::into_inner).against = pair.against;
+        }
+        for (partition, from) in self.next.clone() {
+            let next = self.partition(partition, from, pair)?;
+            self.next.insert(partition, next);
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, partition: PartitionId, from: Offset, pair: &mut Pair) -> Result<Offset, ShadowError> {
+        let at = TopicPartition::new(AD_EVENTS_RAW, partition);
+        let ends = self.broker.ends(&at).map_err(|e| JudgeError::from(InputError::from(e)))?;
+        let (mut next, mut skipped) = (from.max(ends.start), from.0.abs_diff(from.max(ends.start).0));
+        if ends.end.0 - next.0 > MOST_BEHIND {
+            let ahead = Offset(ends.end.0 - MOST_BEHIND / 2);
+            skipped += ahead.0 - next.0;
+            next = ahead;
+        }
+        let batches =
+            self.broker.fetch(&at, next, FETCH_BYTES, WAIT).map_err(|e| JudgeError::from(InputError::from(e)))?;
+        for batch in &batches {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if pair.new.has_given_up() {
+                let why = format!("the candidate failed on {MOST_FAILURES} records and is asked no more");
+                self.report.lock().unwrap_or_else(PoisonError::into_inner).ended.get_or_insert(why);
+                skipped += batch.next_offset().0 - next.0;
+            } else {
+                let input = Input::new(batch, next, None).map_err(JudgeError::from)?;
+                self.compare(&input, pair)?;
+            }
+            next = batch.next_offset();
+        }
+        if skipped > 0 {
+            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+            report.skipped += skipped;
+        }
+        Ok(next)
+    }
+
+    fn compare(&mut self, input: &Input<'_>, pair: &mut Pair) -> Result<(), ShadowError> {
+        let was = judged(&mut pair.old, input, &mut self.totals.old)?;
+        let is = judged(&mut pair.new, input, &mut self.totals.new)?;
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let partition = input.batch.at.partition;
+        for ((offset, old), (_, new)) in was.iter().zip(&is) {
+            let fails = matches!(new, Verdict::Failed { .. }) && !matches!(old, Verdict::Failed { .. });
+            report.failures += u64::from(fails);
+            let value = || value_at(input, offset.0 - input.base_offset().0).unwrap_or_default();
+            report.verdicts.add(partition, *offset, (old, new), value);
+        }
+        report.verdicts.sort();
+        let records = report.verdicts.records.max(1);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) / records;
+        report.fuel_per_record_old = self.totals.old.fuel / records;
+        report.fuel_per_record_new = self.totals.new.fuel / records;
+        report.nanos_per_record_old = nanos(self.totals.old.time);
+        report.nanos_per_record_new = nanos(self.totals.new.time);
+        report.share_seen = records as f64 / (records + report.skipped) as f64;
+        Ok(())
+    }
+}
+
+fn judged(judge: &mut Judge, input: &Input<'_>, cost: &mut Cost) -> Result<Vec<(Offset, Verdict)>, JudgeError> {
+    let (begun, fuel) = (Instant::now(), judge.fuel());
+    let verdicts = judge.judge(input)?;
+    cost.time += begun.elapsed();
+    cost.fuel += judge.fuel().saturating_sub(fuel);
+    Ok(verdicts)
+}
