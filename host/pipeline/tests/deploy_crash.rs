@@ -68,6 +68,12 @@ impl Broker for Killer {
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
         self.log.create_topic(spec)
     }
+    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError> {
+        self.log.add_partitions(name, partitions)
+    }
+    fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
+        self.log.delete_topic(name)
+    }
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BrokerError> {
         self.log.topic(name)
     }

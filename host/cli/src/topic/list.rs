@@ -3,10 +3,11 @@
 use std::io::{self, Write as _};
 
 use anyhow::Result;
+use clickmill_pipeline::views::status::TopicView;
 
 use crate::config::Config;
 use crate::context::Place;
-use crate::output::{Output, Rows, unless_gone, write_json};
+use crate::output::{Output, Rows, counted, unless_gone, write_json};
 
 /// Lists the topics with the offsets that they hold
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
                 p.partition.to_string(),
                 p.log_start_offset.to_string(),
                 p.log_end_offset.to_string(),
-                if topic.compacted { "newest of each key" } else { "all that retention keeps" }.to_owned(),
+                kept(topic),
             ]);
         }
     }
@@ -42,4 +43,16 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Output::Json => write_json(&mut out, &topics),
     };
     unless_gone(written.and_then(|()| out.flush()))
+}
+
+/// Which records stay, in words.
+pub fn kept(topic: &TopicView) -> String {
+    let age = topic.retention_max_age_hours.map(|hours| counted(hours, "hour"));
+    let bytes = topic.retention_max_bytes.map(|bytes| counted(bytes, "byte"));
+    let limits: Vec<String> = age.into_iter().chain(bytes).collect();
+    let mut kept = if topic.compacted { "newest of each key" } else { "all" }.to_owned();
+    if !limits.is_empty() {
+        kept.push_str(&format!(", up to {}", limits.join(" or ")));
+    }
+    kept
 }

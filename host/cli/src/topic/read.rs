@@ -225,7 +225,13 @@ mod tests {
             log_start_offset: Offset(u64::from(p)),
             log_end_offset: Offset(10),
         };
-        vec![TopicView { topic: "t".into(), compacted: false, partitions: vec![partition(0), partition(1)] }]
+        vec![TopicView {
+            topic: "t".into(),
+            compacted: false,
+            retention_max_age_hours: None,
+            retention_max_bytes: None,
+            partitions: vec![partition(0), partition(1)],
+        }]
     }
 
     #[test]
