@@ -180,7 +180,7 @@ fn two_hundred_changes_under_load_leave_the_windows_of_an_undisturbed_run() {
     }
     // It resumes where it was.
     producing.kill();
-    changed.run(&["produce", file.to_str().unwrap()]);
+    changed.run(&["produce", "--resume", file.to_str().unwrap()]);
     eventually("all is processed", Duration::from_secs(60), || changed.status()["ledger"]["waiting"] == 0);
     for size in ["1m", "5m"] {
         assert_eq!(changed.windows(size), quiet.windows(size), "{size}");

@@ -136,12 +136,17 @@ pub(crate) struct Metered<'a> {
 }
 
 impl Metered<'_> {
+    pub(crate) fn specs(&self, stages: &[Stage]) -> Result<Vec<StageSpec>, ChainError> {
+        stages.iter().map(|stage| Ok(spec(stage, self.module(stage)?, self.chains.limits.clone()))).collect()
+    }
+
+    pub(crate) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(crate) fn chain(&self, stages: &[Stage]) -> Result<Chain, ChainError> {
-        let mut specs = Vec::new();
-        for stage in stages {
-            specs.push(spec(stage, self.module(stage)?, self.chains.limits.clone()));
-        }
-        Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
+        Chain::new(&self.engine, &self.specs(stages)?)
+            .map_err(|source| ChainError::Module { stage: "chain".into(), source })
     }
 
     pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {

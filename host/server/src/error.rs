@@ -191,7 +191,10 @@ impl From<DeployError> for ApiError {
                 Self::Conflict(text)
             }
             DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
-            DeployError::Refused(_) | DeployError::State { .. } | DeployError::Canary { .. } => Self::Refused(text),
+            DeployError::Refused(_)
+            | DeployError::State { .. }
+            | DeployError::Canary { .. }
+            | DeployError::HiddenState { .. } => Self::Refused(text),
             DeployError::Deployment(_) | DeployError::Store(_) | DeployError::Judge(_) => Self::Internal(text),
         }
     }

@@ -104,6 +104,11 @@ pub enum DeployError {
          begins a new generation with empty state: what was counted stays and adds up): {source}"
     )]
     State { partition: PartitionId, source: ChainError },
+    #[error(
+        "stage {stage} is refused, and nothing was changed: what it makes of a record depends on the records before it (as at \
+         offset {offset}), and it has no clickmill_save and clickmill_load by which that could be kept over a restart"
+    )]
+    HiddenState { stage: String, offset: Offset },
     #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
     Canary { failures: u64, first: String },
     #[error(transparent)]
@@ -112,6 +117,18 @@ pub enum DeployError {
     Store(#[from] StoreError),
     #[error("cannot read the newest records: {0}")]
     Judge(JudgeError),
+}
+
+impl From<CanaryError> for DeployError {
+    fn from(error: CanaryError) -> Self {
+        match error {
+            CanaryError::Chain(e) => Self::Refused(e),
+            CanaryError::Judge(JudgeError::Engine(source)) => {
+                Self::Refused(ChainError::Module { stage: "canary".to_owned(), source })
+            }
+            CanaryError::Judge(e) => Self::Judge(e),
+        }
+    }
 }
 
 /// What came of a deploy.
@@ -395,14 +412,11 @@ impl Deployer {
         plan.state = self.states(wanted, options, wasm)?;
         if plan.stages.iter().any(|s| s.change != Change::Unchanged) {
             let metered = self.registry.chains.metered(wasm).map_err(DeployError::Refused)?;
-            let canary = canary::run(&*self.broker, self.partitions(), CANARY_RECORDS, &metered, old, new);
-            plan.canary = canary.map_err(|e| match e {
-                CanaryError::Chain(e) => DeployError::Refused(e),
-                CanaryError::Judge(JudgeError::Engine(source)) => {
-                    DeployError::Refused(ChainError::Module { stage: "canary".to_owned(), source })
-                }
-                CanaryError::Judge(e) => DeployError::Judge(e),
-            })?;
+            let partitions = self.partitions();
+            plan.canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metered, old, new)?;
+            if let Some((stage, offset)) = canary::hidden_state(&*self.broker, partitions, &metered, old, new)? {
+                return Err(DeployError::HiddenState { stage, offset });
+            }
         }
         Ok(plan)
     }
