@@ -19,6 +19,7 @@ mod metrics;
 pub mod module_log;
 pub mod newcomer;
 mod peers;
+mod quiet;
 pub mod recovery;
 pub mod shadow;
 mod supervise;

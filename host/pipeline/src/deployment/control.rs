@@ -26,6 +26,7 @@ use crate::host::StageModule;
 use crate::judge::JudgeError;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
+use crate::quiet::quietly;
 use crate::shadow::Shadows;
 use crate::views::ViewError;
 use crate::views::modules::Activations;
@@ -277,7 +278,7 @@ impl Deployer {
     /// As [`Deployer::deploy`].
     pub fn plan(&self, request: &Request, options: &Options) -> Result<Plan, DeployError> {
         let wanted = self.wanted(request, options)?;
-        self.plan_of(&wanted, options)
+        quietly(|| self.plan_of(&wanted, options))
     }
 
     /// Checks, writes down, and waits up to `patience` for the partitions to follow.
@@ -287,7 +288,7 @@ impl Deployer {
     pub fn deploy(&self, request: &Request, options: &Options, patience: Duration) -> Result<Deployed, DeployError> {
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
         let wanted = self.wanted(request, options)?;
-        let plan = self.plan_of(&wanted, options)?;
+        let plan = quietly(|| self.plan_of(&wanted, options))?;
         if !plan.changes {
             drop(turn);
             let (activations, waiting) = self.followed(wanted.base.0, options);
@@ -297,7 +298,7 @@ impl Deployer {
             let first = failure.failure.clone().unwrap_or_else(|| "it failed on the first of them".to_owned());
             return Err(DeployError::Canary { failures: failure.failures, first });
         }
-        let id = self.write_down(&turn, wanted, options)?;
+        let id = quietly(|| self.write_down(&turn, wanted, options))?;
         drop(turn);
         let (activations, waiting) = self.wait_for(id, options, patience);
         Ok(Deployed { deployment: id, changed: true, activations, waiting, plan })
