@@ -347,6 +347,7 @@ fn a_rollout_to_one_partition_is_promoted_to_all_and_a_pause_outlives_the_host()
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(bench.status()["ledger"]["waiting"], 1_000);
     host.kill();
+    assert!(bench.fails(&["run", "--until-end"], 2).contains("looking at it"));
     let host = bench.start("run", &["run"]);
     eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success());
     std::thread::sleep(Duration::from_millis(500));
