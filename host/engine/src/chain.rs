@@ -23,7 +23,7 @@ pub struct StageSpec {
     /// Unique in its chain: states and verdicts find the stage by it.
     pub name: String,
     pub module: Module,
-    /// Given to the module's `init`. `clickmill.first` is added by the chain.
+    /// Given to the module's `init`. `clickmill.first` is added by the chain, for a first module that knows routes.
     pub params: BTreeMap<String, String>,
     pub limits: Limits,
     /// How far a module that exports `look_back` is to look back.
