@@ -9,6 +9,8 @@ pub struct Builtin {
     pub name: &'static str,
     /// From its SmartModule.toml.
     pub version: &'static str,
+    /// The text of its SmartModule.toml.
+    pub manifest: &'static str,
     /// The module itself.
     pub wasm: &'static [u8],
 }
@@ -31,13 +33,16 @@ pub fn builtin() -> Result<&'static [Builtin]> {
 
 #[cfg(test)]
 mod tests {
+    use clickmill_engine::manifest::Manifest;
+
     use super::*;
 
     #[test]
-    fn each_embedded_module_is_wasm_and_has_a_version() {
+    fn each_embedded_module_is_wasm_and_has_its_manifest() {
         for module in EMBEDDED {
             assert!(module.wasm.starts_with(b"\0asm"), "{} is no WebAssembly module", module.name);
-            assert!(!module.version.is_empty(), "{} has no version", module.name);
+            let manifest = Manifest::parse(module.manifest).expect("its manifest is sound");
+            assert_eq!((manifest.name.as_str(), manifest.version.as_str()), (module.name, module.version));
         }
     }
 

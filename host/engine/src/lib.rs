@@ -28,6 +28,7 @@ mod kept;
 mod limits;
 mod log;
 mod lookback;
+pub mod manifest;
 mod module;
 mod outcome;
 mod output;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clickmill_engine::manifest::Manifest;
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
@@ -58,12 +59,21 @@ pub enum BadBody {
     Base64(#[from] base64::DecodeError),
     #[error("SmartModule.toml: {0}")]
     Manifest(String),
+    #[error("{0}")]
+    Params(String),
     #[error("no partition is named")]
     NoPartitions,
 }
 
 /// Longest name of a stage.
 const MAX_NAME: usize = 64;
+
+/// Whether a stage may be called so.
+#[must_use]
+pub fn is_stage_name(name: &str) -> bool {
+    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(sound)
+}
 
 impl DeployBody {
     /// Puts a module into the body.
@@ -80,9 +90,10 @@ impl DeployBody {
         stages: &[Stage],
         module: impl FnOnce(&Stage) -> Result<Vec<u8>, E>,
     ) -> Result<(Request, Options), E> {
-        let stage = self.stage.ok_or(BadBody::NoStage)?;
-        let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if stage.is_empty() || stage.len() > MAX_NAME || !stage.chars().all(sound) {
+        let manifest = self.manifest.as_deref().map(Manifest::parse).transpose();
+        let manifest = manifest.map_err(|e| BadBody::Manifest(e.to_string()))?;
+        let stage = self.stage.or_else(|| Some(manifest.as_ref()?.name.clone())).ok_or(BadBody::NoStage)?;
+        if !is_stage_name(&stage) {
             return Err(BadBody::StageName(stage).into());
         }
         let place = match (self.before, self.after) {
@@ -96,7 +107,11 @@ impl DeployBody {
         }
         let current = stages.iter().find(|s| s.stage == stage);
         let (wasm, name, version) = match (&self.wasm, current) {
-            (Some(text), _) => (STANDARD.decode(text).map_err(BadBody::Base64)?, stage.clone(), String::new()),
+            (Some(text), _) => {
+                let said = manifest.as_ref().map(|said| (said.name.clone(), said.version.clone()));
+                let (name, version) = said.unwrap_or_else(|| (stage.clone(), String::new()));
+                (STANDARD.decode(text).map_err(BadBody::Base64)?, name, version)
+            }
             (None, Some(current)) => (module(current)?, current.name.clone(), current.version.clone()),
             (None, None) => {
                 return Err(BadBody::NoModule { stage, chain: super::change::names(stages) }.into());
@@ -105,6 +120,9 @@ impl DeployBody {
         let mut params = current.map(|s| s.params.clone()).unwrap_or_default();
         self.unset_params.iter().for_each(|name| drop(params.remove(name)));
         params.extend(self.params);
+        if let Some(Err(problems)) = manifest.as_ref().map(|said| said.check_params(&params)) {
+            return Err(BadBody::Params(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")).into());
+        }
         let candidate = Candidate { stage, place, name, version, manifest: self.manifest, wasm, params };
         let options = Options { message: self.message, partitions: self.partitions, reset_state: self.reset_state };
         Ok((Request::Deploy(Box::new(candidate)), options))
@@ -153,6 +171,24 @@ mod tests {
         body.set_wasm(b"\0asm");
         let (candidate, _) = request(body).unwrap();
         assert_eq!((candidate.wasm.as_slice(), candidate.params.len()), (b"\0asm".as_slice(), 1));
+    }
+
+    #[test]
+    fn a_manifest_names_the_module_and_its_parameters() {
+        let manifest = "[package]\nname = \"mask\"\nversion = \"0.2.0\"\n[[params]]\nname = \"salt\"\n";
+        let with = |params: &[&str], manifest: &str| {
+            let params = params.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+            let mut body = DeployBody { manifest: Some(manifest.into()), params, ..DeployBody::default() };
+            body.set_wasm(b"\0asm");
+            request(body).map_err(|e| e.to_string())
+        };
+        let (candidate, _) = with(&["salt"], manifest).unwrap();
+        assert_eq!([candidate.stage, candidate.name, candidate.version], ["mask", "mask", "0.2.0"]);
+        assert_eq!(
+            with(&["slat"], manifest).unwrap_err(),
+            "there is no parameter \"slat\"; did you mean \"salt\"?; the parameter \"salt\" is missing"
+        );
+        assert!(with(&[], "[package]\nname = 1").unwrap_err().starts_with("SmartModule.toml: line 2, column 8: "));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use condition::Condition;
 /// Records that it may be behind the end of a partition before it leaves some out.
 const MOST_BEHIND: u64 = 50_000;
 /// Records that the candidate may fail on before it is asked no more: finding each costs many calls.
-const MOST_FAILURES: u64 = 100;
+const MOST_FAILURES: usize = 100;
 /// Bytes of batches asked for at once.
 const FETCH_BYTES: usize = 256 << 10;
 /// Longest wait for records of one partition.
@@ -237,7 +237,7 @@ fn pair(registry: &Registry, candidate: &Candidate) -> Result<Pair, ShadowError>
     let (old_tried, new_tried) = (tried(&old, &metered, &new)?, tried(&new, &metered, &old)?);
     Ok(Pair {
         against,
-        old: Judge::new(metered.chain(old_tried)?, u64::MAX),
+        old: Judge::new(metered.chain(old_tried)?, usize::MAX),
         new: Judge::new(metered.chain(new_tried)?, MOST_FAILURES),
     })
 }
