@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use clickmill_schemas::Offset;
 use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::record::COUNT_LEN;
 
@@ -193,6 +194,12 @@ impl Chain {
             });
         }
         Ok((batch, kept))
+    }
+
+    /// The record that the last run failed on, as far as a module or the way it was called tells.
+    pub(crate) fn take_suspect(&mut self) -> Option<Offset> {
+        let suspect = self.stages.iter_mut().filter_map(Stage::take_suspect).last()?;
+        u64::try_from(suspect).ok().map(Offset)
     }
 
     /// Gives calls the `by`th part of their time from now on, until told otherwise or loaded.
