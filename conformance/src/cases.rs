@@ -217,7 +217,7 @@ fn lookbacks(modules: &Modules<'_>) -> Result<Vec<Case>> {
         with(
             "errors on records",
             back("filter-look-back", 10_000, None)?,
-            before(None),
+            Some(Batch::new(0, Vec::new())),
             batches(Values::Numbers, Some("?"), 38),
             Shows::Errors,
         ),

@@ -111,6 +111,10 @@ fn judge(case: &Case, theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
         Outcome::Ran { records, .. } if records.iter().any(|batch| !batch.is_empty()) => Shows::Records,
         Outcome::Ran { .. } => Shows::Nothing,
     };
+    let made = matches!(ours, Outcome::Ran { records, .. } if records.iter().any(|batch| !batch.is_empty()));
+    if matches!(shows, Shows::Errors | Shows::Traps) && !made {
+        return Err("nothing came out beside the errors".to_owned());
+    }
     if shows == case.shows { Ok(()) } else { Err(format!("both show {shows:?}, and it is there for {:?}", case.shows)) }
 }
 
