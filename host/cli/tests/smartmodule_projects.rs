@@ -78,7 +78,8 @@ fn a_difference_is_shown_and_a_panic_is_told_with_its_place() {
     let source = folder.join("src/lib.rs");
     let text = std::fs::read_to_string(&source).unwrap();
     let line = text.lines().position(|line| line.contains("trim_ascii")).unwrap() + 1;
-    let panicking = "        if record.value == b\"boom\" { panic!(\"no room for {}\", \"that\") } clickmill_sdk::log(\"seen\");\n";
+    let panicking =
+        "        if record.value == b\"boom\" { panic!(\"no room for {}\", \"that\") } clickmill_sdk::log(\"seen\");\n";
     let forward = "        out.forward(record";
     std::fs::write(&source, text.replacen(forward, &format!("{panicking}{forward}"), 1)).unwrap();
     ended(&smartmodule(&bench, &folder, &["build"]), 0);
