@@ -8,7 +8,7 @@ use fluvio_smartengine::SmartEngine;
 use crate::cases::Modules;
 use crate::input::{Batch, Record};
 use crate::run::{Outcome, Run, Stage};
-use crate::{ours, panics, theirs};
+use crate::{ours, theirs, unless_it_panics};
 
 type Assertion = (&'static str, fn(&Modules<'_>) -> Result<()>);
 
@@ -16,7 +16,7 @@ const ALL: [Assertion; 5] = [
     ("Fluvio's engine loses the rest of a batch after an Err", lost_rest),
     ("Fluvio's engine hands nothing on from a stage with an Err", handed_on),
     ("Fluvio's engine loses a batch in which a module panics", lost_batch),
-    ("Fluvio's engine panics on endless recursion", recursion),
+    ("Fluvio's engine loses a batch in endless recursion", recursion),
     ("array_map: offsets and times of Fluvio's are the batch's", anew),
 ];
 
@@ -81,10 +81,11 @@ fn recursion(modules: &Modules<'_>) -> Result<()> {
     let words = batch(&["a", "deep", "b"]);
     let input = theirs::input(&words, 0..3)?;
     let mut chain = theirs::start(&SmartEngine::new(), std::slice::from_ref(&stage))?;
-    let panicked = panics(std::panic::AssertUnwindSafe(move || drop(chain.process(input))));
+    // With other wasmtimes it has been seen to panic itself; both lose the batch.
+    let lost = unless_it_panics(|| chain.process(input)).is_none_or(|ended| ended.is_err());
     let (values, failed) = ours_of(&stage, words)?;
     ensure!(values == ["0", "0"] && failed == [1_001], "ours made {values:?}, {failed:?}");
-    ensure!(panicked, "it no longer does");
+    ensure!(lost, "it goes on");
     Ok(())
 }
 

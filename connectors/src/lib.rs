@@ -32,7 +32,7 @@ pub struct RunInfo {
     pub id: RunId,
     /// The input topic.
     pub topic: String,
-    /// Its partitions: a window is final when all of them have closed it.
+    /// Its partitions now: a window is final when all of them, and those that are added, have closed it.
     pub partitions: u32,
 }
 

@@ -24,6 +24,7 @@ pub struct Terms {
     base: Epochs,
     /// Rises since then, in order of offset.
     rises: VecDeque<(Offset, PartitionId, Epoch)>,
+    partitions: u32,
 }
 
 impl Terms {
@@ -31,15 +32,25 @@ impl Terms {
     #[must_use]
     pub fn new(run: RunId, base: Epochs) -> Self {
         let mut fence = Fence::default();
+        let mut partitions = 0;
         for (partition, epoch) in &base {
             fence.admits((run, *partition, *epoch));
+            partitions = partitions.max(partition.0 + 1);
         }
-        Self { run, fence, base, rises: VecDeque::new() }
+        Self { run, fence, base, rises: VecDeque::new(), partitions }
+    }
+
+    /// Partitions of the input topic that are in the log so far. One that is added shows by its first epoch record, which
+    /// lies before everything that the others commit without it.
+    #[must_use]
+    pub const fn partitions(&self) -> u32 {
+        self.partitions
     }
 
     fn admits(&mut self, offset: Offset, partition: PartitionId, epoch: Epoch) -> bool {
         let admitted = self.fence.admits((self.run, partition, epoch));
         if admitted {
+            self.partitions = self.partitions.max(partition.0 + 1);
             let newest = self.rises.iter().rev().find(|(_, p, _)| *p == partition).map(|(_, _, e)| e);
             if newest.or_else(|| self.base.get(&partition)) != Some(&epoch) {
                 self.rises.push_back((offset, partition, epoch));
@@ -78,6 +89,8 @@ pub struct WindowBatch<'a> {
     pub commits: BTreeMap<PartitionId, Output>,
     /// The offset after the last chunk.
     pub end: Offset,
+    /// See [`Terms::partitions`].
+    pub partitions: u32,
 }
 
 impl<'a> WindowBatch<'a> {
@@ -98,6 +111,7 @@ impl<'a> WindowBatch<'a> {
                 Err(e) => written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
             }
         }
+        batch.partitions = terms.partitions();
         batch
     }
 
@@ -137,5 +151,37 @@ impl<'a> WindowBatch<'a> {
         if let Body::Commit(_) = &output.body {
             self.commits.insert(stamp.partition, output);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clickmill_schemas::output::Stamp;
+    use clickmill_schemas::record::RecordSetBuilder;
+
+    use super::*;
+
+    const RUN: RunId = RunId([3; 16]);
+
+    fn begun(offset: u64, partition: u32, epoch: u64) -> Chunk {
+        let stamp = Stamp { run: RUN, partition: PartitionId(partition), epoch: Epoch(epoch) };
+        let output = Output { stamp, body: Body::Epoch };
+        let mut set = RecordSetBuilder::default();
+        set.push(Some(output.key().as_bytes()), &output.encode(), 0);
+        let at = Offset(offset);
+        let set = set.bytes().to_vec();
+        Chunk { from: at, base_offset: at, next_offset: at.plus(1), base_timestamp_ms: 0, set }
+    }
+
+    #[test]
+    fn a_partition_that_is_added_is_known_from_its_first_epoch_on_and_after_a_restart() {
+        let mut terms = Terms::new(RUN, Epochs::new());
+        let read =
+            |chunks: &[Chunk], terms: &mut Terms| WindowBatch::read(chunks, terms, &mut Written::default()).partitions;
+        assert_eq!(read(&[begun(0, 0, 1), begun(1, 1, 1)], &mut terms), 2);
+        assert_eq!(read(&[begun(2, 0, 2)], &mut terms), 2);
+        assert_eq!(read(&[begun(3, 2, 1)], &mut terms), 3);
+        let mut again = Terms::new(RUN, terms.as_of(Offset(4)).clone());
+        assert_eq!(read(&[begun(4, 0, 3)], &mut again), 3);
     }
 }

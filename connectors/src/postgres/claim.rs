@@ -66,8 +66,9 @@ pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, serve
     transaction
         .execute(
             "INSERT INTO realtime.runs AS r (run, topic, partitions, is_current) VALUES ($1, $2, $3, true) \
-             ON CONFLICT (run) DO UPDATE SET topic = excluded.topic, partitions = excluded.partitions, is_current = true \
-             WHERE (r.topic, r.partitions, r.is_current) IS DISTINCT FROM (excluded.topic, excluded.partitions, true)",
+             ON CONFLICT (run) DO UPDATE SET topic = excluded.topic, is_current = true, \
+             partitions = greatest(r.partitions, excluded.partitions) \
+             WHERE (r.topic, r.is_current) IS DISTINCT FROM (excluded.topic, true) OR r.partitions < excluded.partitions",
             &[&ours, &run.topic, &integer(run.partitions)],
         )
         .await

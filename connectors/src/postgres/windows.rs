@@ -10,7 +10,7 @@ use clickmill_broker::Ends;
 use clickmill_schemas::Offset;
 use clickmill_schemas::output::{Body, Commit, Output};
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement, Transaction};
 
 use super::claim::claim;
@@ -64,6 +64,9 @@ const COMMIT: &str = "INSERT INTO realtime.watermarks AS stored (run, partition,
     WHERE (stored.epoch, stored.as_of_offset, coalesce(stored.closed_before, '-infinity')) \
     <= (excluded.epoch, excluded.as_of_offset, coalesce(excluded.closed_before, '-infinity'))";
 
+/// Partitions that were added while it ran.
+const GROW: &str = "UPDATE realtime.runs SET partitions = $2 WHERE run = $1 AND partitions < $2";
+
 /// Writes windows into PostgreSQL.
 pub struct WindowSink {
     settings: PostgresSettings,
@@ -78,6 +81,8 @@ struct Session {
     days: Days,
     terms: Terms,
     applied: Offset,
+    /// As `realtime.runs` has it, or less.
+    partitions: u32,
 }
 
 impl WindowSink {
@@ -107,13 +112,14 @@ impl Sink for WindowSink {
         let upsert = client.prepare(UPSERT).await.map_err(unavailable("prepare"))?;
         let commit = client.prepare(COMMIT).await.map_err(unavailable("prepare"))?;
         let terms = Terms::new(self.position.run, epochs);
-        self.session = Some(Session { client, upsert, commit, days, terms, applied });
+        let partitions = self.settings.run.partitions;
+        self.session = Some(Session { client, upsert, commit, days, terms, applied, partitions });
         Ok(Opened { applied, read_from: applied, server })
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         let position = self.position.clone();
-        let Session { client, upsert, commit, days, terms, applied } = self.session()?;
+        let Session { client, upsert, commit, days, terms, applied, partitions } = self.session()?;
         let mut written = Written::default();
         let batch = WindowBatch::read(chunks, terms, &mut written);
         let mut rows = Vec::with_capacity(batch.partials.len());
@@ -132,11 +138,16 @@ impl Sink for WindowSink {
         let end = batch.end.max(*applied);
         position.advance(&transaction, *applied, end, terms.as_of(end)).await?;
         upsert_all(&mut transaction, upsert, PgRun(position.run), &rows, &mut written).await?;
+        if batch.partitions > *partitions {
+            let grow: &[&(dyn ToSql + Sync)] = &[&PgRun(position.run), &integer(batch.partitions)];
+            transaction.execute(GROW, grow).await.map_err(unavailable("write the number of partitions"))?;
+        }
         for output in batch.commits.values() {
             write_commit(&transaction, commit, output, &mut written).await?;
         }
         transaction.commit().await.map_err(unavailable("commit"))?;
         *applied = end;
+        *partitions = batch.partitions.max(*partitions);
         written.applied = Some(end);
         Ok(written)
     }

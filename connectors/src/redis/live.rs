@@ -84,6 +84,7 @@ impl LiveWindows {
             let changed = self.take_partial(owner, window, newest, written);
             self.changed.extend(changed);
         }
+        self.partitions = self.partitions.max(batch.partitions);
         batch.commits.values().for_each(|commit| self.take_commit(commit));
     }
 

@@ -23,6 +23,22 @@ pub trait Broker: Send + Sync + 'static {
     /// [`BrokerError::BadTopic`] where the name or the number of partitions cannot be had.
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError>;
 
+    /// Gives the topic more partitions, empty ones behind those that it has, and returns it: whole or not at all,
+    /// whatever ends the process meanwhile. Who asks afterwards sees them all, and the records that there are stay where
+    /// they are: a key may go to another partition from now on.
+    ///
+    /// # Errors
+    /// [`BrokerError::UnknownTopic`], [`BrokerError::PartitionsDiffer`] where it has more than `partitions` already (as
+    /// many is fine), [`BrokerError::BadTopic`] where so many cannot be had.
+    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError>;
+
+    /// Takes the topic away with all its records, whole or not at all; what is being appended to it fails or is lost with
+    /// it. A topic that is made under its name afterwards is another one.
+    ///
+    /// # Errors
+    /// [`BrokerError::UnknownTopic`]; I/O, and it is still there.
+    fn delete_topic(&self, name: &str) -> Result<(), BrokerError>;
+
     /// The topic of that name, if there is one.
     ///
     /// # Errors

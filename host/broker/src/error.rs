@@ -24,8 +24,8 @@ pub enum BrokerError {
     BadTopic { name: String, partitions: u32, why: &'static str },
 
     #[error(
-        "topic {topic:?} exists with {existing} partitions, {asked} were asked for; the number cannot change: \
-         use another name or the existing number"
+        "topic {topic:?} exists with {existing} partitions, {asked} were asked for: partitions can be added, and never \
+         taken away"
     )]
     PartitionsDiffer { topic: String, existing: u32, asked: u32 },
 

@@ -30,7 +30,7 @@ pub struct Retention {
 pub struct TopicSpec {
     /// ASCII letters, digits, `.`, `_` and `-`; not a dot first; at most [`MAX_NAME_LEN`].
     pub name: String,
-    /// From 1 to [`MAX_PARTITIONS`]; cannot change later.
+    /// From 1 to [`MAX_PARTITIONS`]; can only grow later, by [`Broker::add_partitions`](crate::Broker::add_partitions).
     pub partitions: u32,
     pub retention: Retention,
     /// Keep only the newest record of each key (of what lies in sealed segments); records without a key stay.

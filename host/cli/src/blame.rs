@@ -11,14 +11,16 @@ use clickmill_pipeline::blame::{Blame, Fate};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::topics::AD_EVENTS_RAW;
-use clickmill_pipeline::views::time::iso8601;
+use clickmill_pipeline::views::time::{iso8601, parse_time};
+use clickmill_pipeline::views::windows::{parse_size, size_name};
+use clickmill_pipeline::why::{WhyLate, WhyOpen};
 use clickmill_schemas::{Offset, PartitionId};
 
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::context::{Host, Place};
 use crate::exit::mistake;
-use crate::output::{printable, unless_gone, write_json};
+use crate::output::{print, printable, unless_gone, write_json};
 use crate::stack;
 
 /// Records asked for at once.
@@ -89,6 +91,23 @@ impl Teller {
         }
     }
 
+    fn why_late(&self, partition: PartitionId, offset: Offset) -> Result<Option<WhyLate>> {
+        match self {
+            Self::Host(host) => host.get(&format!("/api/why-late?partition={partition}&offset={offset}")),
+            Self::Folder(deployer) => Ok(deployer.why_late(partition, offset)?),
+        }
+    }
+
+    fn why_open(&self, window: &WindowPlace) -> Result<WhyOpen> {
+        match self {
+            Self::Host(host) => {
+                let size = size_name(window.size_ms);
+                host.get(&format!("/api/why-open?size={size}&start={}", window.start_ms))
+            }
+            Self::Folder(deployer) => Ok(deployer.why_open(window.size_ms, window.start_ms)?),
+        }
+    }
+
     pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>> {
         match self {
             Self::Host(host) => host.get(&format!("/api/blame?partition={partition}&offset={from}&to={to}")),
@@ -133,6 +152,106 @@ pub fn blame(args: &BlameArgs, config: &Config) -> Result<()> {
         }
     }
     unless_gone(out.flush())
+}
+
+/// Says why a record was late: which record held the watermark, and by how much it came too late
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill why-late ad_events_raw/0@1234")]
+pub struct WhyLateArgs {
+    #[arg(value_name = "TOPIC/PARTITION@OFFSET")]
+    place: RecordPlace,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+/// Says why a window is not final yet: which partitions hold it open, and how far behind they are
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill why-open 1m@2014-10-21T00:05:00Z
+  clickmill why-open 5m@1413849600000 --output json")]
+pub struct WhyOpenArgs {
+    /// The window, by its size and a time within it
+    #[arg(value_name = "SIZE@TIME")]
+    window: WindowPlace,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+/// A window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowPlace {
+    size_ms: i64,
+    start_ms: i64,
+}
+
+impl FromStr for WindowPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (size, start) = text.split_once('@').ok_or("a window is SIZE@TIME, as in 1m@2014-10-21T00:05:00Z")?;
+        Ok(Self { size_ms: parse_size(size)?, start_ms: parse_time(start)? })
+    }
+}
+
+/// # Errors
+/// A mistake for a record that does not exist.
+pub fn why_late(args: &WhyLateArgs, config: &Config) -> Result<()> {
+    let RecordPlace { partition, from, .. } = args.place;
+    let why = Teller::of(config)?.why_late(partition, from)?;
+    if args.output == TextOrJson::Json {
+        return unless_gone(write_json(&mut io::stdout().lock(), &why));
+    }
+    let Some(why) = why else {
+        return print(format_args!(
+            "{AD_EVENTS_RAW}/{partition}@{from} was not late: `clickmill blame` says what became of it\n"
+        ));
+    };
+    let mut text = format!(
+        "{AD_EVENTS_RAW}/{partition}@{from} came {} ms too late\n  its event time {}, its pane ends {}, and closes when the \
+         watermark has come to {}\n  the watermark was at {}\n",
+        why.late_by_ms,
+        iso8601(why.ts_ms),
+        iso8601(why.pane_end_ms),
+        iso8601(why.closes_at_ms),
+        iso8601(why.watermark_ms)
+    );
+    match why.holder {
+        Some(holder) => text.push_str(&format!(
+            "  {AD_EVENTS_RAW}/{partition}@{} had moved it there: its event time is {}\n",
+            holder.offset,
+            iso8601(holder.ts_ms)
+        )),
+        None => text.push_str("  no record of this partition moved it just there: it followed the other partitions\n"),
+    }
+    print(text)
+}
+
+/// # Errors
+/// Where the place cannot be read.
+pub fn why_open(args: &WhyOpenArgs, config: &Config) -> Result<()> {
+    let why = Teller::of(config)?.why_open(&args.window)?;
+    if args.output == TextOrJson::Json {
+        return unless_gone(write_json(&mut io::stdout().lock(), &why));
+    }
+    let window = format!("the {} window of {}", why.size, iso8601(why.start_ms));
+    if why.final_ {
+        return print(format_args!("{window} is final\n"));
+    }
+    let mut text = format!("{window} is open: it ends {}\n", iso8601(why.end_ms));
+    for held in &why.held_by {
+        let (at, missing) = match (held.watermark_ms, held.missing_ms) {
+            (Some(watermark), Some(missing)) => (iso8601(watermark), format!("{missing} ms short")),
+            (Some(watermark), None) => (iso8601(watermark), "nothing closed yet".to_owned()),
+            _ => ("no watermark yet".to_owned(), "no event yet".to_owned()),
+        };
+        let newest = held.newest_offset.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
+        text.push_str(&format!(
+            "  held by partition {}: watermark {at}, {missing}; newest record {newest}, {} waiting\n",
+            held.partition, held.lag
+        ));
+    }
+    print(text)
 }
 
 const fn name(fate: Fate) -> &'static str {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use clickmill_broker::{BrokerError, EmbeddedLog, TopicPartition};
-use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_page};
+use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_exact_page, read_page};
 use clickmill_pipeline::views::render::parse_json;
 use clickmill_pipeline::views::status::{RunState, Status, TopicView, topics};
 use clickmill_pipeline::views::{self, WindowQuery, WindowRow};
-use clickmill_schemas::{Offset, PartitionId};
+use clickmill_schemas::Offset;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -104,26 +104,27 @@ impl Place {
         }
     }
 
-    /// Some records from `from` on; at the end, waits up to `wait` where a host runs.
+    /// Some records from `from` on; at the end, waits up to `wait` where a host runs. `exact`: nothing is decoded.
     pub fn page(
         &self,
-        topic: &str,
-        partition: PartitionId,
+        at: &TopicPartition,
         from: Offset,
         limit: usize,
         wait: Duration,
+        exact: bool,
     ) -> Result<RecordPage> {
         match self {
             Self::Host(host) => {
-                let wait_ms = wait.as_millis();
+                let (topic, partition, wait_ms) = (&at.topic, at.partition, wait.as_millis());
                 host.get(&format!(
-                    "/api/topics/{topic}/partitions/{partition}/records?offset={from}&limit={limit}&wait_ms={wait_ms}"
+                    "/api/topics/{topic}/partitions/{partition}/records?offset={from}&limit={limit}&wait_ms={wait_ms}\
+                     &exact={exact}"
                 ))
             }
             Self::Folder(log) => {
-                let at = TopicPartition::new(topic, partition);
+                let read = if exact { read_exact_page } else { read_page };
                 let limits = PageLimits { records: limit, bytes: PAGE_BYTES, wait: Duration::ZERO };
-                match read_page(log, &at, from, limits) {
+                match read(log, at, from, limits) {
                     Err(views::ViewError::Broker(e @ BrokerError::OffsetOutOfRange { .. })) => {
                         Err(mistake(e.to_string()))
                     }
@@ -242,7 +243,7 @@ fn refusal(status: u16, message: &str, address: &str) -> anyhow::Error {
 fn message(body: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|v| v.pointer("/error/message")?.as_str());
-    message.unwrap_or(body).trim().chars().take(500).collect()
+    message.unwrap_or(body).trim().chars().take(2_000).collect()
 }
 
 /// Text as the value of a query.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clickmill_broker::BrokerError;
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
+use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
 use clickmill_pipeline::{StartError, WorkerError};
 use clickmill_server::BindError;
@@ -42,6 +43,16 @@ fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
         || cause.is::<BindError>()
         || matches!(cause.downcast_ref(), Some(BrokerError::Locked { .. } | BrokerError::NewerFormat { .. }))
         || cause.is::<BadBody>()
+        || matches!(cause.downcast_ref(), Some(TopicError::Own { .. }))
+        || matches!(
+            cause.downcast_ref().or(match cause.downcast_ref() {
+                Some(TopicError::Broker(error)) => Some(error),
+                _ => None,
+            }),
+            Some(
+                BrokerError::UnknownTopic { .. } | BrokerError::PartitionsDiffer { .. } | BrokerError::BadTopic { .. }
+            )
+        )
         || matches!(cause.downcast_ref(), Some(DeployError::Change(_) | DeployError::NoPartition { .. }))
         || matches!(cause.downcast_ref(), Some(StartError::Refused(_)))
         || matches!(cause.downcast_ref(), Some(WorkerError::Newer { .. }))

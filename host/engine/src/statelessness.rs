@@ -5,6 +5,7 @@
 //! look back on) and what a module saves is handed from instance to instance, so those are no difference.
 
 use clickmill_schemas::Offset;
+use clickmill_schemas::record::RecordSetBuilder;
 
 use crate::isolate::{Isolated, isolate};
 use crate::source::{Entry, Unpacked};
@@ -38,37 +39,99 @@ pub enum StatelessnessError {
     Process(#[from] ProcessError),
 }
 
-/// Runs the batches of `sample`, in order, through the stage alone; `None` where no record makes a difference. Records on
-/// which the module fails are left out.
+/// Runs the batches of `sample`, in order, and looks at the last of these stages, which gets what those before it hand on;
+/// `None` where no record makes a difference to it. Records on which a module fails are left out.
 ///
 /// # Errors
-/// Where the stage cannot be made, a batch cannot be read, or the module fails apart from any record.
+/// Where the stages make no chain, a batch cannot be read, or a module fails apart from any record.
 pub fn statelessness(
     engine: &Engine,
-    spec: &StageSpec,
+    specs: &[StageSpec],
     sample: &[&dyn BatchSource],
 ) -> Result<Option<Difference>, StatelessnessError> {
-    let mut whole = Chain::new(engine, std::slice::from_ref(spec))?;
-    let mut alone = Chain::new(engine, std::slice::from_ref(spec))?;
+    let (last, before) = specs.split_last().ok_or(EngineError::NoStages)?;
+    let chain_of = |specs: &[StageSpec]| Chain::new(engine, specs);
+    let mut before = if before.is_empty() { None } else { Some(chain_of(before)?) };
+    let (mut whole, mut alone) = (chain_of(std::slice::from_ref(last))?, chain_of(std::slice::from_ref(last))?);
     for source in sample {
-        let verdicts = faults(&mut alone, *source)?;
-        let (mut out, mut passed) = (BatchOutcome::default(), Vec::new());
-        whole.process_collecting(*source, &verdicts, &mut out, &mut passed)?;
-        let (batch, entries) = whole.unpack(*source, &verdicts, &mut BatchOutcome::default())?;
-        out.routed.retain(|routed| verdicts.get(routed.offset).is_none());
-        for entry in &entries {
-            let offset = source.base_offset().plus(u64::from(entry.delta));
-            let made = Made {
-                passed: passed.extract_if(.., |record| record.offset == offset).collect(),
-                routed: out.routed.extract_if(.., |routed| routed.offset == offset).collect(),
-            };
-            let fresh = run_fresh(&mut alone, *source, &batch, entry)?;
-            if made != fresh {
-                return Ok(Some(Difference { offset, whole: made, alone: fresh }));
+        let found = match &mut before {
+            None => compare(&mut whole, &mut alone, *source)?,
+            Some(before) => {
+                let (verdicts, mut handed_on) = (faults(before, *source)?, Vec::new());
+                before.process_collecting(*source, &verdicts, &mut BatchOutcome::default(), &mut handed_on)?;
+                let found = compare(&mut whole, &mut alone, &HandedOn::new(&handed_on))?;
+                found.map(|found| found.at_origins(&handed_on))
             }
+        };
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
+}
+
+/// A batch among the others, and each of its records in a fresh instance.
+fn compare(whole: &mut Chain, alone: &mut Chain, source: &dyn BatchSource) -> Result<Option<Difference>, ProcessError> {
+    let verdicts = faults(alone, source)?;
+    let (mut out, mut passed) = (BatchOutcome::default(), Vec::new());
+    whole.process_collecting(source, &verdicts, &mut out, &mut passed)?;
+    let (batch, entries) = whole.unpack(source, &verdicts, &mut BatchOutcome::default())?;
+    out.routed.retain(|routed| verdicts.get(routed.offset).is_none());
+    for entry in &entries {
+        let offset = source.base_offset().plus(u64::from(entry.delta));
+        let made = Made {
+            passed: passed.extract_if(.., |record| record.offset == offset).collect(),
+            routed: out.routed.extract_if(.., |routed| routed.offset == offset).collect(),
+        };
+        let fresh = run_fresh(alone, source, &batch, entry)?;
+        if made != fresh {
+            return Ok(Some(Difference { offset, whole: made, alone: fresh }));
+        }
+    }
+    Ok(None)
+}
+
+/// What stages before handed on, as a batch with offsets of its own.
+struct HandedOn(RecordSetBuilder);
+
+impl HandedOn {
+    fn new(records: &[PassedRecord]) -> Self {
+        let mut set = RecordSetBuilder::default();
+        records.iter().for_each(|record| set.push(record.key.as_deref(), &record.value, record.timestamp_ms));
+        Self(set)
+    }
+}
+
+impl BatchSource for HandedOn {
+    fn base_offset(&self) -> Offset {
+        Offset(0)
+    }
+    fn base_timestamp_ms(&self) -> i64 {
+        self.0.base_timestamp_ms()
+    }
+    fn count(&self) -> u32 {
+        self.0.count()
+    }
+    fn records_len(&self) -> usize {
+        self.0.bytes().len()
+    }
+    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        dst.copy_from_slice(self.0.bytes());
+        Ok(())
+    }
+}
+
+impl Difference {
+    /// With the offsets that records had in the sample.
+    fn at_origins(mut self, handed_on: &[PassedRecord]) -> Self {
+        let origin = |offset: Offset| handed_on.get(offset.0 as usize).map_or(offset, |record| record.offset);
+        self.offset = origin(self.offset);
+        for made in [&mut self.whole, &mut self.alone] {
+            made.passed.iter_mut().for_each(|record| record.offset = origin(record.offset));
+            made.routed.iter_mut().for_each(|routed| routed.offset = origin(routed.offset));
+        }
+        self
+    }
 }
 
 /// The record, in an instance that holds the state before it and nothing else.

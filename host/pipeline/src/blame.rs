@@ -191,7 +191,7 @@ impl Blamer<'_> {
         if asked == 0 {
             return Ok(None);
         }
-        Ok(Some(Judge::new(self.chains.chain(&stages[..asked], None)?, u64::MAX)))
+        Ok(Some(Judge::new(self.chains.chain(&stages[..asked], None)?, usize::MAX)))
     }
 
     fn written(&self, from: Offset, to: Offset) -> Result<Written, BlameError> {
@@ -348,7 +348,7 @@ impl Blamer<'_> {
 }
 
 /// The event time of a JSON event.
-fn event_time(value: &str) -> Option<i64> {
+pub(crate) fn event_time(value: &str) -> Option<i64> {
     #[derive(Deserialize)]
     struct Event {
         ts: i64,

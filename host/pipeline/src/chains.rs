@@ -16,6 +16,8 @@ pub(crate) struct Chains {
     deployments: Mutex<BTreeMap<DeploymentId, Deployment>>,
     compiled: Mutex<HashMap<ModuleDigest, Module>>,
     meter: OnceLock<Engine>,
+    /// Stored modules, compiled for it.
+    metered: Mutex<HashMap<ModuleDigest, Module>>,
 }
 
 /// Why a deployment cannot be run.
@@ -35,7 +37,7 @@ impl Chains {
         deployments: BTreeMap<DeploymentId, Deployment>,
     ) -> Self {
         let (deployments, compiled) = (Mutex::new(deployments), Mutex::new(HashMap::new()));
-        Self { engine, limits, modules, deployments, compiled, meter: OnceLock::new() }
+        Self { engine, limits, modules, deployments, compiled, meter: OnceLock::new(), metered: Mutex::default() }
     }
 
     pub(crate) fn deployment(&self, id: DeploymentId) -> Result<Deployment, DeploymentError> {
@@ -120,7 +122,7 @@ impl Chains {
                 self.meter.get_or_init(|| made).clone()
             }
         };
-        Ok(Metered { chains: self, engine, candidate, compiled: Mutex::default() })
+        Ok(Metered { chains: self, engine, candidate, tried: OnceLock::new() })
     }
 }
 
@@ -129,16 +131,22 @@ pub(crate) struct Metered<'a> {
     chains: &'a Chains,
     engine: Engine,
     candidate: Option<&'a [u8]>,
-    compiled: Mutex<HashMap<ModuleDigest, Module>>,
+    /// The candidate, compiled; it goes with the attempt.
+    tried: OnceLock<Module>,
 }
 
 impl Metered<'_> {
+    pub(crate) fn specs(&self, stages: &[Stage]) -> Result<Vec<StageSpec>, ChainError> {
+        stages.iter().map(|stage| Ok(spec(stage, self.module(stage)?, self.chains.limits.clone()))).collect()
+    }
+
+    pub(crate) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(crate) fn chain(&self, stages: &[Stage]) -> Result<Chain, ChainError> {
-        let mut specs = Vec::new();
-        for stage in stages {
-            specs.push(spec(stage, self.module(stage)?, self.chains.limits.clone()));
-        }
-        Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
+        Chain::new(&self.engine, &self.specs(stages)?)
+            .map_err(|source| ChainError::Module { stage: "chain".into(), source })
     }
 
     pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {
@@ -146,12 +154,20 @@ impl Metered<'_> {
     }
 
     fn module(&self, stage: &Stage) -> Result<Module, ChainError> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = compiled.get(&stage.sha256) {
+        let is_tried = |module: &&Module| module.digest() == stage.sha256;
+        if let Some(module) = self.tried.get().filter(is_tried) {
+            return Ok(module.clone());
+        }
+        let mut stored = self.chains.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = stored.get(&stage.sha256) {
             return Ok(module.clone());
         }
         let module = self.chains.compile(&self.engine, stage, self.candidate)?;
-        compiled.insert(stage.sha256, module.clone());
+        let is_candidate = |wasm: &[u8]| crate::deployment::digest(wasm) == stage.sha256;
+        if self.candidate.is_some_and(is_candidate) {
+            return Ok(self.tried.get_or_init(|| module).clone());
+        }
+        stored.insert(stage.sha256, module.clone());
         Ok(module)
     }
 }

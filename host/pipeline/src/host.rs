@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_engine::{Engine, Limits};
@@ -13,14 +12,15 @@ use clickmill_schemas::{PartitionId, RunId};
 use crate::chains::Chains;
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
-use crate::deployment::control::{DeployError, Deployer};
+use crate::crew::Crew;
+use crate::deployment::control::{DeployError, Deployer, Workers};
 use crate::deployment::registry::Registry;
 use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
+use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
-use crate::supervise::Supervisor;
 use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
-use crate::worker::{Shared, Worker, WorkerError, WorkerOptions};
+use crate::worker::{Shared, WorkerError, WorkerOptions};
 
 /// A module to put into the chain, by its bytes.
 #[derive(Clone, Debug)]
@@ -72,10 +72,8 @@ pub enum StartError {
 
 /// Running workers. Dropping it stops them without waiting; [`Pipeline::stop`] waits.
 pub struct Pipeline {
-    shared: Arc<Shared>,
+    crew: Arc<Crew>,
     deployer: Arc<Deployer>,
-    run: RunId,
-    threads: Vec<JoinHandle<()>>,
 }
 
 /// Folder of a partition's checkpoints.
@@ -98,13 +96,13 @@ impl Pipeline {
         let chains = Chains::new(parts.engine, parts.limits, modules, deployments);
         let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
         let peers = Arc::new(Peers::new(partitions));
+        let log = Arc::new(ModuleLog::default());
         let deployer = Arc::new(Deployer::new(
             registry.clone(),
             broker.clone(),
             parts.clock.clone(),
             parts.data_dir.clone(),
-            partitions,
-            Some(peers.clone()),
+            Some(Workers { peers: peers.clone(), log: log.clone() }),
         ));
         deployer.follow_config(&parts.stages).map_err(StartError::Refused)?;
         registry.want_newest();
@@ -116,38 +114,34 @@ impl Pipeline {
             stop: AtomicBool::new(false),
             options: parts.options,
             metrics: Metrics::register(&parts.registry)?,
+            log,
         });
-        let supervisor = |p| Supervisor {
-            shared: shared.clone(),
-            data_dir: parts.data_dir.clone(),
-            run: raw.id,
-            partition: PartitionId(p),
-        };
-        let workers = open_all((0..partitions).map(supervisor).collect())?;
-        let mut pipeline = Self { shared, deployer, run: raw.id, threads: Vec::new() };
-        for (supervisor, worker) in workers {
-            let name = format!("worker-{}", supervisor.partition);
-            let thread = std::thread::Builder::new().name(name).spawn(move || supervisor.supervise(worker));
-            pipeline.threads.push(thread.map_err(StartError::Thread)?);
-        }
-        Ok(pipeline)
+        let crew = Arc::new(Crew::new(shared, parts.data_dir, raw.id));
+        crew.start(&mut crew.threads(), 0..partitions)?;
+        Ok(Self { crew, deployer })
     }
 
     #[must_use]
-    pub const fn run_id(&self) -> RunId {
-        self.run
+    pub fn run_id(&self) -> RunId {
+        self.crew.run
     }
 
     /// All workers as they are now.
     #[must_use]
     pub fn workers(&self) -> Vec<Peer> {
-        self.shared.peers.snapshot()
+        self.crew.shared.peers.snapshot()
     }
 
     /// Watches the workers, also after the pipeline is gone.
     #[must_use]
     pub fn peers(&self) -> Arc<Peers> {
-        self.shared.peers.clone()
+        self.crew.shared.peers.clone()
+    }
+
+    /// Takes in partitions that are added while it runs.
+    #[must_use]
+    pub fn crew(&self) -> Arc<Crew> {
+        self.crew.clone()
     }
 
     /// Changes what judges, while it runs.
@@ -165,7 +159,7 @@ impl Pipeline {
             if let WorkerState::Failed(message) = peer.state {
                 return Err(CatchUpError::Failed { partition: peer.partition, message });
             }
-            let end = self.shared.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, peer.partition))?.end;
+            let end = self.crew.shared.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, peer.partition))?.end;
             if peer.committed < end {
                 return Ok(false);
             }
@@ -177,12 +171,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The message of the first worker that failed, now or before.
-    pub fn stop(mut self) -> Result<(), CatchUpError> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // The supervisor has reported a panic already.
-            let _ = thread.join();
-        }
+    pub fn stop(self) -> Result<(), CatchUpError> {
+        self.crew.stop();
         for peer in self.workers() {
             if let WorkerState::Failed(message) = peer.state {
                 return Err(CatchUpError::Failed { partition: peer.partition, message });
@@ -194,7 +184,7 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.crew.shared.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -205,22 +195,4 @@ pub enum CatchUpError {
     Failed { partition: PartitionId, message: String },
     #[error(transparent)]
     Broker(#[from] BrokerError),
-}
-
-/// Recovers all partitions at once.
-fn open_all(supervisors: Vec<Supervisor>) -> Result<Vec<(Supervisor, Worker)>, StartError> {
-    let threads: Vec<_> = supervisors
-        .into_iter()
-        .map(|supervisor| {
-            let opening = supervisor.clone();
-            (supervisor, std::thread::spawn(move || opening.open()))
-        })
-        .collect();
-    let mut workers = Vec::new();
-    for (supervisor, thread) in threads {
-        let opened = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let partition = supervisor.partition;
-        workers.push((supervisor, opened.map_err(|source| StartError::Worker { partition, source })?));
-    }
-    Ok(workers)
 }

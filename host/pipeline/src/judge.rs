@@ -74,19 +74,32 @@ pub enum JudgeError {
 pub(crate) struct Judge {
     chain: Chain,
     known: Verdicts,
-    failures: u64,
-    most_failures: u64,
+    failures: Vec<Failure>,
+    most_failures: usize,
+}
+
+/// A record that a module failed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub offset: Offset,
+    pub stage: String,
+    pub message: String,
 }
 
 impl Judge {
     /// `most_failures`: after so many records that a module fails on, it is asked no more.
-    pub(crate) fn new(chain: Chain, most_failures: u64) -> Self {
-        Self { chain, known: Verdicts::default(), failures: 0, most_failures }
+    pub(crate) fn new(chain: Chain, most_failures: usize) -> Self {
+        Self { chain, known: Verdicts::default(), failures: Vec::new(), most_failures }
     }
 
     /// Whether it has failed too often to be asked on.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.failures >= self.most_failures
+        self.failures.len() >= self.most_failures
+    }
+
+    /// The records that a module failed on, in order.
+    pub(crate) fn failures(&self) -> &[Failure] {
+        &self.failures
     }
 
     /// Fuel used so far, over all stages, where the engine meters.
@@ -111,8 +124,11 @@ impl Judge {
                 // Too much at once, and well in parts.
                 Ok(Isolated::Passed | Isolated::Stopped) => break false,
                 Ok(Isolated::Culprit(culprit)) => {
-                    self.failures += 1;
-                    self.known.insert(culprit.offset, culprit.stage, culprit.message);
+                    let (offset, stage, message) = (culprit.offset, culprit.stage, culprit.message);
+                    if self.failures.len() < self.most_failures {
+                        self.failures.push(Failure { offset, stage: stage.clone(), message: message.clone() });
+                    }
+                    self.known.insert(offset, stage, message);
                     self.chain.restore(&before)?;
                     if self.has_given_up() {
                         return Ok(Vec::new());

@@ -14,6 +14,7 @@ pub struct Metrics {
     commits: HistogramVec,
     checkpoint_bytes: IntGaugeVec,
     checkpoints: CounterVec,
+    swaps: HistogramVec,
 }
 
 impl Metrics {
@@ -25,7 +26,11 @@ impl Metrics {
         let opts = |name: &str, help: &str| Opts::new(format!("clickmill_{name}"), help);
         let buckets = vec![0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
         let duration = HistogramOpts::from(opts("commit_duration_seconds", "Time of a commit, checkpoint included."));
+        let swap =
+            HistogramOpts::from(opts("swap_pause_seconds", "Time that records waited while the chain was changed."));
+        let swap_buckets = vec![0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.5];
         let metrics = Self {
+            swaps: HistogramVec::new(swap.buckets(swap_buckets), &["partition"])?,
             events: IntCounterVec::new(
                 opts(
                     "events_processed_total",
@@ -51,6 +56,7 @@ impl Metrics {
                 &["partition"],
             )?,
         };
+        registry.register(Box::new(metrics.swaps.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.rejected.clone()))?;
         registry.register(Box::new(metrics.faults.clone()))?;
@@ -78,5 +84,9 @@ impl Metrics {
         self.commits.with_label_values(&labels).observe(took.as_secs_f64());
         self.checkpoint_bytes.with_label_values(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.checkpoints.with_label_values(&labels).inc();
+    }
+
+    pub(crate) fn swapped(&self, partition: PartitionId, pause: Duration) {
+        self.swaps.with_label_values(&[&partition.to_string()]).observe(pause.as_secs_f64());
     }
 }

@@ -54,6 +54,13 @@ pub struct Peers(Mutex<Vec<Peer>>);
 
 impl Peers {
     pub(crate) fn new(partitions: u32) -> Self {
+        let peers = Self(Mutex::default());
+        peers.grow(partitions);
+        peers
+    }
+
+    /// Adds those of new partitions.
+    pub(crate) fn grow(&self, partitions: u32) {
         let peer = |p| Peer {
             partition: PartitionId(p),
             state: WorkerState::Recovering,
@@ -67,7 +74,9 @@ impl Peers {
             last_record: Instant::now(),
             floor: None,
         };
-        Self(Mutex::new((0..partitions).map(peer).collect()))
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = u32::try_from(peers.len()).unwrap_or(u32::MAX);
+        peers.extend((known..partitions).map(peer));
     }
 
     /// All workers as they are now.

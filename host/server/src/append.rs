@@ -13,7 +13,7 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clickmill_broker::partitioner::partition_for;
 use clickmill_broker::{BrokerError, TopicPartition};
-use clickmill_pipeline::topics::AD_EVENTS_RAW;
+use clickmill_pipeline::topics::{self, AD_EVENTS_RAW};
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub(crate) async fn records(
 ) -> Result<Response, ApiError> {
     let named = topic.clone();
     let info = app.blocking(move |app| app.topic(&named)).await?;
-    if topic != AD_EVENTS_RAW {
+    if topics::is_own(&topic) && topic != AD_EVENTS_RAW {
         return Err(ApiError::ReadOnlyTopic { topic, allowed: AD_EVENTS_RAW });
     }
     let body = app.bodies.read(request).await?;

@@ -8,9 +8,11 @@ use clickmill_broker::BrokerError;
 use clickmill_pipeline::blame::BlameError;
 use clickmill_pipeline::checkpoint::StoreError;
 use clickmill_pipeline::deployment::DeploymentError;
+use clickmill_pipeline::deployment::ask::PromoteError;
 use clickmill_pipeline::deployment::body::BadBody;
-use clickmill_pipeline::deployment::control::{DeployError, PromoteError};
+use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::shadow::ShadowError;
+use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
 use serde_json::json;
 
@@ -132,10 +134,23 @@ impl From<BrokerError> for ApiError {
         let text = error.to_string();
         match error {
             BrokerError::UnknownTopic { .. } | BrokerError::UnknownPartition { .. } => Self::NotFound(text),
-            BrokerError::OffsetOutOfRange { .. } | BrokerError::BadBatch { .. } => Self::BadRequest(text),
+            BrokerError::OffsetOutOfRange { .. }
+            | BrokerError::BadBatch { .. }
+            | BrokerError::BadTopic { .. }
+            | BrokerError::PartitionsDiffer { .. } => Self::BadRequest(text),
             BrokerError::Busy { .. } => Self::Backpressure(text),
             BrokerError::DiskFull { .. } => Self::NoRoom(text),
             _ => Self::Internal(text),
+        }
+    }
+}
+
+impl From<TopicError> for ApiError {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::Broker(e) => e.into(),
+            e @ TopicError::Exists(_) => Self::Conflict(e.to_string()),
+            e @ TopicError::Own { .. } => Self::BadRequest(e.to_string()),
         }
     }
 }
@@ -176,7 +191,10 @@ impl From<DeployError> for ApiError {
                 Self::Conflict(text)
             }
             DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
-            DeployError::Refused(_) | DeployError::State { .. } | DeployError::Canary { .. } => Self::Refused(text),
+            DeployError::Refused(_)
+            | DeployError::State { .. }
+            | DeployError::Canary { .. }
+            | DeployError::HiddenState { .. } => Self::Refused(text),
             DeployError::Deployment(_) | DeployError::Store(_) | DeployError::Judge(_) => Self::Internal(text),
         }
     }

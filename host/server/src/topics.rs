@@ -1,17 +1,21 @@
-//! Reading routes: the status, the topics, and their records.
+//! The status, the topics, their records; making, changing and deleting topics.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::Request;
 use clickmill_broker::TopicPartition;
-use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_page};
+use clickmill_pipeline::topics::{self, AD_EVENTS_RAW};
+use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_exact_page, read_page};
 use clickmill_pipeline::views::status::{RunState, Status, TopicView};
 use clickmill_pipeline::views::{self, status as views_status};
 use clickmill_schemas::{Offset, PartitionId};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -40,6 +44,50 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(topic): Path<String>) 
     .await
 }
 
+/// A body of JSON.
+async fn read<T: DeserializeOwned>(app: &App, request: Request<Body>) -> Result<T, ApiError> {
+    let body = app.bodies.read(request).await?;
+    serde_json::from_slice(&body.bytes).map_err(|e| ApiError::BadRequest(format!("the body: {e}")))
+}
+
+pub(crate) async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<TopicView>, ApiError> {
+    let topic: topics::Create = read(&app, request).await?;
+    app.blocking(move |app| {
+        let info = topics::create(&*app.broker, &topic)?;
+        Ok(Json(views::status::topic(&*app.broker, &info)?))
+    })
+    .await
+}
+
+pub(crate) async fn alter(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<Json<TopicView>, ApiError> {
+    let change: topics::Alter = read(&app, request).await?;
+    app.blocking(move |app| {
+        let info = topics::alter(&*app.broker, &name, &change)?;
+        if name == AD_EVENTS_RAW && change.partitions.is_some() {
+            app.host.partitions_added().map_err(|why| {
+                ApiError::Internal(format!(
+                    "{name} has {} partitions; not all their workers run: {why}",
+                    info.spec.partitions
+                ))
+            })?;
+        }
+        Ok(Json(views::status::topic(&*app.broker, &info)?))
+    })
+    .await
+}
+
+pub(crate) async fn delete(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    app.blocking(move |app| {
+        topics::delete(&*app.broker, &name)?;
+        Ok(Json(json!({"deleted": name})))
+    })
+    .await
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
@@ -48,6 +96,9 @@ pub(crate) struct Params {
     limit: Option<usize>,
     #[serde(default)]
     wait_ms: u64,
+    /// Keys and values as text or base64, nothing decoded.
+    #[serde(default)]
+    exact: bool,
 }
 
 pub(crate) async fn records(
@@ -65,7 +116,9 @@ pub(crate) async fn records(
     };
     app.blocking(move |app| {
         app.topic(&topic)?;
-        Ok(Json(read_page(&*app.broker, &TopicPartition::new(topic, partition), Offset(params.offset), limits)?))
+        let (at, from) = (TopicPartition::new(topic, partition), Offset(params.offset));
+        let read = if params.exact { read_exact_page } else { read_page };
+        Ok(Json(read(&*app.broker, &at, from, limits)?))
     })
     .await
 }

@@ -98,6 +98,12 @@ impl Broker for Busy {
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
         self.inner.create_topic(spec)
     }
+    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError> {
+        self.inner.add_partitions(name, partitions)
+    }
+    fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
+        self.inner.delete_topic(name)
+    }
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BrokerError> {
         self.inner.topic(name)
     }

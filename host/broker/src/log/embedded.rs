@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ struct Shared {
     options: LogOptions,
     writable: bool,
     topics: RwLock<BTreeMap<String, Arc<Topic>>>,
-    /// Held while a topic is made, so that one name is made once.
+    /// Held while a topic is made, grows or goes, so that one name is made once.
     creating: Mutex<()>,
     budget: Budget,
     queue: SyncQueue,
@@ -215,13 +215,7 @@ impl Shared {
         if let Some(why) = spec.fault() {
             return Err(BrokerError::BadTopic { name: spec.name.clone(), partitions: spec.partitions, why });
         }
-        if !self.writable {
-            return Err(BrokerError::ReadOnly);
-        }
-        let _creating = guard(&self.creating);
-        if self.stop.is_stopped() {
-            return Err(BrokerError::Closed);
-        }
+        let _creating = self.may_change_topics()?;
         if let Some(topic) = self.topic(&spec.name) {
             let existing = topic.partitions.len() as u32;
             if existing != spec.partitions {
@@ -235,6 +229,52 @@ impl Shared {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         topics.insert(spec.name.clone(), Arc::new(topic));
         Ok(info)
+    }
+
+    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError> {
+        let _creating = self.may_change_topics()?;
+        let topic = self.topic(name).ok_or_else(|| BrokerError::UnknownTopic { topic: name.to_owned() })?;
+        let info = topic.info();
+        let existing = info.spec.partitions;
+        if partitions == existing {
+            return Ok(info);
+        }
+        if partitions < existing {
+            return Err(BrokerError::PartitionsDiffer { topic: name.to_owned(), existing, asked: partitions });
+        }
+        if let Some(why) = (TopicSpec { partitions, ..info.spec }).fault() {
+            return Err(BrokerError::BadTopic { name: name.to_owned(), partitions, why });
+        }
+        let grown = topic.with_partitions(partitions, self.options.segment_bytes)?;
+        let info = grown.info();
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(grown));
+        Ok(info)
+    }
+
+    fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
+        let _creating = self.may_change_topics()?;
+        // Nothing is trimmed or compacted in what goes.
+        let _upkeep = guard(&self.upkeep);
+        let topic = self.topic(name).ok_or_else(|| BrokerError::UnknownTopic { topic: name.to_owned() })?;
+        let gone = topic.unname(&self.dir)?;
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        for partition in &topic.partitions {
+            self.budget.give_back(partition.close());
+        }
+        Topic::remove_rest(&gone);
+        Ok(())
+    }
+
+    /// The right to make, change and delete topics: nobody else does meanwhile.
+    fn may_change_topics(&self) -> Result<MutexGuard<'_, ()>, BrokerError> {
+        if !self.writable {
+            return Err(BrokerError::ReadOnly);
+        }
+        let creating = guard(&self.creating);
+        match self.stop.is_stopped() {
+            true => Err(BrokerError::Closed),
+            false => Ok(creating),
+        }
     }
 
     /// The upkeep thread.
@@ -273,6 +313,14 @@ impl Shared {
 impl Broker for EmbeddedLog {
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
         self.shared.create_topic(spec)
+    }
+
+    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError> {
+        self.shared.add_partitions(name, partitions)
+    }
+
+    fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
+        self.shared.delete_topic(name)
     }
 
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BrokerError> {

@@ -1,13 +1,15 @@
 //! Topics as folders: `<dir>/<topic>/topic.json` and a folder per partition.
 //!
-//! A topic is made under another name and renamed, so it is there whole or not at all.
+//! A topic is made under another name and renamed, so it is there whole or not at all; so is a partition that is added,
+//! which belongs to the topic once `topic.json` says so. A topic that is deleted is renamed to a name of the unfinished
+//! first. What a crash leaves of any of these is empty or unfinished, and is taken up or removed later.
 
 use std::fs;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use clickmill_schemas::{PartitionId, RunId};
+use clickmill_schemas::{Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::disk;
@@ -57,7 +59,7 @@ impl Topic {
             .map_err(|e| BrokerError::io("make a random id for", log, std::io::Error::other(e.to_string())))?;
         let id = RunId(id);
         let dir = log.join(&spec.name);
-        let unfinished = log.join(format!("{UNFINISHED_PREFIX}{}", spec.name));
+        let unfinished = unfinished(log, &spec.name);
         remove_folder(&unfinished)?;
         let made = fs::create_dir(&unfinished).map_err(|e| BrokerError::io("create", &unfinished, e)).and_then(|()| {
             for partition in 0..spec.partitions {
@@ -95,6 +97,64 @@ impl Topic {
         }
         Ok(info.clone())
     }
+}
+
+impl Topic {
+    /// The same topic with more partitions; this one, with those that it had, goes on.
+    pub(super) fn with_partitions(&self, partitions: u32, segment_bytes: u64) -> Result<Self, BrokerError> {
+        let info = guard(&self.info);
+        let (name, had) = (info.spec.name.as_str(), self.partitions.len() as u32);
+        let mut all = self.partitions.clone();
+        for partition in had..partitions {
+            let place = place(&self.dir, name, info.id, partition);
+            if !place.dir.exists() {
+                make_partition(&self.dir, name, info.id, partition)?;
+            }
+            let dir = place.dir.clone();
+            let opened = Partition::open(place, segment_bytes, true)?;
+            if opened.ends().end > Offset(0) {
+                let what = format!("it has {had} partitions, and partition {partition} has records all the same");
+                return Err(BrokerError::BadFile { file: dir, what });
+            }
+            all.push(Arc::new(opened));
+        }
+        let spec = TopicSpec { partitions, ..info.spec.clone() };
+        write(&self.dir, &TopicFile { format: FORMAT, id: info.id, spec: spec.clone() })?;
+        let info = Mutex::new(TopicInfo { spec, id: info.id });
+        Ok(Self { info, dir: self.dir.clone(), partitions: all })
+    }
+
+    /// Takes the folder away under the name that it has; what is left of it is removed by [`Topic::remove_rest`].
+    pub(super) fn unname(&self, log: &Path) -> Result<PathBuf, BrokerError> {
+        let gone = unfinished(log, &self.info().spec.name);
+        remove_folder(&gone)?;
+        fs::rename(&self.dir, &gone).map_err(|e| BrokerError::io("rename", &self.dir, e))?;
+        disk::sync_dir(log).inspect_err(|_| {
+            // As before, or gone at the next open: the caller is told that it is still there.
+            let _ = fs::rename(&gone, &self.dir);
+        })?;
+        Ok(gone)
+    }
+
+    /// Removes what [`Topic::unname`] left.
+    pub(super) fn remove_rest(gone: &Path) {
+        if let Err(error) = remove_folder(gone) {
+            tracing::warn!(%error, "what is left of a deleted topic goes at the next start");
+        }
+    }
+}
+
+/// Makes the folder of an empty partition, whole or not at all.
+fn make_partition(dir: &Path, name: &str, id: RunId, partition: u32) -> Result<(), BrokerError> {
+    let place = place(dir, name, id, partition);
+    let half = unfinished(dir, &partition.to_string());
+    remove_folder(&half)?;
+    Partition::create(&Place { dir: half.clone(), ..place.clone() })?;
+    disk::replace(&half, &place.dir)
+}
+
+fn unfinished(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{UNFINISHED_PREFIX}{name}"))
 }
 
 /// Opens partitions, on as many threads as there are cores: each checks the whole of its last segment.

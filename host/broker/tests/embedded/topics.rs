@@ -81,3 +81,106 @@ fn a_topic_that_was_not_finished_is_not_there_and_can_be_made() {
     log.create_topic(&TopicSpec::new("t", 5)).unwrap();
     assert_eq!(put(&log, &at(4), None, b"x"), 0);
 }
+
+#[test]
+fn partitions_are_added_behind_those_that_there_are_and_never_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = {
+        let log = log(dir.path(), 2, 1 << 20);
+        put(&log, &at(1), None, b"one");
+        assert!(matches!(log.append(&at(4), &set(["x"])), Err(BrokerError::UnknownPartition { partitions: 2, .. })));
+        let grown = log.add_partitions("t", 5).unwrap();
+        assert_eq!(grown.spec.partitions, 5);
+        assert_eq!((put(&log, &at(4), None, b"new"), put(&log, &at(1), None, b"two")), (0, 1));
+        assert_eq!(log.add_partitions("t", 5).unwrap(), grown);
+        for fewer in [4, 1] {
+            let refused = log.add_partitions("t", fewer);
+            assert!(matches!(refused, Err(BrokerError::PartitionsDiffer { existing: 5, .. })), "{refused:?}");
+        }
+        assert!(matches!(log.add_partitions("t", 257), Err(BrokerError::BadTopic { .. })));
+        assert!(matches!(log.add_partitions("u", 2), Err(BrokerError::UnknownTopic { .. })));
+        grown.id
+    };
+    assert!(matches!(
+        EmbeddedLog::open_read_only(dir.path()).unwrap().add_partitions("t", 6),
+        Err(BrokerError::ReadOnly)
+    ));
+    let log = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
+    assert_eq!(log.topic("t").unwrap().unwrap().id, id);
+    assert_eq!(read_all(&log, &at(4)).unwrap(), [(0, None, b"new".to_vec())]);
+    assert_eq!(read_all(&log, &at(1)).unwrap().len(), 2);
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_partitions_that_were_added_the_old_or_the_new_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    let before = log(&old, 2, 1 << 20);
+    put(&before, &at(0), None, b"kept");
+    drop(before);
+    copy(&old, &new);
+    drop(log_with(&new, 4));
+    let file = |dir: &std::path::Path, name: &str| dir.join("t").join(name);
+    // Step by step: the first partition half made, whole, both whole, the file written and not yet in place.
+    for step in 0..4 {
+        let crashed = dir.path().join(format!("crashed-{step}"));
+        copy(&old, &crashed);
+        match step {
+            0 => std::fs::create_dir(file(&crashed, ".unfinished-2")).unwrap(),
+            _ => copy(&file(&new, "2"), &file(&crashed, "2")),
+        }
+        if step > 1 {
+            copy(&file(&new, "3"), &file(&crashed, "3"));
+        }
+        if step > 2 {
+            std::fs::copy(file(&new, "topic.json"), file(&crashed, "topic.tmp")).unwrap();
+        }
+        for partitions in [2, 4] {
+            let log = EmbeddedLog::open(&crashed, small(1 << 20)).unwrap();
+            let there = log.topic("t").unwrap().unwrap().spec.partitions;
+            assert_eq!(there, 2, "step {step}: nothing half added is there");
+            assert_eq!(read_all(&log, &at(0)).unwrap(), [(0, None, b"kept".to_vec())]);
+            log.add_partitions("t", partitions).unwrap();
+        }
+        let log = EmbeddedLog::open(&crashed, small(1 << 20)).unwrap();
+        assert_eq!(put(&log, &at(3), None, b"x"), 0, "step {step}");
+    }
+    // Records in a partition that the topic does not know are somebody's, and nothing is put on top of them.
+    let lost = dir.path().join("lost");
+    copy(&new, &lost);
+    let log = EmbeddedLog::open(&lost, small(1 << 20)).unwrap();
+    put(&log, &at(3), None, b"somebody's");
+    drop(log);
+    std::fs::copy(file(&old, "topic.json"), file(&lost, "topic.json")).unwrap();
+    let log = EmbeddedLog::open(&lost, small(1 << 20)).unwrap();
+    let refused = log.add_partitions("t", 4);
+    assert!(matches!(refused, Err(BrokerError::BadFile { .. })), "{refused:?}");
+}
+
+fn log_with(dir: &std::path::Path, partitions: u32) -> EmbeddedLog {
+    let log = EmbeddedLog::open(dir, small(1 << 20)).unwrap();
+    log.add_partitions("t", partitions).unwrap();
+    log
+}
+
+#[test]
+fn a_deleted_topic_is_gone_for_good_and_its_name_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 2, 1 << 20);
+    put(&log, &at(1), None, b"old");
+    let id = log.topic("t").unwrap().unwrap().id;
+    log.delete_topic("t").unwrap();
+    assert!(matches!(log.delete_topic("t"), Err(BrokerError::UnknownTopic { .. })));
+    assert!(matches!(log.append(&at(0), &set(["x"])), Err(BrokerError::UnknownTopic { .. })));
+    assert!(!dir.path().join("t").exists() && !dir.path().join(".unfinished-t").exists());
+    log.maintain().unwrap();
+    let again = log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+    assert_ne!(again.id, id);
+    assert_eq!(put(&log, &at(0), None, b"new"), 0);
+    drop(log);
+    // Killed after the rename and before the last file was gone.
+    std::fs::rename(dir.path().join("t"), dir.path().join(".unfinished-t")).unwrap();
+    let log = EmbeddedLog::open(dir.path(), small(1 << 20)).unwrap();
+    assert_eq!(log.topics().unwrap(), []);
+    assert!(!dir.path().join(".unfinished-t").exists());
+}

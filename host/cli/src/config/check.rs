@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::stages::StageName;
+use super::stages::{BUILTIN, CTR_WINDOW};
+use clickmill_pipeline::deployment::body::is_stage_name;
+
 use super::{Config, Secret};
 
 const KIB: usize = 1024;
@@ -151,10 +153,24 @@ impl Found {
             self.add("stages", "must name at least one module: leave the key out for the whole chain");
         }
         for (index, stage) in config.stages.iter().enumerate() {
-            if !seen.insert(stage.name) {
+            if !seen.insert(stage.name.as_str()) {
                 self.add(format!("stages[{index}].name"), format!("`{}` is in the chain already", stage.name));
             }
-            if stage.name == StageName::CtrWindow && index + 1 != config.stages.len() {
+            let message = match stage.name.as_str() {
+                _ if stage.module.is_some() && !is_stage_name(&stage.name) => Some(
+                    "must have letters, digits, `-`, `_` or `.`, 64 at most: metrics and dead letters name the stage by it"
+                        .to_owned(),
+                ),
+                name if stage.module.is_none() && !BUILTIN.contains(&name) => Some(format!(
+                    "is `{name}`, and the program carries {}: give the file of your own module in `module`",
+                    BUILTIN.join(", ")
+                )),
+                _ => None,
+            };
+            if let Some(message) = message {
+                self.add(format!("stages[{index}].name"), message);
+            }
+            if stage.is_builtin(CTR_WINDOW) && index + 1 != config.stages.len() {
                 self.add(format!("stages[{index}].name"), "`ctr-window` must be the last: it hands no events on");
             }
             for name in stage.params.keys().chain(stage.param_files.keys()) {
@@ -166,7 +182,7 @@ impl Found {
             }
             if let Some(bytes) =
                 stage.params.get("max_pane_key_bytes").and_then(|text| text.trim().parse::<usize>().ok())
-                && stage.name == StageName::CtrWindow
+                && stage.is_builtin(CTR_WINDOW)
                 && bytes.saturating_mul(PANES_OF_A_WINDOW).saturating_add(MIB) > config.broker.max_batch_bytes
             {
                 let message = format!(

@@ -26,7 +26,7 @@ pub use layers::{Layers, Overrides};
 pub use options::{BrokerOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions};
 pub use secret::Secret;
 pub use sinks::Sinks;
-pub use stages::{StageName, StageOptions};
+pub use stages::{BUILTIN, ENRICH, StageOptions};
 
 /// Where the file is looked for when no flag names one.
 pub const DEFAULT_FILE: &str = "clickmill.yaml";
@@ -61,7 +61,7 @@ impl Default for Config {
             broker: BrokerOptions::default(),
             pipeline: PipelineOptions::default(),
             engine: EngineOptions::default(),
-            stages: StageName::ALL.into_iter().map(StageOptions::new).collect(),
+            stages: BUILTIN.into_iter().map(StageOptions::new).collect(),
             sinks: Sinks::default(),
             log: LogOptions::default(),
         }

@@ -1,17 +1,30 @@
 //! The section `stages`: which SmartModules the chain consists of, and their parameters.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// Names of the modules that the program carries, in the order of the default chain.
+pub const BUILTIN: [&str; 3] = [VALIDATE, ENRICH, CTR_WINDOW];
+/// JSON and field rules.
+pub const VALIDATE: &str = "validate";
+/// Modelled cost and revenue, time and device columns.
+pub const ENRICH: &str = "enrich";
+/// Event-time windows.
+pub const CTR_WINDOW: &str = "ctr-window";
 
 /// One SmartModule of the chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageOptions {
-    /// Which module: `validate`, `enrich` or `ctr-window`.
-    pub name: StageName,
+    /// Name of the stage: `validate`, `enrich` or `ctr-window` for the program's own modules, or any other for one of
+    /// yours.
+    pub name: String,
+    /// File of the stage's module, relative to the working directory; a SmartModule.toml beside it gives its version and
+    /// parameters. Default: the program's own module of this name.
+    #[serde(default)]
+    pub module: Option<PathBuf>,
     /// Parameters other than the module's defaults, as its SmartModule.toml names them. Default: none.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
@@ -22,40 +35,13 @@ pub struct StageOptions {
 }
 
 impl StageOptions {
-    /// The stage with its module's defaults.
-    pub fn new(name: StageName) -> Self {
-        Self { name, params: BTreeMap::new(), param_files: BTreeMap::new() }
+    /// One of the program's own modules with its defaults.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), module: None, params: BTreeMap::new(), param_files: BTreeMap::new() }
     }
-}
 
-/// The modules that the program carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StageName {
-    /// JSON and field rules.
-    Validate,
-    /// Modelled cost and revenue, time and device columns.
-    Enrich,
-    /// Event-time windows.
-    CtrWindow,
-}
-
-impl StageName {
-    /// All of them, in the order of the default chain.
-    pub const ALL: [Self; 3] = [Self::Validate, Self::Enrich, Self::CtrWindow];
-
-    /// As the config and the modules' manifests write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Validate => "validate",
-            Self::Enrich => "enrich",
-            Self::CtrWindow => "ctr-window",
-        }
-    }
-}
-
-impl fmt::Display for StageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    /// Whether it is the program's own module.
+    pub fn is_builtin(&self, name: &str) -> bool {
+        self.module.is_none() && self.name == name
     }
 }

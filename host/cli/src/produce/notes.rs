@@ -20,6 +20,9 @@ pub struct Note {
     pub source: u64,
     /// It decides which lines are rows, and so their numbers.
     pub max_line_bytes: usize,
+    /// Partitions that its rows are spread over, however many the topic has got since: what was sent is found there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<u32>,
     pub files: Vec<FileNote>,
     /// The last file could not be read to its end.
     pub cut: bool,

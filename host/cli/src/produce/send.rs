@@ -55,11 +55,12 @@ impl Prepared {
         &self.input.sources()[..self.survey.prints.len()]
     }
 
-    fn note(&self, source: u64) -> Note {
+    fn note(&self, source: u64, partitions: u32) -> Note {
         let file = |(file, print): (&Source, &Print)| FileNote { path: file.full_path(), print: *print };
         Note {
             source,
             max_line_bytes: self.max_line_bytes,
+            partitions: Some(partitions),
             files: self.sound().iter().zip(&self.survey.prints).map(file).collect(),
             cut: self.survey.cut.as_ref().is_some_and(|cut| !cut.damage.corrupt),
         }
@@ -171,7 +172,7 @@ fn begin_at(prepared: &Prepared, args: &Args, notes: &Notes, to: &mut dyn Destin
         unique.extend_from_slice(&std::process::id().to_be_bytes());
         let source = twox_hash::XxHash3_64::oneshot(&unique);
         if prepared.identity.is_some() {
-            notes.write(&prepared.note(source))?;
+            notes.write(&prepared.note(source, to.partitions()))?;
         }
         return Ok(Begin { source, positions: none, turn: None });
     };
@@ -179,9 +180,13 @@ fn begin_at(prepared: &Prepared, args: &Args, notes: &Notes, to: &mut dyn Destin
     let Some(turn) = notes.turn(identity)? else {
         return Err(mistake("these files are being produced by another process: wait for its end"));
     };
-    let positions = to.positions(identity)?;
+    let mut positions = to.positions(identity)?;
     if positions.events.len() != none.events.len() {
-        bail!("the topic has {} partitions and positions for {}", none.events.len(), positions.events.len());
+        bail!(
+            "the topic has got partitions just now, {} and then {}: start again",
+            none.events.len(),
+            positions.events.len()
+        );
     }
     if positions == none {
         for (other, relation, name) in notes.overlap(identity, prepared.sound(), &prepared.survey.prints)? {
@@ -205,7 +210,13 @@ fn begin_at(prepared: &Prepared, args: &Args, notes: &Notes, to: &mut dyn Destin
             "these files were begun with --max-line-bytes {begun}, which decides which lines are rows: go on with the same"
         )));
     }
-    notes.write(&prepared.note(identity))?;
+    if positions != none
+        && let Some(begun) = notes.of(identity)?.and_then(|note| note.partitions)
+    {
+        // Spread over others, rows that are there would not be found, and be sent once more.
+        positions.events.truncate(begun as usize);
+    }
+    notes.write(&prepared.note(identity, positions.events.len() as u32))?;
     Ok(Begin { source: identity, positions, turn: Some(turn) })
 }
 

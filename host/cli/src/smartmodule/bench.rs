@@ -10,7 +10,7 @@ use clickmill_engine::{BatchOutcome, Chain, Engine, EngineOptions, Limits, Proce
 use serde::Serialize;
 
 use super::batch::Batch;
-use super::module_args::pair;
+use super::module_file::pair;
 use super::project::Local;
 use crate::TextOrJson;
 use crate::config::Config;
@@ -148,7 +148,7 @@ fn events() -> Vec<Vec<u8>> {
              \"device_type\":{},\"device_conn_type\":{},\"C14\":{},\"C15\":320,\"C16\":50,\"C17\":1722,\"C18\":{},\"C19\":35,\
              \"C20\":-1,\"C21\":79,\"ts\":{}}}",
             10_000_000_000_000_000_000 + i * 7_919,
-            u64::from(i % 6 == 0),
+            u64::from(i.is_multiple_of(6)),
             i / 700,
             i % 2,
             i % 40 * 2_654_435_761 % 0xffff_ffff,

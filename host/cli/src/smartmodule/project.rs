@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clickmill_engine::manifest::Manifest;
 
-use super::module_args::{MAX_MANIFEST_BYTES, MAX_WASM_BYTES, read};
+use super::module_file;
 use crate::exit::mistake;
 
 /// A module that is there to be run.
@@ -24,13 +24,12 @@ pub struct Local {
 /// # Errors
 /// A mistake where it cannot be read.
 pub fn manifest_in(folder: &Path) -> Result<Option<Manifest>> {
-    let path = folder.join("SmartModule.toml");
-    if !path.is_file() {
+    // Its name in the folder is the same for any module there.
+    let Some(text) = module_file::manifest_beside(&folder.join("module.wasm"))? else {
         return Ok(None);
-    }
-    let wrong = |what: String| mistake(format!("{}: {what}", path.display()));
-    let text = String::from_utf8(read(&path, MAX_MANIFEST_BYTES)?).map_err(|_| wrong("it is not UTF-8".into()))?;
-    Manifest::parse(&text).map(Some).map_err(|e| wrong(e.to_string()))
+    };
+    let wrong = |e| mistake(format!("{}: {e}", folder.join("SmartModule.toml").display()));
+    Manifest::parse(&text).map(Some).map_err(wrong)
 }
 
 impl Local {
@@ -42,7 +41,7 @@ impl Local {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let manifest = manifest_in(folder)?;
         let file = if path.is_dir() { built(path)? } else { path.to_path_buf() };
-        let wasm = read(&file, MAX_WASM_BYTES)?;
+        let wasm = module_file::read(&file)?;
         let stem = file.file_stem().map_or_else(|| "module".into(), |stem| stem.to_string_lossy().into_owned());
         let name = manifest.as_ref().map_or(stem, |manifest| manifest.name.clone());
         Ok(Self { name, wasm, manifest, cases: folder.join("cases") })

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::batch::Batch;
 use super::case::{Case, Outcome};
-use super::module_args::pair;
+use super::module_file::pair;
 use super::project::Local;
 use crate::config::Config;
 use crate::exit::mistake;

@@ -1,13 +1,16 @@
 //! The chain of SmartModules that the config asks for, each with its parameters.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use clickmill_engine::manifest::Manifest;
 use clickmill_pipeline::StageModule;
 
-use crate::config::{Config, StageName, StageOptions};
+use crate::config::{Config, ENRICH, StageOptions};
 use crate::exit::mistake;
 use crate::modules::{Builtin, builtin};
+use crate::smartmodule::module_file;
 
 /// Pricing table of `enrich` where the config names no file.
 pub const PRICING: &str = include_str!("../../../../schemas/pricing.json");
@@ -20,10 +23,8 @@ pub fn stages(config: &Config) -> Result<Vec<StageModule>> {
 
 fn stage_module(stage: &StageOptions, modules: &[Builtin]) -> Result<StageModule> {
     let name = stage.name.as_str();
-    let module = modules.iter().find(|m| m.name == name);
-    let module = module.with_context(|| format!("there is no module {name} in this program"))?;
     let mut params = BTreeMap::new();
-    if stage.name == StageName::Enrich {
+    if stage.is_builtin(ENRICH) {
         params.insert("pricing".to_owned(), PRICING.to_owned());
     }
     params.extend(stage.params.clone());
@@ -32,6 +33,11 @@ fn stage_module(stage: &StageOptions, modules: &[Builtin]) -> Result<StageModule
             .map_err(|e| mistake(format!("stages: {name}: param_files: {key}: {}: {e}", path.display())))?;
         params.insert(key.clone(), text);
     }
+    if let Some(file) = &stage.module {
+        return own_module(name, file, params);
+    }
+    let module = modules.iter().find(|m| m.name == name);
+    let module = module.with_context(|| format!("there is no module {name} in this program"))?;
     Ok(StageModule {
         stage: name.to_owned(),
         name: module.name.to_owned(),
@@ -40,4 +46,22 @@ fn stage_module(stage: &StageOptions, modules: &[Builtin]) -> Result<StageModule
         wasm: module.wasm.to_vec(),
         params,
     })
+}
+
+/// A module of the user's, with the manifest that lies beside it.
+fn own_module(stage: &str, file: &Path, params: BTreeMap<String, String>) -> Result<StageModule> {
+    let wrong = |e: String| mistake(format!("stages: {stage}: module: {e}"));
+    let wasm = module_file::read(file).map_err(|e| wrong(e.to_string()))?;
+    let manifest = module_file::manifest_beside(file).map_err(|e| wrong(e.to_string()))?;
+    let (mut name, mut version) = (stage.to_owned(), String::new());
+    if let Some(text) = &manifest {
+        let said = Manifest::parse(text).map_err(|e| wrong(format!("the SmartModule.toml beside it: {e}")))?;
+        let problems = said.check_params(&params).err().unwrap_or_default();
+        if !problems.is_empty() {
+            let all = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err(mistake(format!("stages: {stage}: params: {all}")));
+        }
+        (name, version) = (said.name, said.version);
+    }
+    Ok(StageModule { stage: stage.to_owned(), name, version, manifest, wasm, params })
 }

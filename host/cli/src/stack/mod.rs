@@ -109,6 +109,10 @@ impl Stack {
         let mut seen = tokio::time::interval(Duration::from_millis(20));
         loop {
             seen.tick().await;
+            if let Some(reason) = self.pipeline.deployer().paused()? {
+                let what = "the pipeline is paused, and will not come to the end";
+                return Err(mistake(format!("{what} ({reason}): `clickmill smartmodule resume` lets it go on")));
+            }
             if self.pipeline.caught_up()? && self.sinks_confirmed()? {
                 let events = self.pipeline.workers().iter().map(|w| w.committed.0).sum();
                 return Ok(Drained { events });
@@ -194,7 +198,8 @@ impl Stack {
 
     fn serve(&mut self, server: Server, registry: prometheus::Registry) {
         let deployer = self.pipeline.deployer();
-        let view = Arc::new(View { peers: self.pipeline.peers(), deployer, sinks: self.sinks.clone(), registry });
+        let (peers, crew, sinks) = (self.pipeline.peers(), self.pipeline.crew(), self.sinks.clone());
+        let view = Arc::new(View { peers, crew, deployer, sinks, registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {
@@ -224,6 +229,7 @@ fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
 /// What the server may ask of this process.
 struct View {
     peers: Arc<clickmill_pipeline::Peers>,
+    crew: Arc<clickmill_pipeline::Crew>,
     deployer: Arc<Deployer>,
     sinks: Vec<SinkHandle>,
     registry: prometheus::Registry,
@@ -257,6 +263,10 @@ impl Host for View {
 
     fn deployer(&self) -> Option<Arc<Deployer>> {
         Some(self.deployer.clone())
+    }
+
+    fn partitions_added(&self) -> Result<(), String> {
+        self.crew.follow_topic().map(drop).map_err(|e| e.to_string())
     }
 
     fn registry(&self) -> prometheus::Registry {

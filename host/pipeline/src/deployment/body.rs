@@ -68,6 +68,13 @@ pub enum BadBody {
 /// Longest name of a stage.
 const MAX_NAME: usize = 64;
 
+/// Whether a stage may be called so.
+#[must_use]
+pub fn is_stage_name(name: &str) -> bool {
+    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(sound)
+}
+
 impl DeployBody {
     /// Puts a module into the body.
     pub fn set_wasm(&mut self, wasm: &[u8]) {
@@ -86,8 +93,7 @@ impl DeployBody {
         let manifest = self.manifest.as_deref().map(Manifest::parse).transpose();
         let manifest = manifest.map_err(|e| BadBody::Manifest(e.to_string()))?;
         let stage = self.stage.or_else(|| Some(manifest.as_ref()?.name.clone())).ok_or(BadBody::NoStage)?;
-        let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if stage.is_empty() || stage.len() > MAX_NAME || !stage.chars().all(sound) {
+        if !is_stage_name(&stage) {
             return Err(BadBody::StageName(stage).into());
         }
         let place = match (self.before, self.after) {

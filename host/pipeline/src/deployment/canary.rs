@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use clickmill_broker::Broker;
-use clickmill_engine::BatchSource;
+use clickmill_engine::{BatchSource, statelessness};
+use clickmill_schemas::Offset;
 use clickmill_schemas::record::Records;
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,14 @@ use crate::chains::{ChainError, Metered};
 use crate::deployment::Stage;
 use crate::deployment::plan::same;
 use crate::input::Input;
-use crate::judge::{Judge, JudgeError, Matrix, Verdict, newest_records};
+use crate::judge::{Failure, Judge, JudgeError, Matrix, Verdict, newest_records};
 
 /// Records that a module may fail on before the canary ends.
-const MOST_FAILURES: u64 = 10;
+const MOST_FAILURES: usize = 10;
+/// The same of the one in force: a stream of poison shows little.
+const MOST_OLD_FAILURES: usize = 100;
+/// Records that are each judged in an instance of their own.
+const STATELESSNESS_RECORDS: u64 = 300;
 /// Longest time for all records.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -44,6 +49,35 @@ pub enum CanaryError {
     Judge(#[from] JudgeError),
 }
 
+/// A stage that keeps something from record to record, which the host cannot save: the first one among those that are
+/// new, with the offset at which it showed. Tried on few records, each in an instance of its own.
+pub(crate) fn hidden_state(
+    broker: &dyn Broker,
+    partitions: u32,
+    metered: &Metered,
+    old: &[Stage],
+    new: &[Stage],
+) -> Result<Option<(String, Offset)>, CanaryError> {
+    let specs = metered.specs(new)?;
+    for (at, stage) in new.iter().enumerate() {
+        if specs[at].module.is_stateful() || old.iter().any(|s| same(s, stage)) {
+            continue;
+        }
+        let mut found = None;
+        newest_records(broker, partitions, STATELESSNESS_RECORDS, WITHIN, |input| {
+            let sample: [&dyn BatchSource; 1] = [input];
+            // A module that fails here fails in the canary too, which says so.
+            let difference = statelessness(metered.engine(), &specs[..=at], &sample).ok().flatten();
+            found = difference.map(|difference| difference.offset);
+            Ok(found.is_none())
+        })?;
+        if let Some(offset) = found {
+            return Ok(Some((stage.stage.clone(), offset)));
+        }
+    }
+    Ok(None)
+}
+
 /// The stages that are tried: all up to the one that keeps windows where that one stays, else the whole chain.
 pub(crate) fn tried<'a>(stages: &'a [Stage], metered: &Metered, other: &[Stage]) -> Result<&'a [Stage], ChainError> {
     for (at, stage) in stages.iter().enumerate() {
@@ -67,37 +101,41 @@ pub(crate) fn run(
     if old_tried.is_empty() || new_tried.is_empty() {
         return Ok(None);
     }
-    let mut before = Judge::new(metered.chain(old_tried)?, u64::MAX);
+    let mut before = Judge::new(metered.chain(old_tried)?, MOST_OLD_FAILURES);
     let mut after = Judge::new(metered.chain(new_tried)?, MOST_FAILURES);
     let (start_before, start_after) = (before.fuel(), after.fuel());
     let mut canary = Canary::default();
     newest_records(broker, partitions, records, WITHIN, |input| {
-        let (was, is) = (before.judge(input)?, after.judge(input)?);
+        let (was, known) = (before.judge(input)?, after.failures().len());
+        let is = after.judge(input)?;
+        let new = after.failures().get(known..).unwrap_or_default();
+        failures(&mut canary, input, &was, new);
         compare(&mut canary, input, &was, &is);
-        Ok(!after.has_given_up())
+        Ok(!after.has_given_up() && !before.has_given_up())
     })?;
     if canary.verdicts.records == 0 && !after.has_given_up() {
         return Ok(None);
     }
     canary.verdicts.sort();
-    canary.failures = canary.failures.max(if after.has_given_up() { MOST_FAILURES } else { 0 });
     let judged = canary.verdicts.records.max(1);
     canary.fuel_per_record_old = (before.fuel() - start_before) / judged;
     canary.fuel_per_record_new = (after.fuel() - start_after) / judged;
     Ok(Some(canary))
 }
 
-fn compare(
-    canary: &mut Canary,
-    input: &Input<'_>,
-    was: &[(clickmill_schemas::Offset, Verdict)],
-    is: &[(clickmill_schemas::Offset, Verdict)],
-) {
-    for ((offset, old), (_, new)) in was.iter().zip(is) {
-        if let (Verdict::Failed { stage, message }, false) = (new, matches!(old, Verdict::Failed { .. })) {
+/// Books the records that the new chain fails on, but not those that the old one failed on too.
+fn failures(canary: &mut Canary, input: &Input<'_>, was: &[(Offset, Verdict)], new: &[Failure]) {
+    for Failure { offset, stage, message } in new {
+        let old = was.iter().find(|(at, _)| at == offset).map(|(_, verdict)| verdict);
+        if !matches!(old, Some(Verdict::Failed { .. })) {
             canary.failures += 1;
             canary.failure.get_or_insert_with(|| format!("{}@{offset}: stage {stage}: {message}", input.batch.at));
         }
+    }
+}
+
+fn compare(canary: &mut Canary, input: &Input<'_>, was: &[(Offset, Verdict)], is: &[(Offset, Verdict)]) {
+    for ((offset, old), (_, new)) in was.iter().zip(is) {
         let value = || value_at(input, offset.0 - input.base_offset().0).unwrap_or_default();
         canary.verdicts.add(input.batch.at.partition, *offset, (old, new), value);
     }

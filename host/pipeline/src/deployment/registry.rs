@@ -73,6 +73,11 @@ impl Registry {
         Ok(self.control.read(PAUSED)?.map(|reason| String::from_utf8_lossy(&reason).into_owned()))
     }
 
+    /// Partitions of the input topic that have workers, or will have.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn history(&self) -> BTreeMap<DeploymentId, Deployment> {
         self.chains.deployments()
     }
@@ -102,8 +107,20 @@ impl Registry {
 
     /// Wants the newest deployment of every partition, as after a start.
     pub(crate) fn want_newest(&self) {
+        self.want_newest_from(0);
+    }
+
+    /// Takes in partitions that were added: deployments are for them too from now on, and the newest one is wanted.
+    pub(crate) fn grow(&self, partitions: u32) {
+        // So that no deployment is installed meanwhile that would miss them.
+        let _turn = Turn(self.changing.lock().unwrap_or_else(PoisonError::into_inner));
+        let had = self.partitions.swap(partitions, Ordering::Relaxed);
+        self.want_newest_from(had);
+    }
+
+    fn want_newest_from(&self, first: u32) {
         let history = self.history();
-        for partition in (0..self.partitions.load(Ordering::Relaxed)).map(PartitionId) {
+        for partition in (first..self.partitions.load(Ordering::Relaxed)).map(PartitionId) {
             if let Some((id, _)) = history.iter().rev().find(|(_, d)| d.applies_to(partition)) {
                 self.targets.of(partition).want(*id, None);
             }

@@ -25,6 +25,7 @@ use crate::deployment::registry::Registry;
 use crate::deployment::{Stage, digest};
 use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Matrix, Verdict};
+use crate::quiet::lower_priority;
 use crate::topics::AD_EVENTS_RAW;
 
 pub use condition::Condition;
@@ -32,13 +33,11 @@ pub use condition::Condition;
 /// Records that it may be behind the end of a partition before it leaves some out.
 const MOST_BEHIND: u64 = 50_000;
 /// Records that the candidate may fail on before it is asked no more: finding each costs many calls.
-const MOST_FAILURES: u64 = 100;
+const MOST_FAILURES: usize = 100;
 /// Bytes of batches asked for at once.
 const FETCH_BYTES: usize = 256 << 10;
 /// Longest wait for records of one partition.
 const WAIT: Duration = Duration::from_millis(20);
-/// Lowest priority of a thread.
-const NICE: i32 = 19;
 
 /// What a shadow has seen so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -237,15 +236,14 @@ fn pair(registry: &Registry, candidate: &Candidate) -> Result<Pair, ShadowError>
     let (old_tried, new_tried) = (tried(&old, &metered, &new)?, tried(&new, &metered, &old)?);
     Ok(Pair {
         against,
-        old: Judge::new(metered.chain(old_tried)?, u64::MAX),
+        old: Judge::new(metered.chain(old_tried)?, usize::MAX),
         new: Judge::new(metered.chain(new_tried)?, MOST_FAILURES),
     })
 }
 
 impl Follower {
     fn run(mut self, mut pair: Pair) {
-        // Where the system does not allow it, it competes as others do; no result depends on that.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+        lower_priority();
         while !self.stop.load(Ordering::Relaxed) {
             if let Err(why) = self.round(&mut pair) {
                 let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);

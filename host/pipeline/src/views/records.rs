@@ -19,6 +19,8 @@ use super::{BadRecord, ViewError};
 const FETCH_BYTES: usize = 256 << 10;
 
 /// A key or a value.
+///
+/// Shown to people, partials and source positions are decoded; the exact bytes are in the other two alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "encoding", content = "data", rename_all = "snake_case")]
 pub enum Content {
@@ -30,6 +32,37 @@ pub enum Content {
     Partial(PartialView),
     /// The key that `clickmill produce` gives to the last record of a batch.
     SourcePosition { source: String, row: u64 },
+}
+
+impl Content {
+    /// Text, or else base64.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Utf8(text.to_owned()),
+            Err(_) => Self::Base64(STANDARD.encode(bytes)),
+        }
+    }
+
+    /// A key: as [`Content::of`], and a source position decoded.
+    #[must_use]
+    pub fn of_key(bytes: &[u8]) -> Self {
+        match SourcePosition::decode(bytes) {
+            // In hex: a JSON number of 64 bits is not safe in every reader.
+            Some(SourcePosition { source, row }) => Self::SourcePosition { source: format!("{source:016x}"), row },
+            None => Self::of(bytes),
+        }
+    }
+
+    /// The bytes that it was made of; none where it was decoded, or is no base64.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Utf8(text) => Some(text.clone().into_bytes()),
+            Self::Base64(text) => STANDARD.decode(text).ok(),
+            Self::Partial(_) | Self::SourcePosition { .. } => None,
+        }
+    }
 }
 
 /// A window partial, decoded.
@@ -98,6 +131,35 @@ pub fn read_page(
     from: Offset,
     limits: PageLimits,
 ) -> Result<RecordPage, ViewError> {
+    read(broker, at, from, limits, view)
+}
+
+/// [`read_page`] with nothing decoded: every key and value gives its bytes back.
+///
+/// # Errors
+/// As [`read_page`].
+pub fn read_exact_page(
+    broker: &dyn Broker,
+    at: &TopicPartition,
+    from: Offset,
+    limits: PageLimits,
+) -> Result<RecordPage, ViewError> {
+    read(broker, at, from, limits, |partition, offset, timestamp_ms, record| RecordView {
+        partition,
+        offset,
+        timestamp_ms,
+        key: record.key.map(Content::of),
+        value: Content::of(record.value),
+    })
+}
+
+fn read(
+    broker: &dyn Broker,
+    at: &TopicPartition,
+    from: Offset,
+    limits: PageLimits,
+    view: impl Fn(PartitionId, Offset, i64, &Record<'_>) -> RecordView,
+) -> Result<RecordPage, ViewError> {
     let mut ends = broker.ends(at)?;
     let mut page = RecordPage {
         records: Vec::new(),
@@ -146,23 +208,8 @@ pub fn read_page(
 
 fn view(partition: PartitionId, offset: Offset, timestamp_ms: i64, record: &Record<'_>) -> RecordView {
     let decoded = partial::is_partial(record.value).then(|| Partial::decode(record.key?, record.value).ok()).flatten();
-    let value = decoded.map_or_else(|| content(record.value), |p| Content::Partial(partial_view(p)));
-    RecordView { partition, offset, timestamp_ms, key: record.key.map(key), value }
-}
-
-fn key(bytes: &[u8]) -> Content {
-    if let Some(SourcePosition { source, row }) = SourcePosition::decode(bytes) {
-        // In hex: a JSON number of 64 bits is not safe in every reader.
-        return Content::SourcePosition { source: format!("{source:016x}"), row };
-    }
-    content(bytes)
-}
-
-fn content(bytes: &[u8]) -> Content {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Content::Utf8(text.to_owned()),
-        Err(_) => Content::Base64(STANDARD.encode(bytes)),
-    }
+    let value = decoded.map_or_else(|| Content::of(record.value), |p| Content::Partial(partial_view(p)));
+    RecordView { partition, offset, timestamp_ms, key: record.key.map(Content::of_key), value }
 }
 
 fn partial_view(p: Partial) -> PartialView {

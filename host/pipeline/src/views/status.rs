@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clickmill_broker::{Broker, Ends, StoredBatch, TopicInfo, TopicPartition};
+use clickmill_broker::{Broker, Ends, StoredBatch, TopicInfo, TopicPartition, TopicSpec};
 use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Commit, Ledger};
 use clickmill_schemas::partial;
@@ -71,6 +71,11 @@ pub struct PartitionView {
 pub struct TopicView {
     pub topic: String,
     pub compacted: bool,
+    /// What retention lets go of; without limits, nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_max_age_hours: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_max_bytes: Option<u64>,
     pub partitions: Vec<TopicPartitionView>,
 }
 
@@ -187,7 +192,14 @@ pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewErr
         Ok(TopicPartitionView { partition, log_start_offset: ends.start, log_end_offset: ends.end })
     };
     let partitions = (0..info.spec.partitions).map(|p| partition(PartitionId(p))).collect::<Result<_, ViewError>>()?;
-    Ok(TopicView { topic: info.spec.name.clone(), compacted: info.spec.compact, partitions })
+    let TopicSpec { name, retention, compact, .. } = info.spec.clone();
+    Ok(TopicView {
+        topic: name,
+        compacted: compact,
+        retention_max_age_hours: retention.max_age.map(|age| age.as_secs() / 3_600),
+        retention_max_bytes: retention.max_bytes,
+        partitions,
+    })
 }
 
 /// The newest commit of each partition, found from the topic's end backwards.

@@ -134,9 +134,11 @@ impl Pass {
                 return Err(ViewError::TooLarge { limit_bytes });
             }
         }
+        // Asked for behind the reading: a partition that was added meanwhile holds back what was committed since.
+        let partitions = broker.topic(AD_EVENTS_RAW)?.map_or(0, |input| input.spec.partitions);
         Ok(Self {
             table: reading.table,
-            final_before_ms: reading.progress.final_before_ms(input.spec.partitions),
+            final_before_ms: reading.progress.final_before_ms(partitions),
             rest_from_ms: reading.rest_from_ms,
         })
     }

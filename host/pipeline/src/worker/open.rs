@@ -21,6 +21,7 @@ use crate::chains::ChainError;
 use crate::checkpoint::resolve::{self, CheckpointName, Choice, epoch_file, newest_first, next_epoch};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, Kept, OutputEnds};
+use crate::newcomer::Newcomer;
 use crate::recovery::{Activation, Recovered, Recovery};
 
 /// Bytes of outputs read at a time.
@@ -50,7 +51,9 @@ impl Worker {
         }
         let stamp = Stamp { run, partition, epoch };
         let term = open_term(&shared, stamp)?;
-        let mut recovered = read_outputs(&shared, run, partition, checkpoint.as_ref(), ends, term)?;
+        let mut newcomer = checkpoint.is_none().then(|| Newcomer::new(run, partition));
+        let mut recovered =
+            read_outputs(&shared, (run, partition), checkpoint.as_ref(), (ends, term), newcomer.as_mut())?;
 
         let position = checkpoint.as_ref().map_or(Offset(0), |c| c.offset);
         let found = recovered.decisions.activations.get(&position).map(|a| a.deployment);
@@ -101,6 +104,7 @@ impl Worker {
             heading,
             target,
             announced: None,
+            waited: Duration::ZERO,
             refused: None,
             pace: Pace::new(Instant::now()),
             breaker: Breaker::default(),
@@ -121,7 +125,7 @@ impl Worker {
             begun: false,
             shared,
         };
-        worker.begin(log.start)?;
+        worker.begin(log.start, newcomer.and_then(|n| n.watermark_ms()))?;
         tracing::info!(
             %partition, %epoch, from = %worker.position, resume_at = %worker.recovered.resume_at, end = %log.end,
             "partition recovered"
@@ -129,8 +133,9 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Writes down what a term that finds nothing before it must: the first activation, and a gap.
-    fn begin(&mut self, log_start: Offset) -> Result<(), WorkerError> {
+    /// Writes down what a term that finds nothing before it must: the first activation, a gap, and where the others are,
+    /// `beside_ms`, if there were any before it.
+    fn begin(&mut self, log_start: Offset, beside_ms: Option<i64>) -> Result<(), WorkerError> {
         let written = self.recovered.decisions.gaps.contains_key(&self.position);
         if log_start > self.position && !written {
             if !self.may_decide() {
@@ -146,6 +151,14 @@ impl Worker {
             self.recovered.decisions.gaps.insert(self.position, log_start);
         }
         if self.recovered.decisions.activations.is_empty() {
+            // Before the activation, which says that all of this has been written.
+            if let Some(watermark_ms) = beside_ms {
+                self.decide(self.position, Decision::WatermarkAdvance { watermark_ms })?;
+                self.recovered.decisions.advances.insert(self.position, watermark_ms);
+                // Nothing is final until it is committed.
+                let due = self.last_commit.checked_sub(self.shared.options.commit_interval);
+                self.last_commit = due.unwrap_or(self.last_commit);
+            }
             let first = Activation { deployment: self.deployment, generation: None };
             self.decide(self.position, Decision::Activation { deployment: self.deployment, generation: None })?;
             self.recovered.decisions.activations.insert(self.position, first);
@@ -241,16 +254,20 @@ fn open_term(shared: &Shared, stamp: Stamp) -> Result<OutputEnds, WorkerError> {
 
 fn read_outputs(
     shared: &Shared,
-    run: RunId,
-    partition: PartitionId,
+    (run, partition): (RunId, PartitionId),
     checkpoint: Option<&Checkpoint>,
-    from: OutputEnds,
-    to: OutputEnds,
+    (from, to): (OutputEnds, OutputEnds),
+    mut newcomer: Option<&mut Newcomer>,
 ) -> Result<Recovered, WorkerError> {
     let mut recovery = Recovery::new(run, partition, checkpoint);
     each_record(shared, &windows_topic(), from.windows, to.windows, |record| {
         match WindowRecord::decode(record.key, record.value) {
-            Ok(record) => recovery.window_record(&record),
+            Ok(record) => {
+                recovery.window_record(&record);
+                if let Some(newcomer) = &mut newcomer {
+                    newcomer.window_record(&record);
+                }
+            }
             Err(why) => {
                 tracing::error!(%why, "a record of ctr_windows cannot be read; passed over")
             }

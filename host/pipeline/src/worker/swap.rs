@@ -74,6 +74,7 @@ impl Worker {
         if !self.may_decide() {
             return Ok(());
         }
+        let begun = Instant::now();
         let reset = self.shared.registry.chains.deployment(wanted)?.reset_state;
         let generation = reset.then(|| Generation(self.heading_generation().0 + 1));
         // Nothing is let through that can be spared: not a record that waits for the disk, nor, where the old module
@@ -84,6 +85,7 @@ impl Worker {
         let written = activated.max(Some(self.breaker.after_last()));
         let at = activation_offset(self.position, ahead, written);
         self.announce(at, Activation { deployment: wanted, generation })?;
+        self.waited = begun.elapsed();
         if at == self.position { self.settle() } else { Ok(()) }
     }
 
@@ -125,7 +127,9 @@ impl Worker {
             return Ok(None);
         };
         if let Some(announced) = self.announced.take_if(|announced| announced.at <= self.position) {
+            let begun = Instant::now();
             announced.appended.wait()?;
+            self.waited += begun.elapsed();
         }
         Ok(Some(activation))
     }
@@ -136,6 +140,7 @@ impl Worker {
         if activation.deployment == self.deployment && begins.is_none() {
             return Ok(false);
         }
+        let begun = Instant::now();
         match self.successor(activation.deployment, begins) {
             Ok(()) => {}
             Err(WorkerError::Chain(why)) if self.may_decide() => {
@@ -144,9 +149,11 @@ impl Worker {
             }
             Err(e) => return Err(e),
         }
+        let pause = begun.elapsed() + std::mem::take(&mut self.waited);
+        self.shared.metrics.swapped(self.owner.partition, pause);
         tracing::info!(
             partition = %self.owner.partition, offset = %self.position, deployment = %self.deployment,
-            generation = %self.owner.generation, "deployment activated"
+            generation = %self.owner.generation, pause_micros = pause.as_micros(), "deployment activated"
         );
         self.publish_deployment();
         Ok(true)

@@ -41,6 +41,10 @@ impl Host for FakeHost {
         if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
     }
 
+    fn partitions_added(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn registry(&self) -> prometheus::Registry {
         self.registry.clone()
     }

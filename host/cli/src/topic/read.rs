@@ -1,54 +1,26 @@
-//! `clickmill topic list|read`: topics and their records, from a running host or a stopped data directory.
+//! `clickmill topic read`: records as they are, or what a module makes of them.
 
 use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Result;
+use clickmill_broker::TopicPartition;
 use clickmill_pipeline::views::records::{Content, RecordView};
 use clickmill_pipeline::views::status::TopicView;
 use clickmill_pipeline::views::time::iso8601;
 use clickmill_schemas::{Offset, PartitionId};
 
+use super::through::{Reader, ThroughArgs};
 use crate::config::Config;
 use crate::context::Place;
 use crate::exit::mistake;
-use crate::output::{Output, Rows, counted, printable, unless_gone, write_json};
+use crate::output::{Output, counted, printable, unless_gone};
 
 /// Records asked for at once.
 const PAGE_RECORDS: usize = 1_000;
 /// How long a page waits for a record where they are followed, shared by the partitions.
 const FOLLOW_WAIT: Duration = Duration::from_millis(500);
-
-/// Lists topics and reads their records
-#[derive(Debug, clap::Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "Examples:
-  clickmill topic list
-  clickmill topic read ad_events_error --limit 5
-  clickmill topic read ctr_windows --offset end --follow"
-)]
-pub struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Verb {
-    List(ListArgs),
-    Read(ReadArgs),
-}
-
-/// Lists the topics with the offsets that they hold
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  clickmill topic list
-  clickmill topic list --output json")]
-struct ListArgs {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-}
 
 /// Prints records: text as it is, window partials decoded, other bytes in base64
 #[derive(Debug, clap::Args)]
@@ -56,9 +28,15 @@ struct ListArgs {
   clickmill topic read ad_events_error --limit 5
   clickmill topic read ctr_windows --offset end --follow
   clickmill topic read ad_events_raw --partition 0 --offset 1000 --limit 1 --output json
+  clickmill topic read ad_events_raw --through mask.wasm --limit 1000
+  clickmill topic read ad_events_raw --through only.wasm --param site_category=f028772b | head
 
-JSON is one object a line: partition, offset, timestamp_ms, key and value, each of these two with its encoding.")]
-struct ReadArgs {
+JSON is one object a line: partition, offset, timestamp_ms, key and value, each of these two with its encoding.
+
+--through puts the records through a SmartModule of any kind, each partition through an instance of its own, and prints
+what passes under the offset that it was made of. Nothing is written. A record that the module fails on is told and left
+out; at the end stderr says how many were read, passed, rejected by which rule, dropped, failed.")]
+pub struct Args {
     /// Name of the topic
     topic: String,
     /// Only this partition [default: all, one after the other]
@@ -67,12 +45,14 @@ struct ReadArgs {
     /// Where to begin: an offset, start or end
     #[arg(long, value_name = "OFFSET", default_value = "start")]
     offset: From,
-    /// Print at most N records in all
+    /// Read at most N records in all
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Go on with new records until Ctrl-C
     #[arg(long)]
     follow: bool,
+    #[command(flatten)]
+    through: ThroughArgs,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -97,39 +77,20 @@ impl FromStr for From {
 }
 
 /// # Errors
-/// A mistake for a topic, partition or offset that does not exist; otherwise where the place cannot be read.
+/// A mistake for a topic, partition or offset that does not exist; otherwise where the place cannot be read, or the module
+/// is not fit.
 pub fn run(args: &Args, config: &Config) -> Result<()> {
     let place = Place::of(config)?;
+    let mut through = args.through.reader(config)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match &args.verb {
-        Verb::List(args) => list(&place, args.output, &mut out),
-        Verb::Read(args) => read(&place, args, &mut out),
+    let read = read(&place, args, through.as_mut(), &mut out);
+    if let (Ok(()), Some(through)) = (&read, &through) {
+        through.summarize();
     }
+    read
 }
 
-fn list(place: &Place, output: Output, out: &mut dyn Write) -> Result<()> {
-    let topics = place.topics()?;
-    let mut rows = Rows::new(&["topic", "partition>", "log_start_offset>", "log_end_offset>", "records_kept"]);
-    for topic in &topics {
-        for p in &topic.partitions {
-            rows.push(vec![
-                topic.topic.clone(),
-                p.partition.to_string(),
-                p.log_start_offset.to_string(),
-                p.log_end_offset.to_string(),
-                if topic.compacted { "newest of each key" } else { "all that retention keeps" }.to_owned(),
-            ]);
-        }
-    }
-    let written = match output {
-        Output::Text => rows.write_text(out),
-        Output::Csv => rows.write_csv(out),
-        Output::Json => write_json(out, &topics),
-    };
-    unless_gone(written.and_then(|()| out.flush()))
-}
-
-fn read(place: &Place, args: &ReadArgs, out: &mut dyn Write) -> Result<()> {
+fn read(place: &Place, args: &Args, mut through: Option<&mut Reader>, out: &mut dyn Write) -> Result<()> {
     if args.follow && matches!(place, Place::Folder(_)) {
         return Err(mistake("--follow needs a running host: no new records come into a stopped data directory"));
     }
@@ -144,8 +105,13 @@ fn read(place: &Place, args: &ReadArgs, out: &mut dyn Write) -> Result<()> {
             while left > 0 {
                 let limit = usize::try_from(left).unwrap_or(PAGE_RECORDS).min(PAGE_RECORDS);
                 let page_wait = if args.follow { wait } else { Duration::ZERO };
-                let page = place.page(&args.topic, cursor.partition, cursor.next, limit, page_wait)?;
-                for record in &page.records {
+                let at = TopicPartition::new(args.topic.as_str(), cursor.partition);
+                let page = place.page(&at, cursor.next, limit, page_wait, through.is_some())?;
+                let shown = match &mut through {
+                    Some(module) => &module.put(cursor.partition, &page.records)?,
+                    None => &page.records,
+                };
+                for record in shown {
                     if let Err(gone) = write_record(record, args.output, out) {
                         return unless_gone(Err(gone));
                     }
@@ -174,7 +140,7 @@ struct Cursor {
     next: Offset,
 }
 
-fn cursors(topics: &[TopicView], args: &ReadArgs) -> Result<Vec<Cursor>> {
+fn cursors(topics: &[TopicView], args: &Args) -> Result<Vec<Cursor>> {
     let Some(topic) = topics.iter().find(|t| t.topic == args.topic) else {
         let names: Vec<_> = topics.iter().map(|t| t.topic.as_str()).collect();
         return Err(mistake(format!("there is no topic {:?}; there are {}", args.topic, names.join(", "))));
@@ -241,13 +207,14 @@ mod tests {
 
     use super::*;
 
-    fn args(partition: Option<u32>, offset: From) -> ReadArgs {
-        ReadArgs {
+    fn args(partition: Option<u32>, offset: From) -> Args {
+        Args {
             topic: "t".into(),
             partition: partition.map(PartitionId),
             offset,
             limit: None,
             follow: false,
+            through: ThroughArgs::default(),
             output: Output::Text,
         }
     }
@@ -258,12 +225,18 @@ mod tests {
             log_start_offset: Offset(u64::from(p)),
             log_end_offset: Offset(10),
         };
-        vec![TopicView { topic: "t".into(), compacted: false, partitions: vec![partition(0), partition(1)] }]
+        vec![TopicView {
+            topic: "t".into(),
+            compacted: false,
+            retention_max_age_hours: None,
+            retention_max_bytes: None,
+            partitions: vec![partition(0), partition(1)],
+        }]
     }
 
     #[test]
     fn reading_begins_where_it_was_told_to_in_the_partitions_that_there_are() {
-        let next = |a: &ReadArgs| cursors(&topics(), a).map(|c| c.iter().map(|c| c.next.0).collect::<Vec<_>>());
+        let next = |a: &Args| cursors(&topics(), a).map(|c| c.iter().map(|c| c.next.0).collect::<Vec<_>>());
         assert_eq!(next(&args(None, From::Start)).unwrap(), [0, 1]);
         assert_eq!(next(&args(Some(1), From::End)).unwrap(), [10]);
         assert_eq!(next(&args(None, From::At(Offset(5)))).unwrap(), [5, 5]);
@@ -272,7 +245,7 @@ mod tests {
             (error.to_string().as_str(), crate::exit::code_of(&error)),
             ("t has 2 partitions, none of number 2", 2)
         );
-        let other = ReadArgs { topic: "u".into(), ..args(None, From::Start) };
+        let other = Args { topic: "u".into(), ..args(None, From::Start) };
         assert_eq!(next(&other).unwrap_err().to_string(), "there is no topic \"u\"; there are t");
         assert!("-1".parse::<From>().is_err());
     }

@@ -1,0 +1,104 @@
+//! The workers' threads: one a partition, also for partitions that are added while the others run.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use clickmill_schemas::{PartitionId, RunId};
+
+use crate::host::StartError;
+use crate::peers::WorkerState;
+use crate::supervise::Supervisor;
+use crate::topics::AD_EVENTS_RAW;
+use crate::worker::{Shared, Worker};
+
+/// Starts workers and waits for their end.
+pub struct Crew {
+    pub(crate) shared: Arc<Shared>,
+    data_dir: PathBuf,
+    pub(crate) run: RunId,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Crew {
+    pub(crate) fn new(shared: Arc<Shared>, data_dir: PathBuf, run: RunId) -> Self {
+        Self { shared, data_dir, run, threads: Mutex::default() }
+    }
+
+    /// Starts workers for the partitions that the input topic has got since the last call; how many there are now.
+    ///
+    /// # Errors
+    /// [`StartError`] where the topic cannot be asked, or a worker does not start; the partition then waits for the next
+    /// start, as its worker's state says.
+    pub fn follow_topic(&self) -> Result<u32, StartError> {
+        let mut threads = self.threads();
+        let known = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        let info = self.shared.broker.topic(AD_EVENTS_RAW)?;
+        let partitions = info.map_or(known, |info| info.spec.partitions);
+        if partitions <= known || self.shared.stop.load(Ordering::Relaxed) {
+            return Ok(known);
+        }
+        self.shared.peers.grow(partitions);
+        self.shared.registry.grow(partitions);
+        let started = self.start(&mut threads, known..partitions);
+        if let Err(error) = &started {
+            // Nobody else would say so: there is no worker.
+            for partition in (u32::try_from(threads.len()).unwrap_or(known)..partitions).map(PartitionId) {
+                self.shared.peers.update(partition, |peer| peer.state = WorkerState::Failed(error.to_string()));
+            }
+        }
+        started.map(|()| partitions)
+    }
+
+    /// Recovers all of these partitions at once, and only then lets the workers run.
+    pub(crate) fn start(
+        &self,
+        threads: &mut Vec<JoinHandle<()>>,
+        partitions: std::ops::Range<u32>,
+    ) -> Result<(), StartError> {
+        let supervisor = |p| Supervisor {
+            shared: self.shared.clone(),
+            data_dir: self.data_dir.clone(),
+            run: self.run,
+            partition: PartitionId(p),
+        };
+        for (supervisor, worker) in open_all(partitions.map(supervisor).collect())? {
+            let name = format!("worker-{}", supervisor.partition);
+            let thread = std::thread::Builder::new().name(name).spawn(move || supervisor.supervise(worker));
+            threads.push(thread.map_err(StartError::Thread)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the workers to end, and waits for them.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads().drain(..) {
+            // The supervisor has reported a panic already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Recovers all partitions at once.
+fn open_all(supervisors: Vec<Supervisor>) -> Result<Vec<(Supervisor, Worker)>, StartError> {
+    let threads: Vec<_> = supervisors
+        .into_iter()
+        .map(|supervisor| {
+            let opening = supervisor.clone();
+            (supervisor, std::thread::spawn(move || opening.open()))
+        })
+        .collect();
+    let mut workers = Vec::new();
+    for (supervisor, thread) in threads {
+        let opened = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let partition = supervisor.partition;
+        workers.push((supervisor, opened.map_err(|source| StartError::Worker { partition, source })?));
+    }
+    Ok(workers)
+}
