@@ -5,7 +5,7 @@ use clickmill_ad_event::{Enriched, Fault, Reader};
 use clickmill_schemas::avro::{header, schema_id};
 use clickmill_sdk::{ErrorType, Module, Output, Params, Record, Route};
 
-struct Enrich {
+pub struct Enrich {
     reader: Reader,
     click_cost_micros: i64,
     value: Vec<u8>,

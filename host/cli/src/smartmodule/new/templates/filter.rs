@@ -3,7 +3,7 @@
 use clickmill_ad_event::Reader;
 use clickmill_sdk::{Module, Output, Params, Record};
 
-struct Filter {
+pub struct Filter {
     reader: Reader,
 }
 

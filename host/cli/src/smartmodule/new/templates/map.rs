@@ -2,7 +2,7 @@
 
 use clickmill_sdk::{Module, Output, Params, Record};
 
-struct Map;
+pub struct Map;
 
 impl Module for Map {
     fn init(params: &Params) -> Result<Self, String> {

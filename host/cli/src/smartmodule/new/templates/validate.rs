@@ -3,7 +3,7 @@
 use clickmill_ad_event::{Fault, Reader};
 use clickmill_sdk::{ErrorType, Module, Output, Params, Record, Route};
 
-struct Validate {
+pub struct Validate {
     reader: Reader,
     max_banner_pos: i64,
 }

@@ -23,7 +23,7 @@ struct Sums {
     changed: bool,
 }
 
-struct Window {
+pub struct Window {
     reader: Reader,
     watermark_ms: Option<i64>,
     /// By their start; those that are closed stay until they have been given out.
