@@ -255,8 +255,7 @@ impl Follower {
 
     /// Some records of each partition.
     fn round(&mut self, pair: &mut Pair) -> Result<(), ShadowError> {
-        let newest = self.registry.history().iter().rev().find(|(_, d)| d.partitions.is_none()).map(|(id, _)| *id);
-        if newest != Some(pair.against) {
+        if self.registry.chains.newest() != Some(pair.against) {
             *pair = self::pair(&self.registry, &self.candidate)?;
             self.report.lock().unwrap_or_else(PoisonError::into_inner).against = pair.against;
         }
