@@ -58,6 +58,7 @@ impl App {
 pub(crate) fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics::scrape))
+        .route("/api/openapi.json", get(assets::openapi))
         .route("/api/status", get(topics::status))
         .route("/api/windows", get(windows::list))
         .route("/api/topics", get(topics::list).post(topics::create))
