@@ -107,7 +107,7 @@ pub(crate) fn late(
             Ok(records) => {
                 for record in records.flatten() {
                     let offset = batch.base_offset.plus(record.offset_delta.unsigned_abs());
-                    let ts_ms = std::str::from_utf8(record.value).ok().and_then(event_time);
+                    let ts_ms = event_time(record.value);
                     if offset < blame.offset && ts_ms == Some(wanted) {
                         holder = Some(Holder { offset, ts_ms: wanted });
                         break;

@@ -229,16 +229,14 @@ fn judged(deployer: &Deployer, broker: &dyn Broker, report: &mut Report) -> Resu
     for (partition, began) in &activations {
         let end = broker.ends(&TopicPartition::new(AD_EVENTS_RAW, *partition))?.end;
         let mut next = Offset(0);
-        while next < end {
-            let page = deployer.blame(*partition, next, next.plus(200_000).min(end))?;
-            for blame in &page {
-                let written = began.range(..=blame.offset).next_back().map(|(_, deployment)| *deployment);
-                let fated = !matches!(blame.fate, Fate::Waiting);
-                wrong += u64::from(!fated || blame.deployment != written || blame.offset != next);
-                next = next.plus(1);
-                all += 1;
-            }
-        }
+        deployer.blame_each(*partition, Offset(0), end, &mut |blame| {
+            let written = began.range(..=blame.offset).next_back().map(|(_, deployment)| *deployment);
+            let fated = !matches!(blame.fate, Fate::Waiting);
+            wrong += u64::from(!fated || blame.deployment != written || blame.offset != next);
+            next = next.plus(1);
+            all += 1;
+        })?;
+        wrong += end.0.abs_diff(next.0);
     }
     report.add("swap: records asked after", all as f64, "events", Goal::None);
     report.add(

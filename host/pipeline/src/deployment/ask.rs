@@ -85,6 +85,22 @@ impl Deployer {
     /// # Errors
     /// [`BlameError`] where there is no such partition or record, or a topic cannot be read.
     pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>, BlameError> {
+        let mut all = Vec::new();
+        self.blame_each(partition, from, to, &mut |blame| all.push(blame))?;
+        Ok(all)
+    }
+
+    /// [`Deployer::blame`] of more records than are to be held.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn blame_each(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
+        tell: &mut dyn FnMut(Blame),
+    ) -> Result<(), BlameError> {
         let status = crate::views::status(&*self.broker, RunState::Stopped, Vec::new())?;
         let partitions = self.partitions();
         let missing = BlameError::NoPartition { partition, partitions };
@@ -105,7 +121,7 @@ impl Deployer {
             run,
             processed: place.processed_offset,
         };
-        blamer.stories(from, to)
+        blamer.stories(from, to, tell)
     }
 
     /// Why a record was late; none where it was not.
