@@ -108,11 +108,26 @@ impl Teller {
         }
     }
 
-    pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>> {
-        match self {
-            Self::Host(host) => host.get(&format!("/api/blame?partition={partition}&offset={from}&to={to}")),
-            Self::Folder(deployer) => Ok(deployer.blame(partition, from, to)?),
+    /// Tells what became of each record, in order.
+    fn blame(&self, partition: PartitionId, from: Offset, to: Offset, tell: &mut dyn FnMut(Blame)) -> Result<()> {
+        let host = match self {
+            Self::Host(host) => host,
+            Self::Folder(deployer) => return Ok(deployer.blame_each(partition, from, to, tell)?),
+        };
+        let mut next = from;
+        while next < to {
+            let end = to.min(next.plus(PAGE_RECORDS));
+            let page: Vec<Blame> = host.get(&format!("/api/blame?partition={partition}&offset={next}&to={end}"))?;
+            let Some(last) = page.last() else { break };
+            let told = last.offset.plus(1);
+            page.into_iter().for_each(&mut *tell);
+            // The log ends here.
+            if told < end {
+                break;
+            }
+            next = end;
         }
+        Ok(())
     }
 }
 
@@ -123,35 +138,27 @@ pub fn blame(args: &BlameArgs, config: &Config) -> Result<()> {
     let teller = Teller::of(config)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let Some(to) = to else {
-        let blamed = teller.blame(partition, from, from.plus(1))?;
-        let one = blamed.first().ok_or_else(|| mistake(format!("there is no record at offset {from}")))?;
+        let mut one = None;
+        teller.blame(partition, from, from.plus(1), &mut |blame| one = Some(blame))?;
+        let one = &one.ok_or_else(|| mistake(format!("there is no record at offset {from}")))?;
         let written = match args.output {
             TextOrJson::Json => write_json(&mut out, one),
             TextOrJson::Text => story(one, &mut out),
         };
         return unless_gone(written.and_then(|()| out.flush()));
     };
-    let mut next = from;
-    while next < to {
-        let page = teller.blame(partition, next, to.min(next.plus(PAGE_RECORDS)))?;
-        let Some(last) = page.last() else { break };
-        next = last.offset.plus(1);
-        for blame in &page {
-            let written = match args.output {
+    let mut written = Ok(());
+    teller.blame(partition, from, to, &mut |blame| {
+        if written.is_ok() {
+            written = match args.output {
                 TextOrJson::Json => {
-                    serde_json::to_writer(&mut out, blame).map_err(Into::into).and_then(|()| writeln!(out))
+                    serde_json::to_writer(&mut out, &blame).map_err(Into::into).and_then(|()| writeln!(out))
                 }
-                TextOrJson::Text => line(blame, &mut out),
+                TextOrJson::Text => line(&blame, &mut out),
             };
-            if let Err(gone) = written {
-                return unless_gone(Err(gone));
-            }
         }
-        if page.len() < usize::try_from(PAGE_RECORDS)? && next < to {
-            break;
-        }
-    }
-    unless_gone(out.flush())
+    })?;
+    unless_gone(written.and_then(|()| out.flush()))
 }
 
 /// Says why a record was late: which record held the watermark, and by how much it came too late

@@ -31,7 +31,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub struct Canary {
     #[serde(flatten)]
     pub verdicts: Matrix,
-    /// Records on which a module of the new chain failed and none of the old one did.
+    /// Records on which a module of the new chain failed and that the old one let pass.
     pub failures: u64,
     /// The first of them.
     pub failure: Option<String>,
@@ -123,11 +123,11 @@ pub(crate) fn run(
     Ok(Some(canary))
 }
 
-/// Books the records that the new chain fails on, but not those that the old one failed on too.
+/// Books the records that the new chain fails on, but not those that go to the dead letters as it is.
 fn failures(canary: &mut Canary, input: &Input<'_>, was: &[(Offset, Verdict)], new: &[Failure]) {
     for Failure { offset, stage, message } in new {
         let old = was.iter().find(|(at, _)| at == offset).map(|(_, verdict)| verdict);
-        if !matches!(old, Some(Verdict::Failed { .. })) {
+        if !matches!(old, Some(Verdict::Failed { .. } | Verdict::Rejected { .. })) {
             canary.failures += 1;
             canary.failure.get_or_insert_with(|| format!("{}@{offset}: stage {stage}: {message}", input.batch.at));
         }
