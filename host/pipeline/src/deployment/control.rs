@@ -3,7 +3,7 @@
 //! Works the same with workers and without: without, the partitions follow when a host runs. What is refused has changed
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 use clickmill_broker::Broker;
 use clickmill_engine::{ChainState, EngineError, Limits};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
-use serde::{Deserialize, Serialize};
 
-use super::canary::{self, CanaryError};
-use super::change::{self, ChangeError, Place};
+use super::canary;
+use super::change;
 use super::plan::{Change, Plan, StateChange, StateVerdict, same_chain, stage_changes};
 use super::registry::{Registry, Turn};
 use super::states::{self, stage_state};
+use super::wanted::{Wanted, wanted};
 use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, digest, read_all};
 use crate::chains::{ChainError, Chains};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::host::StageModule;
-use crate::judge::JudgeError;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
 use crate::quiet::quietly;
@@ -31,120 +30,12 @@ use crate::shadow::Shadows;
 use crate::views::ViewError;
 use crate::views::modules::Activations;
 
+pub use super::request::{Candidate, DeployError, Deployed, Options, Request};
+
 /// Records that a canary tries.
 const CANARY_RECORDS: u64 = 10_000;
 /// Between two looks at what the workers have done.
 const LOOK: Duration = Duration::from_millis(2);
-
-/// A module that somebody wants in the chain.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub stage: String,
-    pub place: Place,
-    pub name: String,
-    pub version: String,
-    /// Its SmartModule.toml, kept beside it.
-    pub manifest: Option<String>,
-    pub wasm: Vec<u8>,
-    pub params: BTreeMap<String, String>,
-}
-
-/// What is to be deployed.
-#[derive(Clone, Debug)]
-pub enum Request {
-    Deploy(Box<Candidate>),
-    Remove {
-        stage: String,
-    },
-    /// To the chain before, or to the one of this deployment.
-    Rollback {
-        to: Option<DeploymentId>,
-    },
-    /// What is rolled out to some partitions, to all.
-    Promote {
-        id: DeploymentId,
-    },
-}
-
-/// How.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    pub message: String,
-    /// Only to these.
-    pub partitions: Option<BTreeSet<PartitionId>>,
-    /// Let all state begin empty, in a new generation.
-    pub reset_state: bool,
-}
-
-/// Why nothing was deployed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeployError {
-    #[error(
-        "another deployment is being made right now: wait for it, look at `clickmill smartmodule history`, and try again"
-    )]
-    Busy,
-    #[error(
-        "deployment {id} is rolled out to partition {only} only: promote it (`clickmill smartmodule deploy --promote {id}`) or \
-         roll it back first"
-    )]
-    Staged { id: DeploymentId, only: String },
-    #[error("deployment {id} is rolled out everywhere already")]
-    NotStaged { id: DeploymentId },
-    #[error(
-        "there is nothing to change yet: nothing has ever been deployed in this data directory; `clickmill run` begins it"
-    )]
-    Nothing,
-    #[error("there is no partition {partition}; the topic has {partitions}")]
-    NoPartition { partition: PartitionId, partitions: u32 },
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-    #[error("the module is refused, and nothing was changed: {0}")]
-    Refused(#[source] ChainError),
-    #[error(
-        "the new chain cannot take over the state of partition {partition}, and nothing was changed (with --reset-state it \
-         begins a new generation with empty state: what was counted stays and adds up): {source}"
-    )]
-    State { partition: PartitionId, source: ChainError },
-    #[error(
-        "stage {stage} is refused, and nothing was changed: what it makes of a record depends on the records before it (as at \
-         offset {offset}), and it has no clickmill_save and clickmill_load by which that could be kept over a restart"
-    )]
-    HiddenState { stage: String, offset: Offset },
-    #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
-    Canary { failures: u64, first: String },
-    #[error(transparent)]
-    Deployment(#[from] DeploymentError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("cannot read the newest records: {0}")]
-    Judge(JudgeError),
-}
-
-impl From<CanaryError> for DeployError {
-    fn from(error: CanaryError) -> Self {
-        match error {
-            CanaryError::Chain(e) => Self::Refused(e),
-            CanaryError::Judge(JudgeError::Engine(source)) => {
-                Self::Refused(ChainError::Module { stage: "canary".to_owned(), source })
-            }
-            CanaryError::Judge(e) => Self::Judge(e),
-        }
-    }
-}
-
-/// What came of a deploy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Deployed {
-    /// The deployment that is in force, or will be.
-    pub deployment: DeploymentId,
-    /// `false`: it was in force already, and nothing was done.
-    pub changed: bool,
-    /// Where each partition that has followed began: its offset.
-    pub activations: BTreeMap<PartitionId, Offset>,
-    /// Partitions that have not, and why.
-    pub waiting: BTreeMap<PartitionId, String>,
-    pub plan: Plan,
-}
 
 /// Makes deployments.
 pub struct Deployer {
@@ -161,16 +52,6 @@ pub struct Deployer {
 pub(crate) struct Workers {
     pub peers: Arc<Peers>,
     pub log: Arc<ModuleLog>,
-}
-
-/// The chain that is asked for, and what it comes of.
-struct Wanted {
-    base: (DeploymentId, Deployment),
-    stages: Vec<Stage>,
-    cause: Cause,
-    message: String,
-    candidate: Option<Box<Candidate>>,
-    promotes: bool,
 }
 
 impl Deployer {
@@ -277,7 +158,7 @@ impl Deployer {
     /// # Errors
     /// As [`Deployer::deploy`].
     pub fn plan(&self, request: &Request, options: &Options) -> Result<Plan, DeployError> {
-        let wanted = self.wanted(request, options)?;
+        let wanted = wanted(&self.history(), self.partitions(), request, options)?;
         quietly(|| self.plan_of(&wanted, options))
     }
 
@@ -287,7 +168,7 @@ impl Deployer {
     /// [`DeployError`], and nothing has changed.
     pub fn deploy(&self, request: &Request, options: &Options, patience: Duration) -> Result<Deployed, DeployError> {
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
-        let wanted = self.wanted(request, options)?;
+        let wanted = wanted(&self.history(), self.partitions(), request, options)?;
         let plan = quietly(|| self.plan_of(&wanted, options))?;
         if !plan.changes {
             drop(turn);
@@ -322,74 +203,6 @@ impl Deployer {
             config: Some(base.config_stages().to_vec()),
         };
         self.registry.install(turn, deployment).map_err(DeployError::Refused)
-    }
-
-    /// From the request to a chain.
-    fn wanted(&self, request: &Request, options: &Options) -> Result<Wanted, DeployError> {
-        for partition in options.partitions.iter().flatten() {
-            if partition.0 >= self.partitions() {
-                return Err(DeployError::NoPartition { partition: *partition, partitions: self.partitions() });
-            }
-        }
-        let history = self.history();
-        let (newest_id, newest) = history.last_key_value().ok_or(DeployError::Nothing)?;
-        let everywhere = history.iter().rev().find(|(_, d)| d.partitions.is_none()).ok_or(DeployError::Nothing)?;
-        let base = (*everywhere.0, everywhere.1.clone());
-        let mut wanted = Wanted {
-            stages: base.1.stages.clone(),
-            base,
-            cause: Cause::Deploy,
-            message: options.message.clone(),
-            candidate: None,
-            promotes: false,
-        };
-        let or = |given: &str, otherwise: String| if given.is_empty() { otherwise } else { given.to_owned() };
-        if let (Some(only), false) =
-            (&newest.partitions, matches!(request, Request::Promote { .. } | Request::Rollback { .. }))
-        {
-            let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(DeployError::Staged { id: *newest_id, only });
-        }
-        match request {
-            Request::Deploy(candidate) => {
-                let stage = Stage {
-                    stage: candidate.stage.clone(),
-                    name: candidate.name.clone(),
-                    version: candidate.version.clone(),
-                    sha256: digest(&candidate.wasm),
-                    params: candidate.params.clone(),
-                };
-                wanted.stages = change::put(&wanted.stages, stage, &candidate.place)?;
-                wanted.candidate = Some(candidate.clone());
-            }
-            Request::Remove { stage } => {
-                wanted.stages = change::remove(&wanted.stages, stage)?;
-                wanted.cause = Cause::Remove;
-                wanted.message = or(&options.message, format!("stage {stage} removed"));
-            }
-            Request::Rollback { to } => {
-                // Back from a rollout to some partitions is back to what the others run.
-                let to = match (to, &newest.partitions) {
-                    (None, Some(_)) => wanted.base.0,
-                    _ => change::rollback_target(&history, *to)?,
-                };
-                wanted.promotes = newest.partitions.is_some();
-                wanted.stages = history.get(&to).map(|d| d.stages.clone()).unwrap_or_default();
-                wanted.cause = Cause::Rollback { to };
-                wanted.message = or(&options.message, format!("back to deployment {to}"));
-            }
-            Request::Promote { id } => {
-                let of = history.get(id).ok_or(ChangeError::Unknown { id: *id })?;
-                if of.partitions.is_none() || newest_id != id {
-                    return Err(DeployError::NotStaged { id: *id });
-                }
-                wanted.promotes = true;
-                wanted.stages = of.stages.clone();
-                wanted.cause = Cause::Promote { of: *id };
-                wanted.message = or(&options.message, format!("deployment {id} everywhere"));
-            }
-        }
-        Ok(wanted)
     }
 
     fn plan_of(&self, wanted: &Wanted, options: &Options) -> Result<Plan, DeployError> {

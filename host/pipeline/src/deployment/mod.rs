@@ -11,8 +11,10 @@ pub mod change;
 pub mod control;
 pub mod plan;
 pub(crate) mod registry;
+pub mod request;
 pub(crate) mod states;
 pub mod store;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
