@@ -235,13 +235,14 @@ fn what_is_no_fit_module_is_refused_and_nothing_changes() {
         assert!(error.contains(why), "{args:?}: {error}");
     };
     let wrong = ["deploy", "--stage", "validate", "--param", "max_string_bytes=many", "--yes"];
-    refuse(&wrong, 1, "max_string_bytes");
+    refuse(&wrong, 2, "max_string_bytes");
+    refuse(&["deploy", "--stage", "validate", "--param", "max_string_byte=5", "--yes"], 2, "max_string_bytes");
     refuse(&["deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--yes"], 1, "--reset-state");
     refuse(&["deploy", "--stage", "nowhere", "--yes"], 2, "the chain is validate, enrich, ctr-window");
     refuse(&["deploy", built("validate").to_str().unwrap(), "--stage", "x", "--after", "y", "--yes"], 2, "no stage y");
     refuse(&["deploy", built("enrich").to_str().unwrap(), "--stage", "validate"], 2, "--yes");
     refuse(&["deploy", "missing.wasm", "--yes"], 2, "missing.wasm");
-    refuse(&["rollback", "--yes"], 2, "only deployment");
+    refuse(&["rollback", "--yes"], 2, "nothing before deployment 0");
     refuse(&["rollback", "--to", "77", "--yes"], 2, "no deployment 77");
     refuse(&["remove", "nowhere", "--yes"], 2, "no stage nowhere");
     refuse(&["deploy", "--promote", "0", "--yes"], 1, "everywhere already");
@@ -458,5 +459,65 @@ fn of_deploys_at_once_each_is_done_or_refused_and_none_is_half_done() {
     let history = bench.json(&["smartmodule", "history", "--output", "json"]);
     assert_eq!(history.as_array().unwrap().len(), 1 + done);
     assert_eq!(activations(&bench, "validate").len(), 3);
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn changes_at_one_offset_replay_to_the_same_with_a_generation_between_them() {
+    const ROWS: usize = 20_000;
+    let (changed, quiet) = (bench("pipeline: {commit_interval_ms: 100}"), bench(""));
+    let lines = events(ROWS);
+    let half = |bench: &Bench, n: usize| {
+        let file = bench.file(&format!("half-{n}.jsonl"));
+        let part: String = lines.lines().skip(n * ROWS / 2).take(ROWS / 2).map(|line| format!("{line}\n")).collect();
+        std::fs::write(&file, part).unwrap();
+        bench.run(&["produce", file.to_str().unwrap()]);
+    };
+    half(&quiet, 0);
+    half(&quiet, 1);
+    quiet.run(&["run", "--until-end"]);
+
+    let host = changed.start("run", &["run"]);
+    changed.until_ready();
+    half(&changed, 0);
+    eventually("all is processed", Duration::from_secs(20), || changed.status()["ledger"]["waiting"] == 0);
+    // The stream stands: all of these are at one offset of each partition.
+    let smartmodule = |args: &[&str]| changed.run(&[&["smartmodule"], args, &["--yes"]].concat());
+    smartmodule(&["deploy", "--stage", "ctr-window", "--param", "dimensions=total,device_type", "--reset-state"]);
+    smartmodule(&["deploy", "--stage", "validate", "--param", "max_string_bytes=1000"]);
+    let refused = changed.fails(&["smartmodule", "rollback", "--to", "0", "--yes"], 1);
+    assert!(refused.contains("--reset-state"), "{refused}");
+    smartmodule(&["rollback", "--to", "0", "--reset-state"]);
+    smartmodule(&["deploy", "--stage", "ctr-window", "--param", "dimensions=total,banner_pos", "--reset-state"]);
+    let from = activations(&changed, "ctr-window");
+    host.kill();
+    let host = changed.start("run", &["run"]);
+    changed.until_ready();
+    assert_eq!(activations(&changed, "ctr-window"), from);
+    half(&changed, 1);
+    eventually("all is processed", Duration::from_secs(20), || changed.status()["ledger"]["waiting"] == 0);
+    host.kill();
+    std::fs::remove_dir_all(changed.data().join("checkpoints")).unwrap();
+    changed.run(&["run", "--until-end"]);
+    let of = |bench: &Bench, dimension: &str| {
+        bench.run(&["windows", "--size", "5m", "--dimension", dimension, "--output", "csv"])
+    };
+    for dimension in ["total", "banner_pos"] {
+        assert_eq!(of(&changed, dimension), of(&quiet, dimension), "{dimension}");
+    }
+    assert_eq!(ledger(&changed), ledger(&quiet));
+}
+
+#[test]
+fn a_state_that_has_seen_no_record_is_nobodys_hindrance() {
+    let bench = bench("");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    bench.run(&["smartmodule", "deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--yes"]);
+    bench.run(&["produce", produce(&bench, 1_000).to_str().unwrap()]);
+    eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(ledger(&bench)["counted"], 1_000);
+    let rows = bench.run(&["windows", "--size", "1m", "--output", "csv"]);
+    assert!(rows.lines().skip(1).all(|row| row.split(',').nth(3) == Some("total")), "{rows}");
     assert_eq!(host.terminate(), Some(0));
 }

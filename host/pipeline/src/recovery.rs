@@ -24,7 +24,8 @@ pub struct WrittenVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activation {
     pub deployment: DeploymentId,
-    /// The generation from there on; none where it stays as it was.
+    /// The generation from there on; none in the first. Each activation states it, since of several at one offset replay
+    /// finds the last alone.
     pub generation: Option<Generation>,
 }
 

@@ -216,10 +216,7 @@ fn deploys_until_it_is_killed() {
     let deployer = pipeline.deployer();
     let params = BTreeMap::from([("max_string_bytes".to_owned(), "12".to_owned())]);
     let body = DeployBody { stage: Some("validate".to_owned()), params, ..DeployBody::default() };
-    let module = |stage: &clickmill_pipeline::deployment::Stage| -> Result<Vec<u8>, clickmill_pipeline::deployment::body::BadBody> {
-        Ok(deployer.module(stage.sha256).unwrap())
-    };
-    let (request, options) = body.request(&deployer.stages(), module).unwrap();
+    let (request, options) = deployer.request(body).unwrap();
     armed.store(true, Ordering::SeqCst);
     deployer.deploy(&request, &options, Duration::from_secs(20)).unwrap();
     std::thread::sleep(Duration::from_secs(5));

@@ -8,7 +8,7 @@ use clickmill_broker::BrokerError;
 use clickmill_pipeline::blame::BlameError;
 use clickmill_pipeline::checkpoint::StoreError;
 use clickmill_pipeline::deployment::DeploymentError;
-use clickmill_pipeline::deployment::ask::PromoteError;
+use clickmill_pipeline::deployment::ask::{PromoteError, RequestError};
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::shadow::ShadowError;
@@ -168,6 +168,16 @@ impl From<ViewError> for ApiError {
 impl From<BadBody> for ApiError {
     fn from(error: BadBody) -> Self {
         Self::BadRequest(error.to_string())
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Body(e) => e.into(),
+            RequestError::Module(e) => e.into(),
+            RequestError::Store(e) => e.into(),
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
-use clickmill_pipeline::deployment::Stage;
 use clickmill_pipeline::deployment::body::DeployBody;
 use clickmill_pipeline::deployment::control::{self, Deployed};
 use clickmill_pipeline::shadow::{Condition, Report};
@@ -20,8 +19,7 @@ pub(crate) async fn start(State(app): State<Arc<App>>, request: Request<Body>) -
     let body: DeployBody = read(&app, request).await?;
     app.blocking(move |app| {
         let deployer = deployer(app)?;
-        let module = |stage: &Stage| -> Result<Vec<u8>, ApiError> { Ok(deployer.module(stage.sha256)?) };
-        match body.request(&deployer.stages(), module)? {
+        match deployer.request(body)? {
             (control::Request::Deploy(candidate), options) => Ok(Json(deployer.start_shadow(*candidate, options)?)),
             _ => Err(ApiError::BadRequest("a shadow is of a module".to_owned())),
         }

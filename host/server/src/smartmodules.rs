@@ -8,7 +8,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Request;
-use clickmill_pipeline::deployment::Stage;
 use clickmill_pipeline::deployment::body::DeployBody;
 use clickmill_pipeline::deployment::control::{self, Deployed, Deployer};
 use clickmill_pipeline::views::modules::{self, DeploymentView, StageView};
@@ -80,8 +79,7 @@ pub(crate) async fn deploy(State(app): State<Arc<App>>, request: Request<Body>) 
     app.blocking(move |app| {
         let deployer = deployer(app)?;
         let plan = body.plan;
-        let (request, options) =
-            body.request::<ApiError>(&deployer.stages(), |s: &Stage| Ok(deployer.module(s.sha256)?))?;
+        let (request, options) = deployer.request(body)?;
         let answer = match plan {
             true => serde_json::to_value(deployer.plan(&request, &options)?),
             false => serde_json::to_value(deployer.deploy(&request, &options, PATIENCE)?),

@@ -12,7 +12,6 @@ use anyhow::{Result, ensure};
 use clickmill_broker::{Appended, Broker, BrokerError, Ends, StoredBatch, TopicInfo, TopicPartition, TopicSpec};
 use clickmill_pipeline::blame::Fate;
 use clickmill_pipeline::clock::SystemClock;
-use clickmill_pipeline::deployment::Stage;
 use clickmill_pipeline::deployment::body::DeployBody;
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::topics::AD_EVENTS_RAW;
@@ -202,8 +201,7 @@ fn change(deployer: &Deployer, watched: &Watched) -> Result<(Duration, Vec<Durat
     for n in 0..SWAPS {
         let params = BTreeMap::from([("max_string_bytes".to_owned(), (60_000 + n).to_string())]);
         let body = DeployBody { stage: Some("validate".to_owned()), params, ..DeployBody::default() };
-        let module = |stage: &Stage| -> Result<Vec<u8>> { Ok(deployer.module(stage.sha256)?) };
-        let (request, options) = body.request(&deployer.stages(), module)?;
+        let (request, options) = deployer.request(body)?;
         let begun = Instant::now();
         let deployed = deployer.deploy(&request, &options, PATIENCE)?;
         let done = Instant::now();

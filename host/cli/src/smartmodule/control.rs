@@ -10,7 +10,7 @@ use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::body::DeployBody;
 use clickmill_pipeline::deployment::control::{Deployed, Deployer, Options, Request};
 use clickmill_pipeline::deployment::plan::Plan;
-use clickmill_pipeline::deployment::{Stage, read_all};
+use clickmill_pipeline::deployment::read_all;
 use clickmill_pipeline::topics;
 use clickmill_pipeline::views::modules::{self, DeploymentView, StageView};
 use clickmill_schemas::DeploymentId;
@@ -61,11 +61,16 @@ impl Control {
         }
     }
 
+    /// Whether no host runs.
+    pub const fn is_stopped(&self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+
     pub fn plan(&self, body: &DeployBody) -> Result<Plan> {
         match self {
             Self::Host(host) => host.ask("POST", "/api/smartmodules", &DeployBody { plan: true, ..body.clone() }),
             Self::Folder(deployer) => {
-                let (request, options) = request(deployer, body)?;
+                let (request, options) = deployer.request(body.clone())?;
                 Ok(deployer.plan(&request, &options)?)
             }
         }
@@ -75,7 +80,7 @@ impl Control {
         match self {
             Self::Host(host) => host.ask("POST", "/api/smartmodules", body),
             Self::Folder(deployer) => {
-                let (request, options) = request(deployer, body)?;
+                let (request, options) = deployer.request(body.clone())?;
                 Ok(deployer.deploy(&request, &options, Duration::ZERO)?)
             }
         }
@@ -143,11 +148,6 @@ fn folder(config: &Config) -> Result<Deployer> {
     // As a start would: what clickmill.yaml asks for comes first.
     deployer.follow_config(&stack::chain::stages(config)?)?;
     Ok(deployer)
-}
-
-fn request(deployer: &Deployer, body: &DeployBody) -> Result<(Request, Options)> {
-    let module = |stage: &Stage| -> Result<Vec<u8>> { Ok(deployer.module(stage.sha256)?) };
-    body.clone().request::<anyhow::Error>(&deployer.stages(), module)
 }
 
 /// The chain in force, to read only.

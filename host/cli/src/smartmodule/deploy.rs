@@ -121,7 +121,7 @@ pub fn deploy(args: &DeployArgs, config: &Config) -> Result<()> {
     body.reset_state = args.reset_state;
     body.partitions = (!args.partitions.is_empty()).then(|| args.partitions.iter().copied().collect());
     let control = Control::of(config)?;
-    carry_out(&args.how, || control.plan(&body), || control.deploy(&body))
+    carry_out(&args.how, &control, || control.plan(&body), || control.deploy(&body))
 }
 
 pub fn plan(args: &PlanArgs, config: &Config) -> Result<()> {
@@ -143,11 +143,16 @@ pub fn remove(args: &RemoveArgs, config: &Config) -> Result<()> {
 
 fn change(change: Change<'_>, options: &ChangeOptions, how: &How, config: &Config) -> Result<()> {
     let control = Control::of(config)?;
-    carry_out(how, || control.plan_change(change, options), || control.change(change, options))
+    carry_out(how, &control, || control.plan_change(change, options), || control.change(change, options))
 }
 
 /// Plans, asks, deploys, and says what came of it.
-fn carry_out(how: &How, plan: impl FnOnce() -> Result<Plan>, deploy: impl FnOnce() -> Result<Deployed>) -> Result<()> {
+fn carry_out(
+    how: &How,
+    control: &Control,
+    plan: impl FnOnce() -> Result<Plan>,
+    deploy: impl FnOnce() -> Result<Deployed>,
+) -> Result<()> {
     let json = how.output == TextOrJson::Json;
     if how.plan {
         return planned(&plan()?, how.output);
@@ -169,8 +174,7 @@ fn carry_out(how: &How, plan: impl FnOnce() -> Result<Plan>, deploy: impl FnOnce
         false => print(outcome(&deployed))?,
     }
     // In a stopped data directory there is nobody who could follow.
-    let waits_for_a_host = deployed.activations.is_empty();
-    if deployed.waiting.is_empty() || waits_for_a_host { Ok(()) } else { Err(Ended(1).into()) }
+    if deployed.waiting.is_empty() || control.is_stopped() { Ok(()) } else { Err(Ended(1).into()) }
 }
 
 fn planned(plan: &Plan, output: TextOrJson) -> Result<()> {

@@ -7,8 +7,11 @@ use std::time::Duration;
 use clickmill_broker::TopicPartition;
 use clickmill_schemas::{Offset, PartitionId};
 
+use super::DeploymentError;
+use super::body::{BadBody, DeployBody};
 use super::control::{Candidate, DeployError, Deployed, Deployer, Options, Request};
 use crate::blame::{Blame, BlameError, Blamer};
+use crate::checkpoint::StoreError;
 use crate::input::InputError;
 use crate::judge::JudgeError;
 use crate::module_log::ModuleLine;
@@ -27,7 +30,32 @@ pub enum PromoteError {
     Deploy(#[from] DeployError),
 }
 
+/// A body that cannot be made a request of.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error(transparent)]
+    Body(#[from] BadBody),
+    #[error(transparent)]
+    Module(#[from] DeploymentError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl Deployer {
+    /// What a body asks for. Where it brings no module, the one in force stays, and its manifest says which parameters it
+    /// takes.
+    ///
+    /// # Errors
+    /// [`RequestError`]; most are mistakes of whoever asks.
+    pub fn request(&self, mut body: DeployBody) -> Result<(Request, Options), RequestError> {
+        let stages = self.stages();
+        let in_force = stages.iter().find(|stage| body.stage.as_ref() == Some(&stage.stage));
+        if let (None, None, Some(stage)) = (&body.wasm, &body.manifest, in_force) {
+            body.manifest = self.manifest(stage.sha256)?;
+        }
+        body.request(&stages, |stage| Ok(self.module(stage.sha256)?))
+    }
+
     /// Starts a candidate beside the live chain.
     ///
     /// # Errors

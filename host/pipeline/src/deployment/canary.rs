@@ -117,9 +117,9 @@ pub(crate) fn run(
         return Ok(None);
     }
     canary.verdicts.sort();
-    let judged = canary.verdicts.records.max(1);
-    canary.fuel_per_record_old = (before.fuel() - start_before) / judged;
-    canary.fuel_per_record_new = (after.fuel() - start_after) / judged;
+    let per_record = |fuel: u64| fuel.checked_div(canary.verdicts.records).unwrap_or_default();
+    canary.fuel_per_record_old = per_record(before.fuel() - start_before);
+    canary.fuel_per_record_new = per_record(after.fuel() - start_after);
     Ok(Some(canary))
 }
 

@@ -26,8 +26,10 @@ pub enum ChangeError {
     NoSuchPlace { stage: String, anchor: String, chain: String },
     #[error("stage {stage} is the only one; a chain needs at least one")]
     LastStage { stage: String },
-    #[error("there is nothing to roll back to: {newest} is the only deployment")]
-    NothingBefore { newest: DeploymentId },
+    #[error(
+        "there is nothing before deployment {from} to roll back to; `--to ID` names another one, as `clickmill smartmodule history` lists them"
+    )]
+    NothingBefore { from: DeploymentId },
     #[error("there is no deployment {id}; `clickmill smartmodule history` lists them")]
     Unknown { id: DeploymentId },
 }
@@ -100,7 +102,7 @@ pub fn rollback_target(
     }
     let from = at.map_or(newest, |(id, _)| *id);
     let earlier = history.range(..from).rev().find(|(_, d)| d.stages != stages && d.partitions.is_none());
-    earlier.map(|(id, _)| *id).ok_or(ChangeError::NothingBefore { newest })
+    earlier.map(|(id, _)| *id).ok_or(ChangeError::NothingBefore { from })
 }
 
 /// The chain with `stage` as it was before the deployment `from`; none where it never was another.

@@ -235,6 +235,11 @@ impl Deployer {
         Ok(plan)
     }
 
+    /// Whether a generation has begun in a partition, or will, after this deployment.
+    fn was_reset(&self, partition: PartitionId, since: DeploymentId) -> bool {
+        self.history().iter().any(|(id, d)| *id > since && d.reset_state && d.applies_to(partition))
+    }
+
     /// Tries the new chain on the state of every partition that it is for.
     fn states(&self, wanted: &Wanted, options: &Options, wasm: Option<&[u8]>) -> Result<Vec<StateChange>, DeployError> {
         let mut out = Vec::new();
@@ -244,11 +249,23 @@ impl Deployer {
             }
             let refused = |source| DeployError::State { partition, source };
             let unreadable = |source: EngineError| refused(ChainError::Module { stage: "state".to_owned(), source });
-            let state = ChainState::from_bytes(&checkpoint.state).map_err(unreadable)?;
+            if checkpoint.ledger.accounted() == 0 {
+                continue;
+            }
+            let chains = &self.registry.chains;
+            // A generation may have begun behind the checkpoint, or be about to: its state is the empty one.
+            let (reset, base) = (self.was_reset(partition, checkpoint.deployment), &wanted.base.1.stages);
+            let bytes = match reset {
+                true => {
+                    let mut fresh = chains.chain(base, None).map_err(refused)?;
+                    fresh.save().map_err(|fault| unreadable(fault.into()))?.to_bytes()
+                }
+                false => checkpoint.state,
+            };
+            let state = ChainState::from_bytes(&bytes).map_err(unreadable)?;
             let mut after = ChainState::default();
             if !options.reset_state {
-                let chains = &self.registry.chains;
-                let mut chain = chains.with_state(&wanted.stages, wasm, &checkpoint.state).map_err(refused)?;
+                let mut chain = chains.with_state(&wanted.stages, wasm, &bytes).map_err(refused)?;
                 after = chain.save().map_err(|fault| unreadable(fault.into()))?;
             }
             for (stage, from_version, bytes) in state.stages() {
@@ -330,6 +347,9 @@ impl Deployer {
         };
         self.registry.chains.chain(&stages, None).map_err(DeployError::Refused)?;
         for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions())? {
+            if checkpoint.ledger.accounted() == 0 || self.was_reset(partition, checkpoint.deployment) {
+                continue;
+            }
             let tried = self.registry.chains.with_state(&stages, None, &checkpoint.state);
             tried.map_err(|source| DeployError::State { partition, source })?;
         }

@@ -53,6 +53,11 @@ fn activation_offset(position: Offset, ahead: u64, written: Option<Offset>) -> O
     position.plus(ahead).max(written.unwrap_or(position))
 }
 
+/// A generation as an activation states it.
+fn stated(generation: Generation) -> Option<Generation> {
+    (generation > Generation(0)).then_some(generation)
+}
+
 /// A decision on its way to being durable.
 pub(super) struct Announced {
     at: Offset,
@@ -76,7 +81,8 @@ impl Worker {
         }
         let begun = Instant::now();
         let reset = self.shared.registry.chains.deployment(wanted)?.reset_state;
-        let generation = reset.then(|| Generation(self.heading_generation().0 + 1));
+        let heading = self.heading_generation();
+        let generation = stated(if reset { Generation(heading.0 + 1) } else { heading });
         // Nothing is let through that can be spared: not a record that waits for the disk, nor, where the old module
         // fails, one more that fails.
         let idle = self.last_record.elapsed() >= IDLE || self.shared.registry.targets.paused();
@@ -168,30 +174,31 @@ impl Worker {
         };
         let stages = chains.deployment(deployment)?;
         let failed = |source| ChainError::Module { stage: "state".into(), source };
-        match begins {
-            None => chain.succeed(&mut self.chain).map_err(failed)?,
-            Some(generation) => {
-                // What was counted so far is closed where it stands; replay finds it committed.
-                if self.may_decide() {
-                    self.commit()?;
-                }
-                if let Some(watermark_ms) = self.chain.watermark() {
-                    chain.advance(watermark_ms).map_err(|fault| failed(fault.into()))?;
-                }
-                self.owner.generation = generation;
+        // The state after no record is the empty one, whatever module keeps it.
+        let untouched = self.ledger.accounted() == 0;
+        if begins.is_none() && !untouched {
+            chain.succeed(&mut self.chain).map_err(failed)?;
+        } else {
+            // What was counted so far is closed where it stands; replay finds it committed.
+            if begins.is_some() && self.may_decide() {
+                self.commit()?;
             }
+            if let Some(watermark_ms) = self.chain.watermark() {
+                chain.advance(watermark_ms).map_err(|fault| failed(fault.into()))?;
+            }
+            self.owner.generation = begins.unwrap_or(self.owner.generation);
         }
         self.chain = chain;
         self.stages = stages;
         self.deployment = deployment;
-        if begins.is_some() { self.save_point() } else { Ok(()) }
+        if begins.is_some() || untouched { self.save_point() } else { Ok(()) }
     }
 
     /// A deployment that cannot take over is taken back where it was to begin.
     fn refuse(&mut self, refused: DeploymentId, why: &ChainError) -> Result<(), WorkerError> {
         let partition = self.owner.partition;
         tracing::error!(%partition, deployment = %refused, %why, "deployment refused at its offset; the old one goes on");
-        let stays = Activation { deployment: self.deployment, generation: None };
+        let stays = Activation { deployment: self.deployment, generation: stated(self.owner.generation) };
         self.announce(self.position, stays)?;
         self.binding_activation()?;
         self.refused = Some(refused);
