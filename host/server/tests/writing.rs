@@ -5,11 +5,11 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use clickmill_broker::partitioner::partition_for;
-use clickmill_broker::{Appended, Broker, BrokerError, Ends, StoredBatch, TopicInfo, TopicPartition, TopicSpec};
+use clickmill_broker::{Broker, TopicPartition};
 use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW};
 use clickmill_pipeline::views::records::{Content, PageLimits, read_page};
 use clickmill_schemas::envelope::SourcePosition;
@@ -18,6 +18,7 @@ use clickmill_schemas::round::{RoundBatch, put_batch};
 use clickmill_schemas::{Offset, PartitionId};
 use clickmill_server::Options;
 use serde_json::json;
+use support::busy::Busy;
 use support::{Running, local};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -85,64 +86,6 @@ async fn a_body_beyond_the_limit_is_refused_whether_announced_or_not() {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("line 3 has 101 bytes"), "{}", answer.text());
     assert_eq!(server.count(AD_EVENTS_RAW), 0);
-}
-
-/// Refuses appends to one partition, after some.
-struct Busy {
-    inner: Arc<dyn Broker>,
-    partition: u32,
-    free: AtomicUsize,
-}
-
-impl Broker for Busy {
-    fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
-        self.inner.create_topic(spec)
-    }
-    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError> {
-        self.inner.add_partitions(name, partitions)
-    }
-    fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
-        self.inner.delete_topic(name)
-    }
-    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BrokerError> {
-        self.inner.topic(name)
-    }
-    fn topics(&self) -> Result<Vec<TopicInfo>, BrokerError> {
-        self.inner.topics()
-    }
-    fn append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Appended, BrokerError> {
-        self.inner.append(at, set)
-    }
-    fn try_append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Appended, BrokerError> {
-        if at.partition.0 == self.partition
-            && self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err()
-        {
-            return Err(BrokerError::Busy { at: at.clone(), in_flight_bytes: 2, limit_bytes: 1 });
-        }
-        self.inner.try_append(at, set)
-    }
-    fn fetch(
-        &self,
-        at: &TopicPartition,
-        from: Offset,
-        max: usize,
-        wait: Duration,
-    ) -> Result<Vec<StoredBatch>, BrokerError> {
-        self.inner.fetch(at, from, max, wait)
-    }
-    fn ends(&self, at: &TopicPartition) -> Result<Ends, BrokerError> {
-        self.inner.ends(at)
-    }
-    fn last_batch_with(
-        &self,
-        at: &TopicPartition,
-        matches: &mut dyn FnMut(&StoredBatch) -> bool,
-    ) -> Result<Option<StoredBatch>, BrokerError> {
-        self.inner.last_batch_with(at, matches)
-    }
-    fn keep_from(&self, at: &TopicPartition, floor: Offset) {
-        self.inner.keep_from(at, floor);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

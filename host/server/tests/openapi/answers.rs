@@ -1,8 +1,10 @@
 //! Answers of a running server against what the document says of them.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use clickmill_broker::Broker;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::envelope::SourcePosition;
 use clickmill_server::{Options, Token};
@@ -11,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::schema::{Operation, TEXT, assert_is, assert_valid, document, operations, resolved};
+use crate::support::busy::Busy;
 use crate::support::{Answer, Running, TOKEN, local};
 
 /// Fails where the document does not have this status, this type of content or this body of the operation.
@@ -117,9 +120,34 @@ async fn what_is_written_is_answered_as_the_document_has_it() {
         let answer = asked(&server, name, &format!("/api/topics/{topic}/records"), &body).await;
         assert_eq!(answer.status, status, "{topic}");
     }
+    let (create, alter, delete) = ("POST /api/topics", "PATCH /api/topics/{topic}", "DELETE /api/topics/{topic}");
+    for (name, address, body, status) in [
+        (create, "/api/topics", r#"{"name": "mine", "partitions": 2, "retention_max_bytes": 1000}"#, 200),
+        (create, "/api/topics", r#"{"name": "mine", "partitions": 2}"#, 409),
+        (create, "/api/topics", r#"{"name": "mine"}"#, 400),
+        (alter, "/api/topics/mine", r#"{"partitions": 3, "retention_max_age_hours": 2}"#, 200),
+        (alter, "/api/topics/mine", r#"{"partitions": 1}"#, 400),
+        (alter, "/api/topics/nope", r#"{"retention_max_bytes": "none"}"#, 404),
+        (delete, "/api/topics/mine", "", 200),
+        (delete, "/api/topics/mine", "", 404),
+        (delete, "/api/topics/deployments", "", 400),
+    ] {
+        assert_eq!(asked(&server, name, address, body.as_bytes()).await.status, status, "{name} {address} {body}");
+    }
     let wrong_method = server.send("PUT", "/api/status", &[], b"").await;
     assert_eq!(wrong_method.status, 405);
     assert_is("Error", &wrong_method.json());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_lines_that_are_not_all_stored_is_as_the_document_has_it() {
+    let busy = |inner| Arc::new(Busy { inner, partition: 1, free: AtomicUsize::new(0) }) as Arc<dyn Broker>;
+    let server = Running::start_over(local(), busy).await;
+    let body: String = (0..30).map(|n| format!("{{\"id\":\"id{n}\"}}\n")).collect();
+    let name = "POST /api/topics/{topic}/records";
+    let answer = asked(&server, name, "/api/topics/ad_events_raw/records", body.as_bytes()).await;
+    assert_eq!(answer.status, 429);
+    assert_is("NotAllStored", &answer.json());
 }
 
 /// The address with its parameters' examples, and with all of its query.
@@ -148,8 +176,14 @@ fn body(document: &Value, operation: &Operation<'_>) -> Option<Map<String, Value
 async fn every_parameter_and_field_of_a_request_is_known_to_the_server_and_no_other_is() {
     let server = with_data().await;
     let document = document();
+    let topic = document["components"]["parameters"]["topic"]["example"].as_str().unwrap();
+    let made = json!({"name": topic, "partitions": 3}).to_string();
     let mut strict = 0;
     for operation in operations(&document).iter().filter(|o| o.path != "/api/live") {
+        // One of these operations deletes it.
+        if server.broker.topic(topic).unwrap().is_none() {
+            assert_eq!(asked(&server, "POST /api/topics", "/api/topics", made.as_bytes()).await.status, 200);
+        }
         let method = operation.method.to_uppercase();
         let address = address(operation);
         let fields = body(&document, operation);
@@ -171,7 +205,7 @@ async fn every_parameter_and_field_of_a_request_is_known_to_the_server_and_no_ot
             assert_eq!(more.status, 400, "{method} {address}");
         }
     }
-    assert!(strict >= 13, "{strict}");
+    assert!(strict >= 15, "{strict}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use clickmill_pipeline::deployment::{Cause, Stage};
 use clickmill_pipeline::judge::{Cell, Matrix, Sample};
 use clickmill_pipeline::module_log::{LineKind, ModuleLine};
 use clickmill_pipeline::shadow::Report;
+use clickmill_pipeline::topics::{Alter, Create, Limit, NoLimit};
 use clickmill_pipeline::views::RunState;
 use clickmill_pipeline::views::modules::{DeploymentView, StageView};
 use clickmill_pipeline::views::status::ModuleView;
@@ -90,6 +91,23 @@ fn words_are_those_of_the_types() {
     let began = [SinkState::Starting, SinkState::Running, SinkState::Retrying];
     let ended = [SinkState::Refused, SinkState::Failed, SinkState::Stopped];
     assert_words("SinkState", &[began, ended].concat());
+}
+
+#[test]
+fn topics_are_as_the_document_has_them() {
+    let mut made = Create {
+        name: "mine".into(),
+        partitions: 3,
+        retention_max_age_hours: Some(1),
+        retention_max_bytes: Some(2),
+        compact: true,
+    };
+    assert_is("CreateTopic", &made);
+    (made.retention_max_age_hours, made.retention_max_bytes) = (None, None);
+    assert_is("CreateTopic", &made);
+    assert_is("AlterTopic", &Alter::default());
+    let (at, none) = (Some(Limit::At(1)), Some(Limit::None(NoLimit::None)));
+    assert_is("AlterTopic", &Alter { partitions: Some(4), retention_max_age_hours: at, retention_max_bytes: none });
 }
 
 #[test]
