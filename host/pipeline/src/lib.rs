@@ -19,6 +19,7 @@ mod metrics;
 pub mod newcomer;
 mod peers;
 pub mod recovery;
+pub mod savepoint;
 pub mod shadow;
 mod supervise;
 mod targets;

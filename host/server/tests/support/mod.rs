@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition};
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use clickmill_pipeline::topics::{self, CTR_WINDOWS, TopicsOptions};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
@@ -39,6 +40,10 @@ impl Host for FakeHost {
 
     fn ready(&self) -> Result<(), String> {
         if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
+    }
+
+    fn save(&self, name: &str) -> Result<Manifest, SavepointError> {
+        Err(SavepointError::Exists(name.to_owned()))
     }
 
     fn partitions_added(&self) -> Result<(), String> {
