@@ -134,6 +134,13 @@ fn a_savepoint_is_whole_or_not_there_and_says_what_is_wrong_with_it() {
     let said = bench.fails(&["run", "--from", "good", "--until-end"], 1);
     assert!(said.contains("1.ckpt is not what it was"), "{said}");
     std::fs::write(&file, whole).unwrap();
+    let pending = bench.data().join("control/rewind");
+    std::fs::write(&pending, "good").unwrap();
+    let said = bench.fails(&["checkpoint", "delete", "good"], 1);
+    assert!(said.contains("interrupted"), "{said}");
+    // What was begun is ended by the next start, whatever it is asked for.
+    bench.run(&["run", "--until-end"]);
+    assert!(!pending.exists());
     bench.run(&["topic", "alter", "ad_events_raw", "--partitions", "4"]);
     let said = bench.fails(&["run", "--from", "good", "--until-end"], 2);
     assert!(said.contains("partitions were added since"), "{said}");

@@ -94,7 +94,13 @@ impl Crew {
             std::thread::sleep(LOOK);
         }
         let (broker, partitions) = (&*self.shared.broker, asked.len() as u32);
-        savepoint::save(broker, &self.data_dir, (self.run, partitions), name, self.shared.clock.now_ms())
+        loop {
+            match savepoint::save(broker, &self.data_dir, (self.run, partitions), name, self.shared.clock.now_ms()) {
+                // A partition that was added a moment ago.
+                Err(SavepointError::Nothing { .. }) if begun.elapsed() < COMMIT_PATIENCE => std::thread::sleep(LOOK),
+                made => return made,
+            }
+        }
     }
 
     /// A partition that has not committed what it had processed when it was asked.

@@ -100,6 +100,10 @@ pub enum SavepointError {
          {back}, before it: what came between is no longer what it was"
     )]
     Behind { name: String, partition: PartitionId, offset: Offset, back: Offset },
+    #[error(
+        "the run is going back to savepoint {0}, which was interrupted: start it once with `clickmill run`, then delete it"
+    )]
+    Needed(String),
     #[error("cannot {doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -227,6 +231,9 @@ pub fn load(data_dir: &Path, name: &str) -> Result<Savepoint, SavepointError> {
 pub fn delete(data_dir: &Path, name: &str) -> Result<(), SavepointError> {
     let all = folder(data_dir);
     let there = all.join(checked_name(name)?);
+    if rewind::pending(data_dir)?.as_deref() == Some(name) {
+        return Err(SavepointError::Needed(name.to_owned()));
+    }
     let gone = all.join(format!(".deleted-{name}-{}", std::process::id()));
     match fs::rename(&there, &gone) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

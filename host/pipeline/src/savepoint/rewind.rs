@@ -44,8 +44,7 @@ pub(crate) struct Place<'a> {
 /// Goes back to the savepoint `from`, if one is named, or ends what a killed start has begun.
 pub(crate) fn rewind(place: &Place<'_>, from: Option<&str>) -> Result<(), StartError> {
     let control = DirectoryStore::open(&place.data_dir.join("control"))?;
-    if let Some(pending) = control.read(PENDING)? {
-        let name = String::from_utf8_lossy(&pending).into_owned();
+    if let Some(name) = pending(place.data_dir)? {
         tracing::info!(savepoint = %name, "going back to it was not finished: it is done now");
         carry_out(place, &load(place.data_dir, &name)?)?;
         control.delete(PENDING)?;
@@ -62,6 +61,12 @@ pub(crate) fn rewind(place: &Place<'_>, from: Option<&str>) -> Result<(), StartE
         tracing::info!(savepoint = %name, "the run has gone back to it");
     }
     Ok(())
+}
+
+/// The savepoint that a killed start was going back to.
+pub(super) fn pending(data_dir: &Path) -> Result<Option<String>, SavepointError> {
+    let Some(control) = DirectoryStore::open_to_read(&data_dir.join("control"))? else { return Ok(None) };
+    Ok(control.read(PENDING)?.map(|name| String::from_utf8_lossy(&name).into_owned()))
 }
 
 /// Whether everything is there that is needed.
