@@ -43,6 +43,7 @@ pub enum Shows {
 pub struct Modules<'a> {
     pub folder: &'a Path,
     pub examples: &'a Path,
+    pub for_wasi: Option<&'a Path>,
 }
 
 impl Modules<'_> {
@@ -61,6 +62,7 @@ pub fn all(modules: &Modules<'_>) -> Result<Vec<Case>> {
     cases.extend(inits(modules)?);
     cases.extend(lookbacks(modules)?);
     cases.extend(chains(modules)?);
+    cases.extend(for_wasi(modules)?);
     Ok(cases)
 }
 
@@ -215,7 +217,7 @@ fn lookbacks(modules: &Modules<'_>) -> Result<Vec<Case>> {
         with(
             "errors on records",
             back("filter-look-back", 10_000, None)?,
-            before(None),
+            Some(Batch::new(0, Vec::new())),
             batches(Values::Numbers, Some("?"), 38),
             Shows::Errors,
         ),
@@ -269,6 +271,26 @@ fn chains(modules: &Modules<'_>) -> Result<Vec<Case>> {
             Some("one"),
             Shows::Errors,
         )?,
+    ])
+}
+
+/// What smdk makes: the examples for wasm32-wasip1.
+fn for_wasi(modules: &Modules<'_>) -> Result<Vec<Case>> {
+    let Some(folder) = modules.for_wasi else { return Ok(Vec::new()) };
+    let modules = Modules { folder, examples: folder, ..*modules };
+    let events = |arrays, poison, seed| batches(Values::Events { arrays }, poison, seed);
+    let mask = |salt| modules.stage("mask-device-ids", &[("salt", salt)]);
+    Ok(vec![
+        case("wasip1", "example mask-device-ids", mask("pepper")?, events(false, None, 51), Shows::Records),
+        case("wasip1", "example mask-device-ids, errors", mask("")?, events(false, Some("[]["), 52), Shows::Errors),
+        case(
+            "wasip1",
+            "a parameter that is missing",
+            modules.stage("mask-device-ids", &[])?,
+            Vec::new(),
+            Shows::Refusal,
+        ),
+        case("wasip1", "example fan-out", modules.stage("fan-out", &[])?, events(true, None, 53), Shows::Records),
     ])
 }
 

@@ -29,6 +29,9 @@ struct Cli {
     /// Folder of those of smartmodules/examples
     #[arg(long)]
     examples: PathBuf,
+    /// Folder of those compiled for WASI
+    #[arg(long)]
+    examples_for_wasi: Option<PathBuf>,
     /// Do only this
     #[arg(long)]
     only: Option<Part>,
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(cli: &Cli) -> Result<bool> {
-    let modules = Modules { folder: &cli.modules, examples: &cli.examples };
+    let modules = Modules { folder: &cli.modules, examples: &cli.examples, for_wasi: cli.examples_for_wasi.as_deref() };
     let mut ok = true;
     if cli.only != Some(Part::Speed) {
         ok &= outcomes(&modules)?;
@@ -69,7 +72,7 @@ fn compare(cli: &Cli) -> Result<bool> {
 }
 
 fn outcomes(modules: &Modules<'_>) -> Result<bool> {
-    println!("{:<11} {:<52} {:>7} {:>8} {:>7}  outcome", "kind", "case", "records", "made", "failed");
+    println!("{:<11} {:<58} {:>7} {:>8} {:>7}  outcome", "kind", "case", "records", "made", "failed");
     let (mut same, mut different) = (0, 0);
     for case in cases::all(modules)? {
         let records: usize = case.batches.iter().map(|batch| batch.records.len()).sum();
@@ -82,12 +85,12 @@ fn outcomes(modules: &Modules<'_>) -> Result<bool> {
             _ => (0, 0),
         };
         let shown = verdict.as_ref().map_or_else(|what| format!("DIFFERS: {what}"), |()| "same".to_owned());
-        println!("{:<11} {:<52} {records:>7} {made:>8} {failed:>7}  {shown}", case.kind, case.name);
+        println!("{:<11} {:<58} {records:>7} {made:>8} {failed:>7}  {shown}", case.kind, case.name);
         if verdict.is_ok() { same += 1 } else { different += 1 }
     }
     for (name, found) in design::all(modules) {
         let shown = found.as_ref().map_or_else(|error| format!("NOT SO: {error:#}"), |()| "as it is known".to_owned());
-        println!("{:<11} {name:<52} {:>7} {:>8} {:>7}  {shown}", "by design", "", "", "");
+        println!("{:<11} {name:<58} {:>7} {:>8} {:>7}  {shown}", "by design", "", "", "");
         if found.is_ok() { same += 1 } else { different += 1 }
     }
     println!("\n{same} as they must be, {different} not");
@@ -108,6 +111,10 @@ fn judge(case: &Case, theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
         Outcome::Ran { records, .. } if records.iter().any(|batch| !batch.is_empty()) => Shows::Records,
         Outcome::Ran { .. } => Shows::Nothing,
     };
+    let made = matches!(ours, Outcome::Ran { records, .. } if records.iter().any(|batch| !batch.is_empty()));
+    if matches!(shows, Shows::Errors | Shows::Traps) && !made {
+        return Err("nothing came out beside the errors".to_owned());
+    }
     if shows == case.shows { Ok(()) } else { Err(format!("both show {shows:?}, and it is there for {:?}", case.shows)) }
 }
 

@@ -73,7 +73,7 @@ fn measure_one(kind: &str, stock: &Stage, sdk: Option<&Stage>, goals: [f64; 3], 
         (BATCHES * BATCH) as f64 / times[ROUNDS / 2].as_secs_f64()
     };
     let base = rate(&mut fluvio);
-    println!("{kind:<11} {:<52} {base:>11.0}", "Fluvio's engine");
+    println!("{kind:<11} {:<58} {base:>11.0}", "Fluvio's engine");
     let mut ok = true;
     for ((times, line), goal) in ours.iter_mut().zip(&LINES).zip(goals).filter(|((times, _), _)| !times.is_empty()) {
         let rate = rate(times);
@@ -84,7 +84,7 @@ fn measure_one(kind: &str, stock: &Stage, sdk: Option<&Stage>, goals: [f64; 3], 
             goal => format!("≥ {goal:.1}  MISSED"),
         };
         ok &= ratio >= goal;
-        println!("{:<11} {:<52} {rate:>11.0}  {ratio:>5.2} ×  {verdict}", "", line.name);
+        println!("{:<11} {:<58} {rate:>11.0}  {ratio:>5.2} ×  {verdict}", "", line.name);
     }
     Ok(ok)
 }

@@ -39,7 +39,7 @@ const HOSTILE: &str = r#"(module
 /// Bytes of the state before what is copied out.
 const HEAD: usize = 36;
 /// Hands on its input.
-const ECHO: &str = r#"(module
+pub(crate) const ECHO: &str = r#"(module
     (import "env" "copy_records" (func $copy (param i32 i32)))
     (memory (export "memory") 16)
     (func $be (param $at i32) (result i32)
@@ -59,7 +59,7 @@ const STAGE: &str = "hostile";
 const BASE: u64 = 1_000;
 const RECORDS: u64 = 3;
 
-struct Batch(RecordSetBuilder);
+pub(crate) struct Batch(pub RecordSetBuilder);
 
 impl BatchSource for Batch {
     fn base_offset(&self) -> Offset {

@@ -7,7 +7,9 @@
 
 mod chain;
 mod events;
+mod guests;
 mod log;
+mod manifests;
 mod modules;
 mod records;
 mod states;
@@ -15,7 +17,9 @@ mod windows;
 
 pub use chain::guest_output;
 pub use events::{ad_event_avro, ad_event_json};
+pub use guests::made_module;
 pub use log::log_files;
+pub use manifests::manifest;
 pub use modules::{module_input, module_params};
 pub use records::{record_set, topic_record};
 pub use states::{checkpoint, window_state};
@@ -28,12 +32,14 @@ const SEPARATOR: u8 = 0x1e;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("ad_event_avro", ad_event_avro),
     ("ad_event_json", ad_event_json),
     ("checkpoint", checkpoint),
     ("guest_output", guest_output),
     ("log_files", log_files),
+    ("made_module", made_module),
+    ("manifest", manifest),
     ("module_input", module_input),
     ("module_params", module_params),
     ("record_set", record_set),

@@ -27,7 +27,39 @@ fn main() -> Result<(), String> {
         }
     }
     list.push(']');
-    write(&out.join("builtin.rs"), list.as_bytes())
+    write(&out.join("builtin.rs"), list.as_bytes())?;
+    write(&out.join("vendor.rs"), vendor(&root)?.as_bytes())
+}
+
+/// Lists the sources of the crates that a user's module is built on, for `smartmodule new`.
+fn vendor(root: &Path) -> Result<String, String> {
+    let mut list = String::from("[\n");
+    for (name, folder) in [
+        ("clickmill-ad-event", "smartmodules/ad-event/src"),
+        ("clickmill-schemas", "schemas/src"),
+        ("clickmill-sdk", "smartmodules/sdk/src"),
+    ] {
+        let folder = fs::canonicalize(root.join(folder)).map_err(|error| format!("{folder}: {error}"))?;
+        println!("cargo::rerun-if-changed={}", folder.display());
+        sources(&folder, &format!("{name}/src"), &mut list)?;
+    }
+    list.push(']');
+    Ok(list)
+}
+
+fn sources(folder: &Path, named: &str, list: &mut String) -> Result<(), String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let named = format!("{named}/{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            sources(&path, &named, list)?;
+        } else {
+            writeln!(list, "    ({named:?}, include_str!({path:?})),").map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies both files beside the generated list, which then names nothing outside `OUT_DIR`.

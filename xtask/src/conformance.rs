@@ -7,12 +7,17 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
 use crate::steps::Steps;
-use crate::{build, setup, tools};
+use crate::{setup, stock, tools};
 
 /// The program's own exit code, which says whether there were differences.
 pub fn run(root: &Path, steps: &mut Steps, args: &[String]) -> Result<ExitCode> {
     setup::ensure_compiler()?;
-    let modules = steps.run("build the stock modules", || build::stock_modules(root))?;
+    let examples = steps.run("build smartmodules/examples", || stock::examples(root))?;
+    let for_wasi = steps.run("build them for WASI", || stock::examples_for_wasi(root))?;
+    if for_wasi.is_none() {
+        eprintln!("    skipped: the compiler has no wasm32-wasip1 (`rustup target add wasm32-wasip1`)");
+    }
+    let modules = steps.run("build conformance/modules", || stock::of_conformance(root))?;
     steps.run("build the comparison (Fluvio's engine the first time: minutes)", || {
         let manifest = root.join("conformance/Cargo.toml");
         let mut command = cargo(root);
@@ -20,7 +25,11 @@ pub fn run(root: &Path, steps: &mut Steps, args: &[String]) -> Result<ExitCode> 
     })?;
     let program = target(root).join("release/clickmill-conformance");
     let mut command = Command::new(&program);
-    command.arg("--modules").arg(&modules).arg("--examples").arg(modules.with_file_name("examples")).args(args);
+    command.arg("--modules").arg(&modules).arg("--examples").arg(&examples);
+    if let Some(folder) = &for_wasi {
+        command.arg("--examples-for-wasi").arg(folder);
+    }
+    command.args(args);
     let status = command.status().with_context(|| format!("cannot run {}", program.display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

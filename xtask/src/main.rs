@@ -7,8 +7,10 @@ mod apt;
 mod build;
 mod cargo;
 mod conformance;
+mod fuzz;
 mod setup;
 mod steps;
+mod stock;
 mod suites;
 mod tally;
 mod tools;
@@ -53,6 +55,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Fuzz each target of fuzz/ in turn (needs cargo-fuzz; `test` runs their corpora without it)
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        minutes: u32,
+        /// Only this target; may be given several times
+        #[arg(long = "target", value_name = "NAME")]
+        targets: Vec<String>,
+    },
     /// Check the formatting (`cargo fmt` repairs it)
     FmtCheck,
     /// Run clippy on everything, warnings being errors
@@ -92,10 +103,11 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test => return suites::run_all(&root, &mut steps),
         Task::Examples => {
             setup::ensure_compiler()?;
-            let folder = steps.run("build smartmodules/examples", || build::examples(&root))?;
+            let folder = steps.run("build smartmodules/examples", || stock::examples(&root))?;
             println!("{}", folder.display());
         }
         Task::Conformance { args } => return conformance::run(&root, &mut steps, &args),
+        Task::Fuzz { minutes, targets } => fuzz::run(&root, &mut steps, minutes, &targets)?,
         Task::FmtCheck => {
             setup::component("rustfmt", "cargo-fmt")?;
             steps.run("formatting", || suites::format_check(&root))?;

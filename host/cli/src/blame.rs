@@ -11,14 +11,16 @@ use clickmill_pipeline::blame::{Blame, Fate};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::topics::AD_EVENTS_RAW;
-use clickmill_pipeline::views::time::iso8601;
+use clickmill_pipeline::views::time::{iso8601, parse_time};
+use clickmill_pipeline::views::windows::{parse_size, size_name};
+use clickmill_pipeline::why::{WhyLate, WhyOpen};
 use clickmill_schemas::{Offset, PartitionId};
 
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::context::{Host, Place};
 use crate::exit::mistake;
-use crate::output::{printable, unless_gone, write_json};
+use crate::output::{print, printable, unless_gone, write_json};
 use crate::stack;
 
 /// Records asked for at once.
@@ -89,11 +91,43 @@ impl Teller {
         }
     }
 
-    pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>> {
+    fn why_late(&self, partition: PartitionId, offset: Offset) -> Result<Option<WhyLate>> {
         match self {
-            Self::Host(host) => host.get(&format!("/api/blame?partition={partition}&offset={from}&to={to}")),
-            Self::Folder(deployer) => Ok(deployer.blame(partition, from, to)?),
+            Self::Host(host) => host.get(&format!("/api/why-late?partition={partition}&offset={offset}")),
+            Self::Folder(deployer) => Ok(deployer.why_late(partition, offset)?),
         }
+    }
+
+    fn why_open(&self, window: &WindowPlace) -> Result<WhyOpen> {
+        match self {
+            Self::Host(host) => {
+                let size = size_name(window.size_ms);
+                host.get(&format!("/api/why-open?size={size}&start={}", window.start_ms))
+            }
+            Self::Folder(deployer) => Ok(deployer.why_open(window.size_ms, window.start_ms)?),
+        }
+    }
+
+    /// Tells what became of each record, in order.
+    fn blame(&self, partition: PartitionId, from: Offset, to: Offset, tell: &mut dyn FnMut(Blame)) -> Result<()> {
+        let host = match self {
+            Self::Host(host) => host,
+            Self::Folder(deployer) => return Ok(deployer.blame_each(partition, from, to, tell)?),
+        };
+        let mut next = from;
+        while next < to {
+            let end = to.min(next.plus(PAGE_RECORDS));
+            let page: Vec<Blame> = host.get(&format!("/api/blame?partition={partition}&offset={next}&to={end}"))?;
+            let Some(last) = page.last() else { break };
+            let told = last.offset.plus(1);
+            page.into_iter().for_each(&mut *tell);
+            // The log ends here.
+            if told < end {
+                break;
+            }
+            next = end;
+        }
+        Ok(())
     }
 }
 
@@ -104,35 +138,127 @@ pub fn blame(args: &BlameArgs, config: &Config) -> Result<()> {
     let teller = Teller::of(config)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let Some(to) = to else {
-        let blamed = teller.blame(partition, from, from.plus(1))?;
-        let one = blamed.first().ok_or_else(|| mistake(format!("there is no record at offset {from}")))?;
+        let mut one = None;
+        teller.blame(partition, from, from.plus(1), &mut |blame| one = Some(blame))?;
+        let one = &one.ok_or_else(|| mistake(format!("there is no record at offset {from}")))?;
         let written = match args.output {
             TextOrJson::Json => write_json(&mut out, one),
             TextOrJson::Text => story(one, &mut out),
         };
         return unless_gone(written.and_then(|()| out.flush()));
     };
-    let mut next = from;
-    while next < to {
-        let page = teller.blame(partition, next, to.min(next.plus(PAGE_RECORDS)))?;
-        let Some(last) = page.last() else { break };
-        next = last.offset.plus(1);
-        for blame in &page {
-            let written = match args.output {
+    let mut written = Ok(());
+    teller.blame(partition, from, to, &mut |blame| {
+        if written.is_ok() {
+            written = match args.output {
                 TextOrJson::Json => {
-                    serde_json::to_writer(&mut out, blame).map_err(Into::into).and_then(|()| writeln!(out))
+                    serde_json::to_writer(&mut out, &blame).map_err(Into::into).and_then(|()| writeln!(out))
                 }
-                TextOrJson::Text => line(blame, &mut out),
+                TextOrJson::Text => line(&blame, &mut out),
             };
-            if let Err(gone) = written {
-                return unless_gone(Err(gone));
-            }
         }
-        if page.len() < usize::try_from(PAGE_RECORDS)? && next < to {
-            break;
-        }
+    })?;
+    unless_gone(written.and_then(|()| out.flush()))
+}
+
+/// Says why a record was late: which record held the watermark, and by how much it came too late
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill why-late ad_events_raw/0@1234")]
+pub struct WhyLateArgs {
+    #[arg(value_name = "TOPIC/PARTITION@OFFSET")]
+    place: RecordPlace,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+/// Says why a window is not final yet: which partitions hold it open, and how far behind they are
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill why-open 1m@2014-10-21T00:05:00Z
+  clickmill why-open 5m@1413849600000 --output json")]
+pub struct WhyOpenArgs {
+    /// The window, by its size and a time within it
+    #[arg(value_name = "SIZE@TIME")]
+    window: WindowPlace,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+/// A window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowPlace {
+    size_ms: i64,
+    start_ms: i64,
+}
+
+impl FromStr for WindowPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (size, start) = text.split_once('@').ok_or("a window is SIZE@TIME, as in 1m@2014-10-21T00:05:00Z")?;
+        Ok(Self { size_ms: parse_size(size)?, start_ms: parse_time(start)? })
     }
-    unless_gone(out.flush())
+}
+
+/// # Errors
+/// A mistake for a record that does not exist.
+pub fn why_late(args: &WhyLateArgs, config: &Config) -> Result<()> {
+    let RecordPlace { partition, from, .. } = args.place;
+    let why = Teller::of(config)?.why_late(partition, from)?;
+    if args.output == TextOrJson::Json {
+        return unless_gone(write_json(&mut io::stdout().lock(), &why));
+    }
+    let Some(why) = why else {
+        return print(format_args!(
+            "{AD_EVENTS_RAW}/{partition}@{from} was not late: `clickmill blame` says what became of it\n"
+        ));
+    };
+    let mut text = format!(
+        "{AD_EVENTS_RAW}/{partition}@{from} came {} ms too late\n  its event time {}, its pane ends {}, and closes when the \
+         watermark has come to {}\n  the watermark was at {}\n",
+        why.late_by_ms,
+        iso8601(why.ts_ms),
+        iso8601(why.pane_end_ms),
+        iso8601(why.closes_at_ms),
+        iso8601(why.watermark_ms)
+    );
+    match why.holder {
+        Some(holder) => text.push_str(&format!(
+            "  {AD_EVENTS_RAW}/{partition}@{} had moved it there: its event time is {}\n",
+            holder.offset,
+            iso8601(holder.ts_ms)
+        )),
+        None => text.push_str("  no record of this partition moved it just there: it followed the other partitions\n"),
+    }
+    print(text)
+}
+
+/// # Errors
+/// Where the place cannot be read.
+pub fn why_open(args: &WhyOpenArgs, config: &Config) -> Result<()> {
+    let why = Teller::of(config)?.why_open(&args.window)?;
+    if args.output == TextOrJson::Json {
+        return unless_gone(write_json(&mut io::stdout().lock(), &why));
+    }
+    let window = format!("the {} window of {}", why.size, iso8601(why.start_ms));
+    if why.final_ {
+        return print(format_args!("{window} is final\n"));
+    }
+    let mut text = format!("{window} is open: it ends {}\n", iso8601(why.end_ms));
+    for held in &why.held_by {
+        let (at, missing) = match (held.watermark_ms, held.missing_ms) {
+            (Some(watermark), Some(missing)) => (iso8601(watermark), format!("{missing} ms short")),
+            (Some(watermark), None) => (iso8601(watermark), "nothing closed yet".to_owned()),
+            _ => ("no watermark yet".to_owned(), "no event yet".to_owned()),
+        };
+        let newest = held.newest_offset.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
+        text.push_str(&format!(
+            "  held by partition {}: watermark {at}, {missing}; newest record {newest}, {} waiting\n",
+            held.partition, held.lag
+        ));
+    }
+    print(text)
 }
 
 const fn name(fate: Fate) -> &'static str {

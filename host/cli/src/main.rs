@@ -76,6 +76,8 @@ enum Verb {
     Smartmodule(smartmodule::Args),
     Shadow(shadow::Args),
     Blame(blame::BlameArgs),
+    WhyLate(blame::WhyLateArgs),
+    WhyOpen(blame::WhyOpenArgs),
     Checkpoint(checkpoint::Args),
     Completions(completions::Args),
     /// Prints every setting with its default and what it means
@@ -162,6 +164,8 @@ fn work(cli: Cli) -> Result<()> {
         Verb::Smartmodule(args) => smartmodule::run(&args, &config),
         Verb::Shadow(args) => shadow::run(&args, &config),
         Verb::Blame(args) => blame::blame(&args, &config),
+        Verb::WhyLate(args) => blame::why_late(&args, &config),
+        Verb::WhyOpen(args) => blame::why_open(&args, &config),
         Verb::Checkpoint(args) => checkpoint::run(&args, &config),
         Verb::Completions(args) => completions::run(&args, &mut Cli::command()),
         Verb::Config => output::print(config::default_yaml()),

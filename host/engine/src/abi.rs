@@ -76,13 +76,17 @@ pub(crate) fn hint(bytes: &[u8]) -> String {
 
 /// Which record is meant by what was copied out for an error in `look_back`, and the hint: the offset stands behind it.
 pub(crate) fn hint_at(bytes: &[u8]) -> String {
-    let offset = bytes
-        .split_first_chunk::<2>()
-        .and_then(|(len, rest)| rest.get(usize::from(u16::from_be_bytes(*len))..)?.first_chunk::<8>());
-    match offset {
-        Some(offset) => format!("record at offset {}: {}", i64::from_be_bytes(*offset), hint(bytes)),
+    match offset_behind_hint(bytes) {
+        Some(offset) => format!("record at offset {offset}: {}", hint(bytes)),
         None => hint(bytes),
     }
+}
+
+/// The offset that stands behind the hint of an error on a record.
+pub(crate) fn offset_behind_hint(bytes: &[u8]) -> Option<i64> {
+    let (len, rest) = bytes.split_first_chunk::<2>()?;
+    let offset = rest.get(usize::from(u16::from_be_bytes(*len))..)?.first_chunk()?;
+    Some(i64::from_be_bytes(*offset))
 }
 
 /// A module's text, made printable and cut.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use clickmill_schemas::Offset;
 use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::record::COUNT_LEN;
 
@@ -23,7 +24,7 @@ pub struct StageSpec {
     /// Unique in its chain: states and verdicts find the stage by it.
     pub name: String,
     pub module: Module,
-    /// Given to the module's `init`. `clickmill.first` is added by the chain.
+    /// Given to the module's `init`. `clickmill.first` is added by the chain, for a first module that knows routes.
     pub params: BTreeMap<String, String>,
     pub limits: Limits,
     /// How far a module that exports `look_back` is to look back.
@@ -193,6 +194,12 @@ impl Chain {
             });
         }
         Ok((batch, kept))
+    }
+
+    /// The record that the last run failed on, as far as a module or the way it was called tells.
+    pub(crate) fn take_suspect(&mut self) -> Option<Offset> {
+        let suspect = self.stages.iter_mut().filter_map(Stage::take_suspect).last()?;
+        u64::try_from(suspect).ok().map(Offset)
     }
 
     /// Gives calls the `by`th part of their time from now on, until told otherwise or loaded.

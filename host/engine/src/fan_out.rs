@@ -222,10 +222,14 @@ fn fan_out(
     let limit = stage.output_limit();
     for (Piece { delta, timestamp_delta_ms, .. }, bytes) in pieces.iter() {
         let before = next.of.len();
-        stage.run_one(frame, bytes, |made| {
+        let ran = stage.run_one(frame, bytes, |made| {
             let offset_delta = i64::from(delta);
             next.push(delta, &Record { offset_delta, timestamp_delta_ms, ..*made });
-        })?;
+        });
+        if let Err(error) = ran {
+            stage.set_suspect(frame.base_offset.wrapping_add(delta.into()));
+            return Err(error);
+        }
         if next.of.len() == before {
             fates.keep(i, false, &[delta]);
         }

@@ -1,6 +1,6 @@
 //! A batch that failed, in parts: either one record of it is at fault, or the parts pass where the whole did not.
 //!
-//! By halves, from the first record to the last: a part that fails is run as two, in fresh instances that hold the state
+//! By halves (or at the record that the module says it failed on), from the first record to the last: a part that fails is run as two, in fresh instances that hold the state
 //! before it. A record is convicted only if it fails alone, given the records before it. A batch that merely is too much
 //! at once passes in parts, with the outcome that it has as a whole: no batch boundary matters to a module's results.
 //! Parts of several records get a fraction of the time limit, so that an endless loop is found soon: one that is only slow
@@ -55,7 +55,7 @@ pub fn isolate(
     let (batch, entries) = chain.unpack(source, known, out)?;
     chain.load(before)?;
     let mut parts = Parts { chain, state: before.clone(), source, batch, stop, out };
-    Ok(match parts.run(&entries, false)? {
+    Ok(match parts.run(&entries, None)? {
         Part::AtOnce | Part::InParts => Isolated::Passed,
         Part::Culprit(culprit) => Isolated::Culprit(culprit),
         Part::Stopped => Isolated::Stopped,
@@ -69,6 +69,13 @@ enum Part {
     Stopped,
 }
 
+/// A part failed.
+#[derive(Clone, Copy)]
+struct Failed {
+    /// The record that it may have failed on.
+    suspect: Option<Offset>,
+}
+
 struct Parts<'a> {
     chain: &'a mut Chain,
     /// After everything that has passed.
@@ -80,13 +87,14 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Runs these records, the next ones; `fails` where it is not worth trying all of them at once.
-    fn run(&mut self, entries: &[Entry], fails: bool) -> Result<Part, ProcessError> {
+    /// Runs these records, the next ones; where a part with them `failed`, it is not worth trying all of them at once.
+    fn run(&mut self, entries: &[Entry], failed: Option<Failed>) -> Result<Part, ProcessError> {
         if (self.stop)() {
             return Ok(Part::Stopped);
         }
         let alone = entries.len() <= 1;
-        if alone || !fails {
+        let mut suspect = failed.and_then(|failed| failed.suspect);
+        if alone || failed.is_none() {
             let mut part = BatchOutcome::default();
             self.chain.divide_time(if alone { 1 } else { HURRY });
             let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part, None);
@@ -102,15 +110,21 @@ impl Parts<'_> {
                     let (stage, sha256, message) = (fault.stage, fault.sha256, fault.message);
                     return Ok(Part::Culprit(Culprit { offset, stage, sha256, message }));
                 }
-                Err(ProcessError::Fault(_)) => self.chain.load(&self.state)?,
+                Err(ProcessError::Fault(_)) => {
+                    suspect = self.chain.take_suspect();
+                    self.chain.load(&self.state)?;
+                }
                 Err(unreadable) => return Err(unreadable),
             }
         }
-        let (first, second) = entries.split_at(entries.len() / 2);
+        let base = self.source.base_offset();
+        let at = entries.iter().position(|entry| Some(base.plus(u64::from(entry.delta))) == suspect);
+        // Up to the suspect, then the suspect alone, where there is one.
+        let (first, second) = entries.split_at(at.map_or(entries.len() / 2, |at| at.max(1)));
         // Where the first half passes at once it is the second that fails, if a record does.
-        Ok(match self.run(first, false)? {
-            Part::AtOnce => in_parts(self.run(second, true)?),
-            Part::InParts => in_parts(self.run(second, false)?),
+        Ok(match self.run(first, None)? {
+            Part::AtOnce => in_parts(self.run(second, Some(Failed { suspect }))?),
+            Part::InParts => in_parts(self.run(second, None)?),
             ended => ended,
         })
     }

@@ -5,6 +5,9 @@
 //! ([`isolate`]). It knows nothing of
 //! topics, checkpoints or deployments: batches come in through [`BatchSource`], state goes out as [`ChainState`].
 //!
+//! Modules written for Fluvio run as they are; what Fluvio keeps beside one (an accumulator, records to look back on) is part
+//! of the chain's state (`kept`), and where one record becomes several, `fan_out` books its one fate.
+//!
 //! Whatever a module does ends in a [`Fault`] and leaves the host unharmed. Nothing here reads a wall clock into a
 //! result. Read next: `chain`, then `guest`.
 

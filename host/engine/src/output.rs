@@ -228,6 +228,11 @@ pub(crate) fn each(output: &[u8], count: u32, each: &mut impl FnMut(&Record<'_>)
     Ok(records.position())
 }
 
+/// The offset that an error behind the records of an output is about, where there is one.
+pub(crate) fn suspect(end: &[u8]) -> Option<i64> {
+    end.strip_prefix(&[1]).and_then(abi::offset_behind_hint)
+}
+
 /// Reads what stands behind the records of an output: whether there is an error, and the accumulator where the module
 /// has one.
 pub(crate) fn end(end: &[u8], accumulates: bool) -> Result<Option<&[u8]>, Cause> {

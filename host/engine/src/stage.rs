@@ -23,6 +23,8 @@ pub(crate) struct Stage {
     init_input: Vec<u8>,
     guest: Guest,
     kept: Kept,
+    /// Offset of the record that the last call failed on, as far as that is known: a hint, since a module may lie.
+    suspect: Option<i64>,
     log: Log,
     /// What the instances before this one have burnt.
     burnt_before: u64,
@@ -72,7 +74,7 @@ impl Stage {
         let guest = Guest::new(&spec.module, &init_input, &spec.limits, &log)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self { name, module, limits, init_input, guest, kept, log, burnt_before: 0 })
+        Ok(Self { name, module, limits, init_input, guest, kept, suspect: None, log, burnt_before: 0 })
     }
 
     /// A fault of this stage.
@@ -106,6 +108,7 @@ impl Stage {
         let guest = guest.map_err(|cause| self.fault(cause))?;
         self.burnt_before = self.fuel().unwrap_or_default();
         self.guest = guest;
+        self.suspect = None;
         self.look_back()
     }
 
@@ -241,7 +244,10 @@ impl Stage {
     ) -> Result<(), Fault> {
         let bytes = self.guest.bytes(output.region);
         output::walk(bytes, output.count, output.routed.is_some(), inputs, passed, routed)
-            .and_then(|at| Self::end(&mut self.kept, &bytes[at..]))
+            .and_then(|at| {
+                self.suspect = output::suspect(&bytes[at..]);
+                Self::end(&mut self.kept, &bytes[at..])
+            })
             .map_err(|cause| fault(&self.name, &self.module, cause))?;
         let found = output.count - passed.count;
         match output.routed {
@@ -250,6 +256,14 @@ impl Stage {
             )))),
             _ => Ok(()),
         }
+    }
+
+    pub(crate) fn take_suspect(&mut self) -> Option<i64> {
+        self.suspect.take()
+    }
+
+    pub(crate) const fn set_suspect(&mut self, offset: i64) {
+        self.suspect = Some(offset);
     }
 
     /// What stands behind the records: takes over the new accumulator.

@@ -95,6 +95,33 @@ fn a_record_at_fault_is_not_accumulated_and_all_others_are() {
 }
 
 #[test]
+fn the_record_that_a_module_says_it_failed_on_is_tried_first_and_not_just_believed() {
+    // Always an error, said to be about this offset; at poison only where it is said so.
+    let says = |offset: u64, check: &str| {
+        let offset: String = offset.to_be_bytes().iter().map(|b| format!("\\{b:02x}")).collect();
+        let data = format!(r#"(data (i32.const 4096) "\00\00\00\00\01\00\02no{offset}")"#);
+        let fail = "(call $copy (i32.const 4096) (i32.const 17)) (return (i32.const 0))";
+        module(&[ALLOC, &data, &map(&format!("(local $i i32) {} {ECHO}", check.replace("FAIL", fail)))])
+    };
+    let at_poison = at_poison("FAIL");
+    for (poisoned, said, most) in
+        [(617, 617, 5), (0, 0, 3), (999, 999, 5), (617, 616, 25), (617, 5_000, 25), (3, 999, 25)]
+    {
+        let mut chain = chain(&[&says(BASE + said, &at_poison)]);
+        let before = chain.save().unwrap();
+        let (batch, asked) = (batch_of(1_000, &[poisoned]), std::cell::Cell::new(0));
+        let count = || {
+            asked.set(asked.get() + 1);
+            false
+        };
+        let found = isolate(&mut chain, &before, &batch, &Verdicts::default(), &count, &mut BatchOutcome::default());
+        let Isolated::Culprit(culprit) = found.unwrap() else { panic!("nobody told it to stop") };
+        assert_eq!(culprit.offset, Offset(BASE + poisoned as u64));
+        assert!(asked.get() <= most, "{} parts for {poisoned}, said to be {said}", asked.get());
+    }
+}
+
+#[test]
 fn states_of_modules_and_what_the_host_keeps_are_never_taken_for_each_other() {
     let (counting, accumulating, looking) = (counter(""), aggregate(""), looking_back(0, LAST_3));
     let chain_of = |spec: &StageSpec| Chain::new(&ENGINE, std::slice::from_ref(spec)).unwrap();

@@ -10,13 +10,13 @@ use clickmill_engine::BatchSource;
 use clickmill_schemas::dead_letter::{DeadLetter, Origin};
 use clickmill_schemas::merge::{Fence, WindowRecord};
 use clickmill_schemas::output::{Body, Decision, Output};
+use clickmill_schemas::record::Records;
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::chains::{ChainError, Chains};
 use crate::deployment::Deployment;
-use crate::deployment::canary::value_at;
-use crate::input::Input;
+use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Verdict};
 use crate::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use crate::views::ViewError;
@@ -125,15 +125,14 @@ struct Written {
 }
 
 impl Blamer<'_> {
-    /// The stories of the records from `from` up to `to`, in order.
-    pub(crate) fn stories(&self, from: Offset, to: Offset) -> Result<Vec<Blame>, BlameError> {
+    /// Tells the stories of the records from `from` up to `to`, in order.
+    pub(crate) fn stories(&self, from: Offset, to: Offset, tell: &mut dyn FnMut(Blame)) -> Result<(), BlameError> {
         let written = self.written(from, to)?;
         let at = TopicPartition::new(AD_EVENTS_RAW, self.partition);
-        let mut out = Vec::new();
         let mut next = from;
         let ends = self.broker.ends(&at).map_err(ViewError::from)?;
         while next < ends.start.min(to) {
-            out.push(self.gone(next, &written));
+            tell(self.gone(next, &written));
             next = next.plus(1);
         }
         let mut judge: Option<(DeploymentId, Option<Judge>)> = None;
@@ -158,17 +157,20 @@ impl Blamer<'_> {
                         Some(judge) => judge.judge(&input)?,
                         None => Vec::new(),
                     };
-                    for offset in next.0..input.to().0 {
-                        let index = usize::try_from(offset - next.0).unwrap_or(usize::MAX);
+                    let mut set = vec![0; input.records_len()];
+                    input.write_records(&mut set).map_err(|e| JudgeError::Source(e.to_string()))?;
+                    let records = Records::new(&set).map_err(InputError::from).map_err(JudgeError::from)?;
+                    for (record, index) in records.zip(0..) {
+                        let record = record.map_err(InputError::from).map_err(JudgeError::from)?;
                         let verdict = verdicts.get(index).map_or(&Verdict::Passed, |(_, verdict)| verdict);
-                        let value = value_at(&input, offset - input.base_offset().0);
-                        out.push(self.story(Offset(offset), deployment, verdict, &written, value.as_deref()));
+                        tell(self.story(next, deployment, verdict, &written, Some(record.value)));
+                        next = next.plus(1);
                     }
                     next = input.to();
                 }
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The deployment at an offset, and where the next one begins.
@@ -256,7 +258,7 @@ impl Blamer<'_> {
         deployment: Option<DeploymentId>,
         verdict: &Verdict,
         written: &Written,
-        value: Option<&str>,
+        value: Option<&[u8]>,
     ) -> Blame {
         let mut blame = Blame {
             topic: AD_EVENTS_RAW.to_owned(),
@@ -348,10 +350,10 @@ impl Blamer<'_> {
 }
 
 /// The event time of a JSON event.
-fn event_time(value: &str) -> Option<i64> {
+pub(crate) fn event_time(value: &[u8]) -> Option<i64> {
     #[derive(Deserialize)]
     struct Event {
         ts: i64,
     }
-    serde_json::from_str::<Event>(value).ok().map(|event| event.ts)
+    serde_json::from_slice::<Event>(value).ok().map(|event| event.ts)
 }

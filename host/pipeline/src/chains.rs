@@ -1,12 +1,15 @@
 //! From a deployment's id to a chain that can run: reads the record, loads the modules, compiles each digest once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use clickmill_engine::{Chain, ChainState, Engine, EngineError, EngineOptions, Limits, Module, StageSpec};
 use clickmill_schemas::{DeploymentId, ModuleDigest};
 
 use crate::deployment::{Deployment, DeploymentError, ModuleStore, Stage};
+
+/// Newest deployments whose modules are kept compiled.
+const KEPT_COMPILED: usize = 3;
 
 /// Makes chains; shared by the workers.
 pub(crate) struct Chains {
@@ -50,8 +53,23 @@ impl Chains {
         self.deployments.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The newest deployment that is for all partitions.
+    pub(crate) fn newest(&self) -> Option<DeploymentId> {
+        let known = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().rev().find(|(_, d)| d.partitions.is_none()).map(|(id, _)| *id)
+    }
+
+    /// Adds a deployment. What only older ones name is compiled again where it should be needed: somebody may deploy a
+    /// thousand modules.
     pub(crate) fn add(&self, id: DeploymentId, deployment: Deployment) {
-        self.deployments.lock().unwrap_or_else(PoisonError::into_inner).insert(id, deployment);
+        let mut known = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id, deployment);
+        let newest = || known.values().rev().take(KEPT_COMPILED).flat_map(|d| &d.stages);
+        let named: BTreeSet<ModuleDigest> = newest().map(|stage| stage.sha256).collect();
+        for compiled in [&self.compiled, &self.metered] {
+            let mut compiled = compiled.lock().unwrap_or_else(PoisonError::into_inner);
+            compiled.retain(|digest, _| named.contains(digest));
+        }
     }
 
     /// A fresh chain of this deployment.
@@ -136,12 +154,17 @@ pub(crate) struct Metered<'a> {
 }
 
 impl Metered<'_> {
+    pub(crate) fn specs(&self, stages: &[Stage]) -> Result<Vec<StageSpec>, ChainError> {
+        stages.iter().map(|stage| Ok(spec(stage, self.module(stage)?, self.chains.limits.clone()))).collect()
+    }
+
+    pub(crate) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(crate) fn chain(&self, stages: &[Stage]) -> Result<Chain, ChainError> {
-        let mut specs = Vec::new();
-        for stage in stages {
-            specs.push(spec(stage, self.module(stage)?, self.chains.limits.clone()));
-        }
-        Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
+        Chain::new(&self.engine, &self.specs(stages)?)
+            .map_err(|source| ChainError::Module { stage: "chain".into(), source })
     }
 
     pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {

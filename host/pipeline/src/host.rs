@@ -13,10 +13,11 @@ use crate::chains::Chains;
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::crew::Crew;
-use crate::deployment::control::{DeployError, Deployer};
+use crate::deployment::control::{DeployError, Deployer, Workers};
 use crate::deployment::registry::Registry;
 use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
+use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
 use crate::savepoint::SavepointError;
 use crate::savepoint::rewind::{Place, rewind};
@@ -108,13 +109,13 @@ impl Pipeline {
         rewind(&place, parts.from.as_deref())?;
         let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
         let peers = Arc::new(Peers::new(partitions));
+        let log = Arc::new(ModuleLog::default());
         let deployer = Arc::new(Deployer::new(
             registry.clone(),
             broker.clone(),
             parts.clock.clone(),
             parts.data_dir.clone(),
-            partitions,
-            Some(peers.clone()),
+            Some(Workers { peers: peers.clone(), log: log.clone() }),
         ));
         deployer.follow_config(&parts.stages).map_err(StartError::Refused)?;
         registry.want_newest();
@@ -126,6 +127,7 @@ impl Pipeline {
             stop: AtomicBool::new(false),
             options: parts.options,
             metrics: Metrics::register(&parts.registry)?,
+            log,
         });
         let crew = Arc::new(Crew::new(shared, parts.data_dir, raw.id));
         crew.start(&mut crew.threads(), 0..partitions)?;

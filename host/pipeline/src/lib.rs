@@ -16,8 +16,10 @@ pub mod idle;
 mod input;
 pub mod judge;
 mod metrics;
+pub mod module_log;
 pub mod newcomer;
 mod peers;
+mod quiet;
 pub mod recovery;
 pub mod savepoint;
 pub mod shadow;
@@ -26,6 +28,7 @@ mod targets;
 pub mod through;
 pub mod topics;
 pub mod views;
+pub mod why;
 mod worker;
 
 pub use breaker::OnModuleFailure;

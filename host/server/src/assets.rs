@@ -1,4 +1,4 @@
-//! The live page, embedded: no file to install, nothing loaded from elsewhere.
+//! The live page and the description of the API, embedded: no file to install, nothing loaded from elsewhere.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,11 @@ pub(crate) async fn style() -> Response {
 
 pub(crate) async fn icon() -> Response {
     asset("image/svg+xml", include_str!("../assets/icon.svg"))
+}
+
+/// What every route takes and gives, for programs and for what generates them.
+pub(crate) async fn openapi() -> Response {
+    asset("application/json", include_str!("../assets/openapi.json"))
 }
 
 #[cfg(test)]

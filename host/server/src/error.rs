@@ -8,8 +8,9 @@ use clickmill_broker::BrokerError;
 use clickmill_pipeline::blame::BlameError;
 use clickmill_pipeline::checkpoint::StoreError;
 use clickmill_pipeline::deployment::DeploymentError;
+use clickmill_pipeline::deployment::ask::PromoteError;
 use clickmill_pipeline::deployment::body::BadBody;
-use clickmill_pipeline::deployment::control::{DeployError, PromoteError};
+use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::savepoint::SavepointError;
 use clickmill_pipeline::shadow::ShadowError;
 use clickmill_pipeline::topics::TopicError;
@@ -204,7 +205,10 @@ impl From<DeployError> for ApiError {
                 Self::Conflict(text)
             }
             DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
-            DeployError::Refused(_) | DeployError::State { .. } | DeployError::Canary { .. } => Self::Refused(text),
+            DeployError::Refused(_)
+            | DeployError::State { .. }
+            | DeployError::Canary { .. }
+            | DeployError::HiddenState { .. } => Self::Refused(text),
             DeployError::Deployment(_) | DeployError::Store(_) | DeployError::Judge(_) => Self::Internal(text),
         }
     }

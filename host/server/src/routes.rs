@@ -58,6 +58,7 @@ impl App {
 pub(crate) fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics::scrape))
+        .route("/api/openapi.json", get(assets::openapi))
         .route("/api/status", get(topics::status))
         .route("/api/windows", get(windows::list))
         .route("/api/topics", get(topics::list).post(topics::create))
@@ -77,6 +78,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
         .route("/api/shadow/promote", post(shadow::promote))
         .route("/api/blame", get(blame::records))
+        .route("/api/why-late", get(blame::why_late))
+        .route("/api/why-open", get(blame::why_open))
+        .route("/api/logs", get(blame::logs))
         .route("/internal/topics/{topic}/rounds", post(rounds::append))
         .route("/internal/topics/{topic}/source/{source}", get(rounds::positions))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));

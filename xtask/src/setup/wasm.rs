@@ -43,13 +43,13 @@ impl WasmToolchain {
 
 /// Finds a way to compile for the target, installing one where there is none.
 pub fn ensure() -> Result<WasmToolchain> {
-    if active_has_target()? {
+    if active_has(TARGET)? {
         return Ok(WasmToolchain::Active);
     }
     if tools::on_path("rustup").is_some() {
         let added = tools::run_within(RUSTUP_LIMIT, Command::new("rustup").args(["target", "add", TARGET]));
         match added {
-            Ok(()) if active_has_target()? => return Ok(WasmToolchain::Active),
+            Ok(()) if active_has(TARGET)? => return Ok(WasmToolchain::Active),
             Ok(()) => eprintln!("    rustup added {TARGET}, but not to the active toolchain: trying Debian's packages"),
             Err(error) => eprintln!("    {error}: trying Debian's packages"),
         }
@@ -67,15 +67,15 @@ pub fn ensure() -> Result<WasmToolchain> {
     Ok(WasmToolchain::Debian)
 }
 
-/// Does the active toolchain's sysroot hold the target's standard library?
-fn active_has_target() -> Result<bool> {
+/// Does the active toolchain's sysroot hold the standard library for a target?
+pub fn active_has(target: &str) -> Result<bool> {
     let sysroot = tools::output(Command::new("rustc").args(["--print", "sysroot"]))
         .context("no working Rust toolchain: install one from https://rustup.rs")?;
-    Ok(has_std(Path::new(&sysroot)))
+    Ok(has_std(Path::new(&sysroot), target))
 }
 
-fn has_std(sysroot: &Path) -> bool {
-    let folder = sysroot.join("lib/rustlib").join(TARGET).join("lib");
+fn has_std(sysroot: &Path, target: &str) -> bool {
+    let folder = sysroot.join("lib/rustlib").join(target).join("lib");
     let Ok(files) = fs::read_dir(folder) else {
         return false;
     };
@@ -105,6 +105,6 @@ mod tests {
 
     #[test]
     fn a_sysroot_without_the_target_is_seen() {
-        assert!(!has_std(Path::new("/nowhere")));
+        assert!(!has_std(Path::new("/nowhere"), TARGET));
     }
 }

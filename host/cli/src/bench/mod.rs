@@ -2,7 +2,7 @@
 //!
 //! Speeds are ratios against `reference`, frozen, or against gunzip + csv, taken in turn with ours: medians of five.
 //! [`chain`] is one core and no broker, [`end_to_end`] the topic to PostgreSQL, [`produce`] a file to the topic,
-//! [`process`] what needs a host of its own: memory, latency, restart.
+//! [`process`] what needs a host of its own: memory, latency, restart; [`swap`] a change of the chain under load.
 
 mod chain;
 mod end_to_end;
@@ -11,6 +11,7 @@ mod process;
 mod produce;
 pub mod reference;
 mod report;
+mod swap;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -63,9 +64,12 @@ enum Part {
     Latency,
     /// A host after kill -9.
     Restart,
+    /// 200 changes of the chain under 100,000 events/s.
+    Swap,
 }
 
-const ALL: [Part; 6] = [Part::Chain, Part::EndToEnd, Part::Produce, Part::Latency, Part::Memory, Part::Restart];
+const ALL: [Part; 7] =
+    [Part::Chain, Part::EndToEnd, Part::Produce, Part::Latency, Part::Memory, Part::Restart, Part::Swap];
 
 pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
     let parts = if args.only.is_empty() { &ALL[..] } else { &args.only };
@@ -80,6 +84,7 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
             Part::Latency => process::latency(&bench, &mut report)?,
             Part::Memory => process::memory(&bench, args.large_rows, &mut report)?,
             Part::Restart => process::restart(&bench, args.large_rows, &mut report)?,
+            Part::Swap => swap::measure(&bench, &mut report)?,
         }
     }
     match args.output {

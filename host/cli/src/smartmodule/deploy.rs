@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal, Write};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clickmill_pipeline::deployment::body::DeployBody;
 use clickmill_pipeline::deployment::control::Deployed;
 use clickmill_pipeline::deployment::plan::Plan;
@@ -34,7 +34,7 @@ changed nothing. Each partition goes on with the old module up to an offset that
 the new one. A SmartModule.toml beside FILE.wasm gives its name, version and parameters.
 
 Exit codes: 0 deployed, or in force already; 1 refused, or not every partition has followed; 2 a mistake in the call;
-with --plan 0 nothing would change, 3 something would.")]
+with --plan 0 nothing would change, 3 something would, 1 it would be refused.")]
 pub struct DeployArgs {
     #[command(flatten)]
     module: ModuleArgs,
@@ -178,7 +178,11 @@ fn planned(plan: &Plan, output: TextOrJson) -> Result<()> {
         TextOrJson::Json => unless_gone(write_json(&mut io::stdout().lock(), plan))?,
         TextOrJson::Text => print(plan::text(plan))?,
     }
-    if plan.changes { Err(Ended(CHANGES).into()) } else { Ok(()) }
+    match (&plan.canary, plan.changes) {
+        (Some(canary), _) if canary.failures > 0 => Err(anyhow!("a deploy would be refused: the canary failed")),
+        (_, true) => Err(Ended(CHANGES).into()),
+        (_, false) => Ok(()),
+    }
 }
 
 fn confirmed() -> Result<bool> {

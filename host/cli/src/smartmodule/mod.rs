@@ -3,17 +3,22 @@
 //! `new`, `build`, `test` and `bench` are an author's own: they touch files and the engine, no host and no data directory.
 //! The others ask [`control`], which knows whether a host runs.
 
+mod batch;
 mod bench;
 mod build;
+mod case;
 mod control;
 mod deploy;
+mod logs;
 mod module_args;
 pub mod module_file;
 mod new;
 mod pause;
 mod plan;
+mod project;
 mod show;
 mod test;
+mod toolchain;
 
 use anyhow::Result;
 
@@ -51,6 +56,7 @@ enum Verb {
     History(show::HistoryArgs),
     Rollback(deploy::RollbackArgs),
     Remove(deploy::RemoveArgs),
+    Logs(logs::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
 }
@@ -68,6 +74,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::History(args) => show::history(args, config),
         Verb::Rollback(args) => deploy::rollback(args, config),
         Verb::Remove(args) => deploy::remove(args, config),
+        Verb::Logs(args) => logs::run(args, config),
         Verb::Pause(args) => pause::pause(args, config),
         Verb::Resume(args) => pause::resume(args, config),
     }

@@ -116,6 +116,10 @@ impl Stack {
         let mut seen = tokio::time::interval(Duration::from_millis(20));
         loop {
             seen.tick().await;
+            if let Some(reason) = self.pipeline.deployer().paused()? {
+                let what = "the pipeline is paused, and will not come to the end";
+                return Err(mistake(format!("{what} ({reason}): `clickmill smartmodule resume` lets it go on")));
+            }
             if self.pipeline.caught_up()? && self.sinks_confirmed()? {
                 let events = self.pipeline.workers().iter().map(|w| w.committed.0).sum();
                 return Ok(Drained { events });

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clickmill_broker::Broker;
-use clickmill_engine::BatchSource;
+use clickmill_engine::{BatchSource, statelessness};
 use clickmill_schemas::Offset;
 use clickmill_schemas::record::Records;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ use crate::judge::{Failure, Judge, JudgeError, Matrix, Verdict, newest_records};
 const MOST_FAILURES: usize = 10;
 /// The same of the one in force: a stream of poison shows little.
 const MOST_OLD_FAILURES: usize = 100;
+/// Records that are each judged in an instance of their own.
+const STATELESSNESS_RECORDS: u64 = 300;
 /// Longest time for all records.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -29,7 +31,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub struct Canary {
     #[serde(flatten)]
     pub verdicts: Matrix,
-    /// Records on which a module of the new chain failed and none of the old one did.
+    /// Records on which a module of the new chain failed and that the old one let pass.
     pub failures: u64,
     /// The first of them.
     pub failure: Option<String>,
@@ -45,6 +47,35 @@ pub enum CanaryError {
     Chain(#[from] ChainError),
     #[error(transparent)]
     Judge(#[from] JudgeError),
+}
+
+/// A stage that keeps something from record to record, which the host cannot save: the first one among those that are
+/// new, with the offset at which it showed. Tried on few records, each in an instance of its own.
+pub(crate) fn hidden_state(
+    broker: &dyn Broker,
+    partitions: u32,
+    metered: &Metered,
+    old: &[Stage],
+    new: &[Stage],
+) -> Result<Option<(String, Offset)>, CanaryError> {
+    let specs = metered.specs(new)?;
+    for (at, stage) in new.iter().enumerate() {
+        if specs[at].module.is_stateful() || old.iter().any(|s| same(s, stage)) {
+            continue;
+        }
+        let mut found = None;
+        newest_records(broker, partitions, STATELESSNESS_RECORDS, WITHIN, |input| {
+            let sample: [&dyn BatchSource; 1] = [input];
+            // A module that fails here fails in the canary too, which says so.
+            let difference = statelessness(metered.engine(), &specs[..=at], &sample).ok().flatten();
+            found = difference.map(|difference| difference.offset);
+            Ok(found.is_none())
+        })?;
+        if let Some(offset) = found {
+            return Ok(Some((stage.stage.clone(), offset)));
+        }
+    }
+    Ok(None)
 }
 
 /// The stages that are tried: all up to the one that keeps windows where that one stays, else the whole chain.
@@ -92,11 +123,11 @@ pub(crate) fn run(
     Ok(Some(canary))
 }
 
-/// Books the records that the new chain fails on, but not those that the old one failed on too.
+/// Books the records that the new chain fails on, but not those that go to the dead letters as it is.
 fn failures(canary: &mut Canary, input: &Input<'_>, was: &[(Offset, Verdict)], new: &[Failure]) {
     for Failure { offset, stage, message } in new {
         let old = was.iter().find(|(at, _)| at == offset).map(|(_, verdict)| verdict);
-        if !matches!(old, Some(Verdict::Failed { .. })) {
+        if !matches!(old, Some(Verdict::Failed { .. } | Verdict::Rejected { .. })) {
             canary.failures += 1;
             canary.failure.get_or_insert_with(|| format!("{}@{offset}: stage {stage}: {message}", input.batch.at));
         }

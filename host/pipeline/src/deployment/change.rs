@@ -24,8 +24,6 @@ pub enum ChangeError {
     NoSuchStage { stage: String, chain: String },
     #[error("there is no stage {anchor} to put {stage} beside; the chain is {chain}")]
     NoSuchPlace { stage: String, anchor: String, chain: String },
-    #[error("stage {stage} is in the chain already and stays in its place: leave --before and --after out")]
-    Moved { stage: String },
     #[error("stage {stage} is the only one; a chain needs at least one")]
     LastStage { stage: String },
     #[error("there is nothing to roll back to: {newest} is the only deployment")]
@@ -48,19 +46,11 @@ pub fn put(stages: &[Stage], stage: Stage, place: &Place) -> Result<Vec<Stage>, 
     let mut next = stages.to_vec();
     let find = |name: &str| stages.iter().position(|s| s.stage == name);
     let (anchor, after) = match (find(&stage.stage), place) {
-        (Some(at), Place::Same) => {
+        // One that is there stays where it is, whatever place a new one would have.
+        (Some(at), _) => {
             next[at] = stage;
             return Ok(next);
         }
-        (Some(at), Place::Before(anchor)) if find(anchor) == Some(at + 1) => {
-            next[at] = stage;
-            return Ok(next);
-        }
-        (Some(at), Place::After(anchor)) if at > 0 && find(anchor) == Some(at - 1) => {
-            next[at] = stage;
-            return Ok(next);
-        }
-        (Some(_), _) => return Err(ChangeError::Moved { stage: stage.stage }),
         (None, Place::Same) => return Err(ChangeError::NoSuchStage { stage: stage.stage, chain: names(stages) }),
         (None, Place::Before(anchor)) => (anchor, 0),
         (None, Place::After(anchor)) => (anchor, 1),
@@ -201,7 +191,8 @@ mod tests {
         assert_eq!(put(&now, stage("x", 9), &Place::Before("a".into())).unwrap()[0], stage("x", 9));
         assert!(matches!(put(&now, stage("x", 9), &Place::Same), Err(ChangeError::NoSuchStage { .. })));
         assert!(matches!(put(&now, stage("x", 9), &Place::After("y".into())), Err(ChangeError::NoSuchPlace { .. })));
-        assert!(matches!(put(&now, stage("a", 2), &Place::After("b".into())), Err(ChangeError::Moved { .. })));
+        let stays = put(&now, stage("a", 2), &Place::After("b".into())).unwrap();
+        assert_eq!(stays, chain(&[("a", 2), ("b", 1)]));
     }
 
     #[test]

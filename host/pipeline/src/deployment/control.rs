@@ -3,163 +3,55 @@
 //! Works the same with workers and without: without, the partitions follow when a host runs. What is refused has changed
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clickmill_broker::{Broker, TopicPartition};
+use clickmill_broker::Broker;
 use clickmill_engine::{ChainState, EngineError, Limits};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
-use serde::{Deserialize, Serialize};
 
-use super::canary::{self, CanaryError};
-use super::change::{self, ChangeError, Place};
+use super::canary;
+use super::change;
 use super::plan::{Change, Plan, StateChange, StateVerdict, same_chain, stage_changes};
 use super::registry::{Registry, Turn};
 use super::states::{self, stage_state};
+use super::wanted::{Wanted, wanted};
 use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, digest, read_all};
-use crate::blame::{Blame, BlameError, Blamer};
 use crate::chains::{ChainError, Chains};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::host::StageModule;
-use crate::input::InputError;
-use crate::judge::JudgeError;
+use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
-use crate::shadow::{Condition, Report, ShadowError, Shadows};
+use crate::quiet::quietly;
+use crate::shadow::Shadows;
+use crate::views::ViewError;
 use crate::views::modules::Activations;
-use crate::views::{RunState, ViewError};
+
+pub use super::request::{Candidate, DeployError, Deployed, Options, Request};
 
 /// Records that a canary tries.
 const CANARY_RECORDS: u64 = 10_000;
 /// Between two looks at what the workers have done.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A module that somebody wants in the chain.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub stage: String,
-    pub place: Place,
-    pub name: String,
-    pub version: String,
-    /// Its SmartModule.toml, kept beside it.
-    pub manifest: Option<String>,
-    pub wasm: Vec<u8>,
-    pub params: BTreeMap<String, String>,
-}
-
-/// What is to be deployed.
-#[derive(Clone, Debug)]
-pub enum Request {
-    Deploy(Box<Candidate>),
-    Remove {
-        stage: String,
-    },
-    /// To the chain before, or to the one of this deployment.
-    Rollback {
-        to: Option<DeploymentId>,
-    },
-    /// What is rolled out to some partitions, to all.
-    Promote {
-        id: DeploymentId,
-    },
-}
-
-/// How.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    pub message: String,
-    /// Only to these.
-    pub partitions: Option<BTreeSet<PartitionId>>,
-    /// Let all state begin empty, in a new generation.
-    pub reset_state: bool,
-}
-
-/// Why nothing was deployed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeployError {
-    #[error(
-        "another deployment is being made right now: wait for it, look at `clickmill smartmodule history`, and try again"
-    )]
-    Busy,
-    #[error(
-        "deployment {id} is rolled out to partition {only} only: promote it (`clickmill smartmodule deploy --promote {id}`) or \
-         roll it back first"
-    )]
-    Staged { id: DeploymentId, only: String },
-    #[error("deployment {id} is rolled out everywhere already")]
-    NotStaged { id: DeploymentId },
-    #[error(
-        "there is nothing to change yet: nothing has ever been deployed in this data directory; `clickmill run` begins it"
-    )]
-    Nothing,
-    #[error("there is no partition {partition}; the topic has {partitions}")]
-    NoPartition { partition: PartitionId, partitions: u32 },
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-    #[error("the module is refused, and nothing was changed: {0}")]
-    Refused(#[source] ChainError),
-    #[error(
-        "the new chain cannot take over the state of partition {partition}, and nothing was changed (with --reset-state it \
-         begins a new generation with empty state: what was counted stays and adds up): {source}"
-    )]
-    State { partition: PartitionId, source: ChainError },
-    #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
-    Canary { failures: u64, first: String },
-    #[error(transparent)]
-    Deployment(#[from] DeploymentError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("cannot read the newest records: {0}")]
-    Judge(JudgeError),
-}
-
-/// What came of a deploy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Deployed {
-    /// The deployment that is in force, or will be.
-    pub deployment: DeploymentId,
-    /// `false`: it was in force already, and nothing was done.
-    pub changed: bool,
-    /// Where each partition that has followed began: its offset.
-    pub activations: BTreeMap<PartitionId, Offset>,
-    /// Partitions that have not, and why.
-    pub waiting: BTreeMap<PartitionId, String>,
-    pub plan: Plan,
-}
-
 /// Makes deployments.
 pub struct Deployer {
-    registry: Arc<Registry>,
-    broker: Arc<dyn Broker>,
-    clock: Arc<dyn Clock>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) clock: Arc<dyn Clock>,
     data_dir: PathBuf,
-    partitions: u32,
-    /// The workers; none where no host runs.
-    peers: Option<Arc<Peers>>,
-    shadows: Shadows,
+    /// None where no host runs.
+    pub(super) workers: Option<Workers>,
+    pub(super) shadows: Shadows,
 }
 
-/// Why a shadow was not promoted.
-#[derive(Debug, thiserror::Error)]
-pub enum PromoteError {
-    #[error("not promoted: {0}")]
-    Condition(String),
-    #[error(transparent)]
-    Shadow(#[from] ShadowError),
-    #[error(transparent)]
-    Deploy(#[from] DeployError),
-}
-
-/// The chain that is asked for, and what it comes of.
-struct Wanted {
-    base: (DeploymentId, Deployment),
-    stages: Vec<Stage>,
-    cause: Cause,
-    message: String,
-    candidate: Option<Box<Candidate>>,
-    promotes: bool,
+/// What the workers of this process let others see.
+pub(crate) struct Workers {
+    pub peers: Arc<Peers>,
+    pub log: Arc<ModuleLog>,
 }
 
 impl Deployer {
@@ -168,10 +60,9 @@ impl Deployer {
         broker: Arc<dyn Broker>,
         clock: Arc<dyn Clock>,
         data_dir: PathBuf,
-        partitions: u32,
-        peers: Option<Arc<Peers>>,
+        workers: Option<Workers>,
     ) -> Self {
-        Self { registry, broker, clock, data_dir, partitions, peers, shadows: Shadows::default() }
+        Self { registry, broker, clock, data_dir, workers, shadows: Shadows::default() }
     }
 
     /// On a data directory that no host works on.
@@ -191,7 +82,11 @@ impl Deployer {
         let partitions = info.map_or(0, |info| info.spec.partitions);
         let chains = Chains::new(engine, limits, modules, deployments);
         let registry = Arc::new(Registry::open(broker.clone(), chains, &data_dir, partitions)?);
-        Ok(Self::new(registry, broker, clock, data_dir, partitions, None))
+        Ok(Self::new(registry, broker, clock, data_dir, None))
+    }
+
+    pub(super) fn partitions(&self) -> u32 {
+        self.registry.partitions()
     }
 
     /// Everything that was deployed, oldest first.
@@ -212,90 +107,12 @@ impl Deployer {
     /// # Errors
     /// [`ViewError`] where no host runs and the data directory cannot be read.
     pub fn activations(&self) -> Result<Activations, ViewError> {
-        match &self.peers {
-            Some(peers) => Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect()),
+        match &self.workers {
+            Some(Workers { peers, .. }) => {
+                Ok(peers.snapshot().into_iter().map(|p| (p.partition, p.activations)).collect())
+            }
             None => crate::views::modules::activations(&*self.broker, &self.data_dir),
         }
-    }
-
-    /// Starts a candidate beside the live chain.
-    ///
-    /// # Errors
-    /// [`ShadowError`] where one runs already, or the candidate cannot.
-    pub fn start_shadow(&self, candidate: Candidate, options: Options) -> Result<Report, ShadowError> {
-        let mut ends = BTreeMap::new();
-        for partition in (0..self.partitions).map(PartitionId) {
-            let at = TopicPartition::new(crate::topics::AD_EVENTS_RAW, partition);
-            let end = self.broker.ends(&at).map_err(|e| JudgeError::from(InputError::from(e)))?.end;
-            ends.insert(partition, end);
-        }
-        let now_ms = self.clock.now_ms();
-        self.shadows.start(&self.registry, &self.broker, (candidate, options), ends, now_ms)
-    }
-
-    /// # Errors
-    /// [`ShadowError::None`].
-    pub fn shadow_report(&self) -> Result<Report, ShadowError> {
-        self.shadows.report()
-    }
-
-    /// Ends the shadow; its last report.
-    ///
-    /// # Errors
-    /// [`ShadowError::None`].
-    pub fn stop_shadow(&self) -> Result<Report, ShadowError> {
-        self.shadows.stop().map(|(report, ..)| report)
-    }
-
-    /// Deploys the shadow's candidate if its report is as it must be, and ends the shadow.
-    ///
-    /// # Errors
-    /// [`PromoteError`], and nothing has changed.
-    pub fn promote_shadow(
-        &self,
-        condition: Option<&Condition>,
-        message: &str,
-        patience: Duration,
-    ) -> Result<Deployed, PromoteError> {
-        let (report, candidate, mut options) = self.shadows.candidate()?;
-        if let Some(why) = condition.and_then(|condition| condition.fails(&report)) {
-            return Err(PromoteError::Condition(why));
-        }
-        if !message.is_empty() {
-            message.clone_into(&mut options.message);
-        }
-        let deployed = self.deploy(&Request::Deploy(Box::new(candidate)), &options, patience)?;
-        // Somebody else may have ended it meanwhile: the deploy stands.
-        let _ = self.shadows.stop();
-        Ok(deployed)
-    }
-
-    /// What became of the records from `from` up to `to` of a partition.
-    ///
-    /// # Errors
-    /// [`BlameError`] where there is no such partition or record, or a topic cannot be read.
-    pub fn blame(&self, partition: PartitionId, from: Offset, to: Offset) -> Result<Vec<Blame>, BlameError> {
-        let status = crate::views::status(&*self.broker, RunState::Stopped, Vec::new())?;
-        let partitions = self.partitions;
-        let missing = BlameError::NoPartition { partition, partitions };
-        let (Some(run), Some(place)) = (status.run, status.partitions.iter().find(|p| p.partition == partition)) else {
-            return Err(missing);
-        };
-        let (start, end) = (place.log_start_offset, place.log_end_offset);
-        if from >= end || from >= to {
-            return Err(BlameError::NoOffset { partition, asked: from, start, end });
-        }
-        let history = self.history();
-        let blamer = Blamer {
-            broker: &*self.broker,
-            chains: &self.registry.chains,
-            history: &history,
-            partition,
-            activations: self.activations()?.remove(&partition).unwrap_or_default(),
-            run,
-            processed: place.processed_offset,
-        };
-        blamer.stories(from, to)
     }
 
     /// The SmartModule.toml that a module came with.
@@ -341,8 +158,8 @@ impl Deployer {
     /// # Errors
     /// As [`Deployer::deploy`].
     pub fn plan(&self, request: &Request, options: &Options) -> Result<Plan, DeployError> {
-        let wanted = self.wanted(request, options)?;
-        self.plan_of(&wanted, options)
+        let wanted = wanted(&self.history(), self.partitions(), request, options)?;
+        quietly(|| self.plan_of(&wanted, options))
     }
 
     /// Checks, writes down, and waits up to `patience` for the partitions to follow.
@@ -351,8 +168,8 @@ impl Deployer {
     /// [`DeployError`], and nothing has changed.
     pub fn deploy(&self, request: &Request, options: &Options, patience: Duration) -> Result<Deployed, DeployError> {
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
-        let wanted = self.wanted(request, options)?;
-        let plan = self.plan_of(&wanted, options)?;
+        let wanted = wanted(&self.history(), self.partitions(), request, options)?;
+        let plan = quietly(|| self.plan_of(&wanted, options))?;
         if !plan.changes {
             drop(turn);
             let (activations, waiting) = self.followed(wanted.base.0, options);
@@ -362,7 +179,7 @@ impl Deployer {
             let first = failure.failure.clone().unwrap_or_else(|| "it failed on the first of them".to_owned());
             return Err(DeployError::Canary { failures: failure.failures, first });
         }
-        let id = self.write_down(&turn, wanted, options)?;
+        let id = quietly(|| self.write_down(&turn, wanted, options))?;
         drop(turn);
         let (activations, waiting) = self.wait_for(id, options, patience);
         Ok(Deployed { deployment: id, changed: true, activations, waiting, plan })
@@ -388,74 +205,6 @@ impl Deployer {
         self.registry.install(turn, deployment).map_err(DeployError::Refused)
     }
 
-    /// From the request to a chain.
-    fn wanted(&self, request: &Request, options: &Options) -> Result<Wanted, DeployError> {
-        for partition in options.partitions.iter().flatten() {
-            if partition.0 >= self.partitions {
-                return Err(DeployError::NoPartition { partition: *partition, partitions: self.partitions });
-            }
-        }
-        let history = self.history();
-        let (newest_id, newest) = history.last_key_value().ok_or(DeployError::Nothing)?;
-        let everywhere = history.iter().rev().find(|(_, d)| d.partitions.is_none()).ok_or(DeployError::Nothing)?;
-        let base = (*everywhere.0, everywhere.1.clone());
-        let mut wanted = Wanted {
-            stages: base.1.stages.clone(),
-            base,
-            cause: Cause::Deploy,
-            message: options.message.clone(),
-            candidate: None,
-            promotes: false,
-        };
-        let or = |given: &str, otherwise: String| if given.is_empty() { otherwise } else { given.to_owned() };
-        if let (Some(only), false) =
-            (&newest.partitions, matches!(request, Request::Promote { .. } | Request::Rollback { .. }))
-        {
-            let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(DeployError::Staged { id: *newest_id, only });
-        }
-        match request {
-            Request::Deploy(candidate) => {
-                let stage = Stage {
-                    stage: candidate.stage.clone(),
-                    name: candidate.name.clone(),
-                    version: candidate.version.clone(),
-                    sha256: digest(&candidate.wasm),
-                    params: candidate.params.clone(),
-                };
-                wanted.stages = change::put(&wanted.stages, stage, &candidate.place)?;
-                wanted.candidate = Some(candidate.clone());
-            }
-            Request::Remove { stage } => {
-                wanted.stages = change::remove(&wanted.stages, stage)?;
-                wanted.cause = Cause::Remove;
-                wanted.message = or(&options.message, format!("stage {stage} removed"));
-            }
-            Request::Rollback { to } => {
-                // Back from a rollout to some partitions is back to what the others run.
-                let to = match (to, &newest.partitions) {
-                    (None, Some(_)) => wanted.base.0,
-                    _ => change::rollback_target(&history, *to)?,
-                };
-                wanted.promotes = newest.partitions.is_some();
-                wanted.stages = history.get(&to).map(|d| d.stages.clone()).unwrap_or_default();
-                wanted.cause = Cause::Rollback { to };
-                wanted.message = or(&options.message, format!("back to deployment {to}"));
-            }
-            Request::Promote { id } => {
-                let of = history.get(id).ok_or(ChangeError::Unknown { id: *id })?;
-                if of.partitions.is_none() || newest_id != id {
-                    return Err(DeployError::NotStaged { id: *id });
-                }
-                wanted.promotes = true;
-                wanted.stages = of.stages.clone();
-                wanted.cause = Cause::Promote { of: *id };
-                wanted.message = or(&options.message, format!("deployment {id} everywhere"));
-            }
-        }
-        Ok(wanted)
-    }
-
     fn plan_of(&self, wanted: &Wanted, options: &Options) -> Result<Plan, DeployError> {
         let (base, old) = (wanted.base.0, &wanted.base.1.stages);
         let new = &wanted.stages;
@@ -477,14 +226,11 @@ impl Deployer {
         plan.state = self.states(wanted, options, wasm)?;
         if plan.stages.iter().any(|s| s.change != Change::Unchanged) {
             let metered = self.registry.chains.metered(wasm).map_err(DeployError::Refused)?;
-            let canary = canary::run(&*self.broker, self.partitions, CANARY_RECORDS, &metered, old, new);
-            plan.canary = canary.map_err(|e| match e {
-                CanaryError::Chain(e) => DeployError::Refused(e),
-                CanaryError::Judge(JudgeError::Engine(source)) => {
-                    DeployError::Refused(ChainError::Module { stage: "canary".to_owned(), source })
-                }
-                CanaryError::Judge(e) => DeployError::Judge(e),
-            })?;
+            let partitions = self.partitions();
+            plan.canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metered, old, new)?;
+            if let Some((stage, offset)) = canary::hidden_state(&*self.broker, partitions, &metered, old, new)? {
+                return Err(DeployError::HiddenState { stage, offset });
+            }
         }
         Ok(plan)
     }
@@ -492,7 +238,7 @@ impl Deployer {
     /// Tries the new chain on the state of every partition that it is for.
     fn states(&self, wanted: &Wanted, options: &Options, wasm: Option<&[u8]>) -> Result<Vec<StateChange>, DeployError> {
         let mut out = Vec::new();
-        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions)? {
+        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions())? {
             if options.partitions.as_ref().is_some_and(|only| !only.contains(&partition)) {
                 continue;
             }
@@ -522,7 +268,7 @@ impl Deployer {
         let begun = Instant::now();
         loop {
             let (activations, waiting) = self.followed(id, options);
-            let stuck = self.peers.is_none() || begun.elapsed() >= patience;
+            let stuck = self.workers.is_none() || begun.elapsed() >= patience;
             if waiting.is_empty() || stuck {
                 return (activations, waiting);
             }
@@ -534,8 +280,8 @@ impl Deployer {
     fn followed(&self, id: DeploymentId, options: &Options) -> Followed {
         let mut followed = Followed::default();
         let mine = |partition: &PartitionId| options.partitions.as_ref().is_none_or(|only| only.contains(partition));
-        let Some(peers) = &self.peers else {
-            let partitions = (0..self.partitions).map(PartitionId).filter(mine);
+        let Some(Workers { peers, .. }) = &self.workers else {
+            let partitions = (0..self.partitions()).map(PartitionId).filter(mine);
             let why = "no host runs on this data directory: it takes effect with the next `clickmill run`";
             followed.1.extend(partitions.map(|partition| (partition, why.to_owned())));
             return followed;
@@ -583,7 +329,7 @@ impl Deployer {
             }
         };
         self.registry.chains.chain(&stages, None).map_err(DeployError::Refused)?;
-        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions)? {
+        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions())? {
             let tried = self.registry.chains.with_state(&stages, None, &checkpoint.state);
             tried.map_err(|source| DeployError::State { partition, source })?;
         }

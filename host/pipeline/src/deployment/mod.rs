@@ -2,16 +2,19 @@
 //!
 //! A deployment's id is the offset of its record; it holds the whole chain. [`store`] keeps the modules' bytes, [`change`]
 //! makes one chain of another (pure), [`registry`] writes a deployment down and hands it to the workers, [`control`] is
-//! what deploys, plans and rolls back.
+//! what deploys, plans and rolls back, [`ask`] what it can be asked besides.
 
+pub mod ask;
 pub mod body;
 pub mod canary;
 pub mod change;
 pub mod control;
 pub mod plan;
 pub(crate) mod registry;
+pub mod request;
 pub(crate) mod states;
 pub mod store;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

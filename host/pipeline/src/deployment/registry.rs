@@ -73,6 +73,11 @@ impl Registry {
         Ok(self.control.read(PAUSED)?.map(|reason| String::from_utf8_lossy(&reason).into_owned()))
     }
 
+    /// Partitions of the input topic that have workers, or will have.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn history(&self) -> BTreeMap<DeploymentId, Deployment> {
         self.chains.deployments()
     }

@@ -25,6 +25,7 @@ use crate::deployment::registry::Registry;
 use crate::deployment::{Stage, digest};
 use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Matrix, Verdict};
+use crate::quiet::lower_priority;
 use crate::topics::AD_EVENTS_RAW;
 
 pub use condition::Condition;
@@ -37,8 +38,6 @@ const MOST_FAILURES: usize = 100;
 const FETCH_BYTES: usize = 256 << 10;
 /// Longest wait for records of one partition.
 const WAIT: Duration = Duration::from_millis(20);
-/// Lowest priority of a thread.
-const NICE: i32 = 19;
 
 /// What a shadow has seen so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -244,8 +243,7 @@ fn pair(registry: &Registry, candidate: &Candidate) -> Result<Pair, ShadowError>
 
 impl Follower {
     fn run(mut self, mut pair: Pair) {
-        // Where the system does not allow it, it competes as others do; no result depends on that.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+        lower_priority();
         while !self.stop.load(Ordering::Relaxed) {
             if let Err(why) = self.round(&mut pair) {
                 let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,8 +255,7 @@ impl Follower {
 
     /// Some records of each partition.
     fn round(&mut self, pair: &mut Pair) -> Result<(), ShadowError> {
-        let newest = self.registry.history().iter().rev().find(|(_, d)| d.partitions.is_none()).map(|(id, _)| *id);
-        if newest != Some(pair.against) {
+        if self.registry.chains.newest() != Some(pair.against) {
             *pair = self::pair(&self.registry, &self.candidate)?;
             self.report.lock().unwrap_or_else(PoisonError::into_inner).against = pair.against;
         }

@@ -13,7 +13,7 @@ use clickmill_schemas::{Epoch, ModuleDigest, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scan::visit_batch;
+use super::scan::{scan, visit_batch};
 use super::{BadRecord, ViewError};
 use crate::deployment::Deployment;
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS, DEPLOYMENTS};
@@ -306,12 +306,13 @@ pub fn modules(broker: &dyn Broker) -> Result<Vec<ModuleView>, ViewError> {
         return Ok(Vec::new());
     }
     let at = TopicPartition::new(DEPLOYMENTS, PartitionId(0));
-    let Some(batch) = broker.last_batch_with(&at, &mut |_| true)? else {
-        return Ok(Vec::new());
-    };
     let mut newest = None;
-    visit_batch(&at, &batch, Offset(0), &mut |_, record| {
-        newest = Some(serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?);
+    scan(broker, &at, Offset(0), &mut |_, record| {
+        let deployment = serde_json::from_slice::<Deployment>(record.value).map_err(BadRecord::Deployment)?;
+        // A rollout to some partitions is not what judges.
+        if deployment.partitions.is_none() {
+            newest = Some(deployment);
+        }
         Ok(())
     })?;
     let stages = newest.map(|d| d.stages).unwrap_or_default();

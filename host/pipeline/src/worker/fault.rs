@@ -10,6 +10,7 @@ use super::{Input, Worker, WorkerError};
 use crate::breaker::OnModuleFailure;
 use crate::chains::ChainError;
 use crate::deployment::registry::Tripped;
+use crate::module_log::LineKind;
 
 /// Batches before which the state is saved once a module has failed, so that a stream of poison still moves.
 const CAREFUL_BATCHES: u32 = 64;
@@ -31,6 +32,8 @@ impl Worker {
             message = %fault.message, "a module failed"
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
+        self.drain_logs();
+        self.module_line(LineKind::Fault, fault.stage.clone(), fault.sha256, fault.message.clone(), 0);
         // A save point at the same place may still be of the deployment before.
         let behind = self.saved.offset != input.base_offset() || self.saved.deployment != self.deployment;
         self.go_back()?;

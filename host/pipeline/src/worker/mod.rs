@@ -24,7 +24,7 @@ use clickmill_engine::{BatchOutcome, Chain, ChainState, Fault, ProcessError, Ver
 use clickmill_schemas::output::{Decision, Ledger};
 use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::Malformed;
-use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId};
+use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId};
 
 use crate::breaker::{Breaker, OnModuleFailure};
 use crate::chains::ChainError;
@@ -35,6 +35,7 @@ use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
 use crate::input::{Input, InputError};
 use crate::metrics::Metrics;
+use crate::module_log::{LineKind, ModuleLine, ModuleLog};
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::Recovered;
 use crate::targets::Target;
@@ -140,6 +141,7 @@ pub(crate) struct Shared {
     pub stop: AtomicBool,
     pub options: WorkerOptions,
     pub metrics: Metrics,
+    pub log: Arc<ModuleLog>,
 }
 
 /// A point that the worker can go back to without reading a checkpoint.
@@ -283,6 +285,7 @@ impl Worker {
             }
         }
         self.careful = self.careful.saturating_sub(1);
+        self.drain_logs();
         self.absorb(input.batch)?;
         self.position = input.to();
         self.last_record = Instant::now();
@@ -300,6 +303,28 @@ impl Worker {
             peer.last_record = at;
         });
         Ok(true)
+    }
+
+    /// Hands on what the modules have said, for people.
+    fn drain_logs(&mut self) {
+        for line in self.chain.take_logs() {
+            self.module_line(LineKind::Log, line.stage, line.sha256, line.text, line.left_out);
+        }
+    }
+
+    fn module_line(&self, kind: LineKind, stage: String, sha256: ModuleDigest, text: String, left_out: u64) {
+        self.shared.log.push(ModuleLine {
+            number: 0,
+            at_ms: self.shared.clock.now_ms(),
+            partition: self.owner.partition,
+            offset: self.position,
+            deployment: self.deployment,
+            stage,
+            sha256,
+            kind,
+            text,
+            left_out,
+        });
     }
 
     /// Obeys every written decision that binds at the position.

@@ -1,0 +1,250 @@
+//! Changing the chain under load: the pause that a partition sees, and that no record is judged twice or by none.
+//!
+//! The pipeline runs in this process on a broker that notes when each worker has read a batch. A pause is the longest time
+//! between two batches around a change, beyond what is usual where nothing is changed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clickmill_broker::{Appended, Broker, BrokerError, Ends, StoredBatch, TopicInfo, TopicPartition, TopicSpec};
+use clickmill_pipeline::blame::Fate;
+use clickmill_pipeline::clock::SystemClock;
+use clickmill_pipeline::deployment::Stage;
+use clickmill_pipeline::deployment::body::DeployBody;
+use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::topics::AD_EVENTS_RAW;
+use clickmill_pipeline::{Pipeline, PipelineParts};
+use clickmill_schemas::record::RecordSetBuilder;
+use clickmill_schemas::{Offset, PartitionId};
+
+use super::{Bench, Goal, Report, events, forget};
+use crate::config::Config;
+use crate::stack;
+
+/// Events a second, over all partitions, and how often some are sent.
+const RATE: usize = 100_000;
+const EVERY: Duration = Duration::from_millis(3);
+/// Changes, and the time between two of them.
+const SWAPS: usize = 200;
+const BETWEEN: Duration = Duration::from_millis(100);
+/// Time after an acknowledged change that is still looked at.
+const AFTER: Duration = Duration::from_millis(100);
+/// Different events that are sent, again and again.
+const EVENTS: u64 = 200_000;
+/// Longest wait for a change to be acknowledged.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Compilations of each module from the cache.
+const COMPILES: usize = 20;
+
+/// A broker that notes when workers read.
+struct Watched {
+    broker: Arc<dyn Broker>,
+    reads: Mutex<BTreeMap<PartitionId, Vec<Instant>>>,
+}
+
+impl Broker for Watched {
+    fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BrokerError> {
+        self.broker.create_topic(spec)
+    }
+    fn add_partitions(&self, name: &str, partitions: u32) -> Result<TopicInfo, BrokerError> {
+        self.broker.add_partitions(name, partitions)
+    }
+    fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
+        self.broker.delete_topic(name)
+    }
+    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BrokerError> {
+        self.broker.topic(name)
+    }
+    fn topics(&self) -> Result<Vec<TopicInfo>, BrokerError> {
+        self.broker.topics()
+    }
+    fn append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Appended, BrokerError> {
+        self.broker.append(at, set)
+    }
+    fn try_append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Appended, BrokerError> {
+        self.broker.try_append(at, set)
+    }
+    fn fetch(
+        &self,
+        at: &TopicPartition,
+        from: Offset,
+        max_bytes: usize,
+        max_wait: Duration,
+    ) -> Result<Vec<StoredBatch>, BrokerError> {
+        let batches = self.broker.fetch(at, from, max_bytes, max_wait)?;
+        let worker = std::thread::current().name().is_some_and(|name| name.starts_with("worker-"));
+        if worker && !batches.is_empty() && &*at.topic == AD_EVENTS_RAW {
+            let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+            reads.entry(at.partition).or_default().push(Instant::now());
+        }
+        Ok(batches)
+    }
+    fn ends(&self, at: &TopicPartition) -> Result<Ends, BrokerError> {
+        self.broker.ends(at)
+    }
+    fn last_batch_with(
+        &self,
+        at: &TopicPartition,
+        matches: &mut dyn FnMut(&StoredBatch) -> bool,
+    ) -> Result<Option<StoredBatch>, BrokerError> {
+        self.broker.last_batch_with(at, matches)
+    }
+    fn keep_from(&self, at: &TopicPartition, floor: Offset) {
+        self.broker.keep_from(at, floor);
+    }
+}
+
+impl Watched {
+    /// The longest time without a read in (from, to) of each partition.
+    fn longest(&self, from: Instant, to: Instant) -> Vec<Duration> {
+        let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = |times: &Vec<Instant>| {
+            let begin = times.partition_point(|at| *at < from);
+            let end = times.partition_point(|at| *at <= to);
+            times[begin..end].windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        };
+        reads.values().map(longest).collect()
+    }
+}
+
+pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
+    let config = bench.config("swap");
+    let lines = events::produced(bench, EVENTS)?;
+    compile(&config, report)?;
+    let watched = Arc::new(Watched { broker: Arc::new(stack::place::open_log(&config)?), reads: Mutex::default() });
+    let pipeline = Pipeline::start(PipelineParts {
+        broker: watched.clone(),
+        engine: stack::engine(&config, &config.data_dir)?,
+        limits: config.limits(),
+        clock: Arc::new(SystemClock),
+        registry: prometheus::Registry::new(),
+        data_dir: config.data_dir.clone(),
+        topics: config.topics_options(),
+        stages: stack::chain::stages(&config)?,
+        options: config.worker_options(),
+        from: None,
+    })?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let sender = {
+        let (broker, stop) = (watched.clone(), stop.clone());
+        let partitions = config.broker.topics.ad_events_raw.partitions;
+        std::thread::spawn(move || send(&*broker, partitions, &lines, &stop))
+    };
+    let changed = change(&pipeline.deployer(), &watched);
+    stop.store(true, Ordering::Relaxed);
+    let sent = sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+    let (usual, mut pauses, asked) = changed?;
+    while !pipeline.caught_up()? {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    pauses.sort_unstable();
+    let at = |share: f64| pauses[((pauses.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    report.add("swap: events a second meanwhile", sent, "events/s", Goal::AtLeast(RATE as f64 * 0.95));
+    report.add(
+        "swap: longest time between batches, where nothing is changed",
+        usual.as_secs_f64() * 1e3,
+        "ms",
+        Goal::None,
+    );
+    report.add(format!("swap: pause of a partition, {SWAPS} changes: p50"), at(0.5), "ms", Goal::None);
+    report.add(format!("swap: pause of a partition, {SWAPS} changes: p99"), at(0.99), "ms", Goal::AtMost(5.0));
+    report.add("swap: a deploy, from the call to all partitions, median", super::median(asked), "s", Goal::None);
+    judged(&pipeline.deployer(), &*watched, report)?;
+    pipeline.stop()?;
+    drop(watched);
+    forget(&config.data_dir)
+}
+
+/// From the cache to a module that can run.
+fn compile(config: &Config, report: &mut Report) -> Result<()> {
+    stack::compile(config)?;
+    let stages = stack::chain::stages(config)?;
+    let mut times = Vec::new();
+    for _ in 0..COMPILES {
+        let engine = stack::engine(config, &config.data_dir)?;
+        for stage in &stages {
+            times.push(super::timed(|| Ok(engine.compile(&stage.wasm)?))?.0);
+        }
+    }
+    report.add("swap: compile of a module from the cache", super::median(times) * 1e3, "ms", Goal::AtMost(5.0));
+    Ok(())
+}
+
+/// Sends at [`RATE`] until told to stop; events a second that were sent.
+fn send(broker: &dyn Broker, partitions: u32, lines: &[Vec<u8>], stop: &AtomicBool) -> Result<f64> {
+    let per_batch = (RATE as f64 * EVERY.as_secs_f64()) as usize / partitions as usize;
+    let (begun, mut sent, mut next) = (Instant::now(), 0_u64, 0);
+    for round in 0_u32.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        std::thread::sleep((EVERY * round).saturating_sub(begun.elapsed()));
+        for partition in (0..partitions).map(PartitionId) {
+            let mut set = RecordSetBuilder::default();
+            for _ in 0..per_batch {
+                set.push(None, &lines[next], 0);
+                next = (next + 1) % lines.len();
+            }
+            sent += u64::from(set.count());
+            // Not waited for: the broker bounds what is in flight.
+            drop(broker.append(&TopicPartition::new(AD_EVENTS_RAW, partition), &set)?);
+        }
+    }
+    Ok(sent as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Changes the chain under load: the usual longest time between batches, the pauses beyond it, the times of the deploys.
+fn change(deployer: &Deployer, watched: &Watched) -> Result<(Duration, Vec<Duration>, Vec<Duration>)> {
+    std::thread::sleep(Duration::from_secs(2));
+    let (mut around, mut quiet, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..SWAPS {
+        let params = BTreeMap::from([("max_string_bytes".to_owned(), (60_000 + n).to_string())]);
+        let body = DeployBody { stage: Some("validate".to_owned()), params, ..DeployBody::default() };
+        let module = |stage: &Stage| -> Result<Vec<u8>> { Ok(deployer.module(stage.sha256)?) };
+        let (request, options) = body.request(&deployer.stages(), module)?;
+        let begun = Instant::now();
+        let deployed = deployer.deploy(&request, &options, PATIENCE)?;
+        let done = Instant::now();
+        ensure!(deployed.changed && deployed.waiting.is_empty(), "{deployed:?}");
+        std::thread::sleep(AFTER);
+        around.extend(watched.longest(begun, done + AFTER));
+        asked.push(done - begun);
+        std::thread::sleep(BETWEEN);
+        // As long a time as the change took, with nothing going on.
+        let begun = Instant::now();
+        std::thread::sleep(asked[n] + AFTER);
+        quiet.extend(watched.longest(begun, Instant::now()));
+    }
+    quiet.sort_unstable();
+    let usual = quiet[quiet.len() / 2];
+    Ok((usual, around.into_iter().map(|gap| gap.saturating_sub(usual)).collect(), asked))
+}
+
+/// Asks after every record: each was judged, by the one deployment that is written down for its offset.
+fn judged(deployer: &Deployer, broker: &dyn Broker, report: &mut Report) -> Result<()> {
+    let activations = deployer.activations()?;
+    let (mut wrong, mut all) = (0_u64, 0_u64);
+    for (partition, began) in &activations {
+        let end = broker.ends(&TopicPartition::new(AD_EVENTS_RAW, *partition))?.end;
+        let mut next = Offset(0);
+        deployer.blame_each(*partition, Offset(0), end, &mut |blame| {
+            let written = began.range(..=blame.offset).next_back().map(|(_, deployment)| *deployment);
+            let fated = !matches!(blame.fate, Fate::Waiting);
+            wrong += u64::from(!fated || blame.deployment != written || blame.offset != next);
+            next = next.plus(1);
+            all += 1;
+        })?;
+        wrong += end.0.abs_diff(next.0);
+    }
+    report.add("swap: records asked after", all as f64, "events", Goal::None);
+    report.add(
+        "swap: records judged by none, or by another than is written down",
+        wrong as f64,
+        "events",
+        Goal::AtMost(0.0),
+    );
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! From a request to the chain that it asks for: a pure function of what was deployed before.
+
+use std::collections::BTreeMap;
+
+use clickmill_schemas::DeploymentId;
+
+use super::change::{self, ChangeError};
+use super::request::{Candidate, DeployError, Options, Request};
+use super::{Cause, Deployment, Stage, digest};
+
+/// The chain that is asked for, and what it comes of.
+pub(crate) struct Wanted {
+    pub base: (DeploymentId, Deployment),
+    pub stages: Vec<Stage>,
+    pub cause: Cause,
+    pub message: String,
+    pub candidate: Option<Box<Candidate>>,
+    /// It is to be rolled out, though no stage differs from what most partitions have.
+    pub promotes: bool,
+}
+
+/// The chain that a request asks for.
+pub(crate) fn wanted(
+    history: &BTreeMap<DeploymentId, Deployment>,
+    partitions: u32,
+    request: &Request,
+    options: &Options,
+) -> Result<Wanted, DeployError> {
+    for partition in options.partitions.iter().flatten() {
+        if partition.0 >= partitions {
+            return Err(DeployError::NoPartition { partition: *partition, partitions });
+        }
+    }
+    let (newest_id, newest) = history.last_key_value().ok_or(DeployError::Nothing)?;
+    let everywhere = history.iter().rev().find(|(_, d)| d.partitions.is_none()).ok_or(DeployError::Nothing)?;
+    let base = (*everywhere.0, everywhere.1.clone());
+    let mut wanted = Wanted {
+        stages: base.1.stages.clone(),
+        base,
+        cause: Cause::Deploy,
+        message: options.message.clone(),
+        candidate: None,
+        promotes: false,
+    };
+    let or = |given: &str, otherwise: String| if given.is_empty() { otherwise } else { given.to_owned() };
+    if let (Some(only), false) =
+        (&newest.partitions, matches!(request, Request::Promote { .. } | Request::Rollback { .. }))
+    {
+        let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(DeployError::Staged { id: *newest_id, only });
+    }
+    match request {
+        Request::Deploy(candidate) => {
+            let stage = Stage {
+                stage: candidate.stage.clone(),
+                name: candidate.name.clone(),
+                version: candidate.version.clone(),
+                sha256: digest(&candidate.wasm),
+                params: candidate.params.clone(),
+            };
+            wanted.stages = change::put(&wanted.stages, stage, &candidate.place)?;
+            wanted.candidate = Some(candidate.clone());
+        }
+        Request::Remove { stage } => {
+            wanted.stages = change::remove(&wanted.stages, stage)?;
+            wanted.cause = Cause::Remove;
+            wanted.message = or(&options.message, format!("stage {stage} removed"));
+        }
+        Request::Rollback { to } => {
+            // Back from a rollout to some partitions is back to what the others run.
+            let to = match (to, &newest.partitions) {
+                (None, Some(_)) => wanted.base.0,
+                _ => change::rollback_target(history, *to)?,
+            };
+            wanted.promotes = newest.partitions.is_some();
+            wanted.stages = history.get(&to).map(|d| d.stages.clone()).unwrap_or_default();
+            wanted.cause = Cause::Rollback { to };
+            wanted.message = or(&options.message, format!("back to deployment {to}"));
+        }
+        Request::Promote { id } => {
+            let of = history.get(id).ok_or(ChangeError::Unknown { id: *id })?;
+            if of.partitions.is_none() || newest_id != id {
+                return Err(DeployError::NotStaged { id: *id });
+            }
+            wanted.promotes = true;
+            wanted.stages = of.stages.clone();
+            wanted.cause = Cause::Promote { of: *id };
+            wanted.message = or(&options.message, format!("deployment {id} everywhere"));
+        }
+    }
+    Ok(wanted)
+}
