@@ -91,6 +91,8 @@ pub struct WindowBatch<'a> {
     pub end: Offset,
     /// See [`Terms::partitions`].
     pub partitions: u32,
+    /// The run has gone back to a savepoint: what was final may change.
+    pub rewound: bool,
 }
 
 impl<'a> WindowBatch<'a> {
@@ -148,8 +150,12 @@ impl<'a> WindowBatch<'a> {
         if stamp.run != terms.run || !terms.admits(offset, stamp.partition, stamp.epoch) {
             return;
         }
-        if let Body::Commit(_) = &output.body {
-            self.commits.insert(stamp.partition, output);
+        match output.body {
+            Body::Commit(_) => {
+                self.commits.insert(stamp.partition, output);
+            }
+            Body::Rewind { .. } => self.rewound = true,
+            Body::Epoch | Body::Late { .. } | Body::Decision { .. } => {}
         }
     }
 }

@@ -120,13 +120,18 @@ pub enum Body {
         decision: Decision,
     },
     Commit(Commit),
+    /// The partition goes back to where it was at this offset: what lower epochs wrote about offsets at or above it is void,
+    /// in both output topics. A commit for the offset follows, and windows as they were then.
+    Rewind {
+        as_of_offset: Offset,
+    },
 }
 
 impl Output {
     /// Key in the topic: compaction keeps the newest record of each.
     #[must_use]
     pub fn key(&self) -> String {
-        let Stamp { run, partition, .. } = self.stamp;
+        let Stamp { run, partition, epoch } = self.stamp;
         match &self.body {
             Body::Epoch => format!("epoch|{run}|{partition}"),
             Body::Late { offset, .. } => format!("late|{run}|{partition}|{offset}"),
@@ -140,6 +145,8 @@ impl Output {
                 format!("decision|{run}|{partition}|{offset}|{what}")
             }
             Body::Commit(_) => format!("commit|{run}|{partition}"),
+            // Each of them counts, for a savepoint that was made between two.
+            Body::Rewind { .. } => format!("rewind|{run}|{partition}|{epoch}"),
         }
     }
 
@@ -186,6 +193,7 @@ mod tests {
             Body::Decision { offset: Offset(4), decision: activation(None) },
             Body::Decision { offset: Offset(4), decision: activation(Some(Generation(1))) },
             Body::Commit(commit),
+            Body::Rewind { as_of_offset: Offset(7) },
         ] {
             let output = Output { stamp, body };
             assert_eq!(Output::decode(&output.encode()).unwrap(), output);

@@ -80,6 +80,10 @@ impl LiveWindows {
 
     /// Takes a batch in; its windows wait for [`changes`](Self::changes).
     pub fn take(&mut self, batch: &WindowBatch<'_>, written: &mut Written) {
+        if batch.rewound {
+            // The commits beside it say what is final from now on.
+            self.final_before_ms = None;
+        }
         for ((owner, window), newest) in &batch.partials {
             let changed = self.take_partial(owner, window, newest, written);
             self.changed.extend(changed);

@@ -1,4 +1,4 @@
-//! `clickmill checkpoint list|show|verify`: the files that workers start again from.
+//! `clickmill checkpoint`: the files that workers start again from, and savepoints, which are kept.
 //!
 //! Read straight from the data directory, also beside a running host: checkpoints are created whole and never changed.
 
@@ -8,7 +8,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clickmill_broker::Broker as _;
 use clickmill_pipeline::checkpoint::{Checkpoint, CheckpointName, Damaged};
+use clickmill_pipeline::clock::{Clock as _, SystemClock};
+use clickmill_pipeline::savepoint::{self, Manifest, SavedPartition};
 use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::views::status::Status;
 use clickmill_pipeline::views::time::iso8601;
@@ -16,19 +19,21 @@ use clickmill_pipeline::{WorkerError, checkpoint_folder, views};
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
 
+use crate::TextOrJson;
 use crate::config::Config;
 use crate::context::{Place, existing_log_dir};
 use crate::exit::mistake;
 use crate::output::{Output, Rows, counted, say, unless_gone, write_json};
 
-/// Lists, shows and checks the checkpoints that workers start again from
+/// Lists, shows and checks the checkpoints that workers start again from, and makes savepoints of them
 #[derive(Debug, clap::Args)]
 #[command(
     arg_required_else_help = true,
     after_help = "Examples:
   clickmill checkpoint list
   clickmill checkpoint show --partition 0 | jq .ledger
-  clickmill checkpoint verify && echo sound"
+  clickmill checkpoint verify && echo sound
+  clickmill checkpoint save before-rules && clickmill run --from before-rules"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -37,7 +42,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Lists the checkpoints, newest first
+    /// Lists the checkpoints, newest first, and then the savepoints
     #[command(after_help = "Examples:
   clickmill checkpoint list
   clickmill checkpoint list --output csv")]
@@ -53,6 +58,30 @@ enum Verb {
 
 Exit code 1 where one is damaged or is ahead of a log, 2 where a worker refuses one of a newer clickmill.")]
     Verify(ListArgs),
+    /// Makes a savepoint: the state of all partitions under a name, with the modules, kept until it is deleted
+    #[command(after_help = "Examples:
+  clickmill checkpoint save before-rules
+  clickmill run --from before-rules        judge everything after it again
+
+A running host commits first. The savepoint is a folder, savepoints/NAME of the data directory; `sha256sum -c SHA256SUMS` in
+it tells whether it is whole. Events after it are needed again: mind their retention.")]
+    Save(SaveArgs),
+    /// Deletes a savepoint
+    #[command(after_help = "Examples:
+  clickmill checkpoint delete before-rules")]
+    Delete(NameArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct SaveArgs {
+    name: String,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+#[derive(Debug, clap::Args)]
+struct NameArgs {
+    name: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,11 +110,37 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::List(args) => list(config, args.output, &mut out),
         Verb::Show(args) => show(config, args, &mut out),
         Verb::Verify(args) => verify(config, args.output, &mut out),
+        Verb::Save(args) => save(config, args, &mut out),
+        Verb::Delete(args) => {
+            savepoint::delete(&config.data_dir, &args.name)?;
+            unless_gone(writeln!(out, "savepoint {} is deleted", args.name).and_then(|()| out.flush()))
+        }
     }
+}
+
+fn save(config: &Config, args: &SaveArgs, out: &mut dyn Write) -> Result<()> {
+    let manifest = match Place::of(config)? {
+        Place::Host(host) => host.ask::<Manifest>("POST", "/api/savepoints", &json!({"name": args.name}))?,
+        Place::Folder(log) => {
+            let input = log.topic(AD_EVENTS_RAW)?.context("there is no topic of events yet: nothing to save")?;
+            let of = (input.id, input.spec.partitions);
+            savepoint::save(&log, &config.data_dir, of, &args.name, SystemClock.now_ms())?
+        }
+    };
+    let written = match args.output {
+        TextOrJson::Json => write_json(out, &manifest),
+        TextOrJson::Text => {
+            let at = manifest.partitions.iter().map(|p| format!("{}@{}", p.partition, p.offset)).collect::<Vec<_>>();
+            writeln!(out, "savepoint {}: partitions {}", manifest.name, at.join(", "))
+        }
+    };
+    unless_gone(written.and_then(|()| out.flush()))
 }
 
 /// A checkpoint's file, read.
 struct Stored {
+    /// The savepoint that it belongs to.
+    savepoint: Option<String>,
     partition: PartitionId,
     name: CheckpointName,
     path: PathBuf,
@@ -108,10 +163,33 @@ fn stored(config: &Config) -> Result<Vec<Stored>> {
                 bytes => bytes.with_context(|| format!("reading {}", path.display()))?,
             };
             let content = Checkpoint::decode(&bytes);
-            found.push(Stored { partition, name, path, bytes: bytes.len() as u64, content });
+            found.push(Stored { savepoint: None, partition, name, path, bytes: bytes.len() as u64, content });
         }
     }
     found.sort_by(|a, b| a.partition.cmp(&b.partition).then(b.name.cmp(&a.name)));
+    Ok(found)
+}
+
+/// The checkpoints of the savepoints; one that is damaged is told.
+fn saved(config: &Config) -> Result<Vec<Stored>> {
+    let mut found = Vec::new();
+    for name in savepoint::names(&config.data_dir)? {
+        let (manifest, folder, checkpoints) = match savepoint::load(&config.data_dir, &name) {
+            Ok(savepoint) => (savepoint.manifest, savepoint.folder, savepoint.checkpoints),
+            Err(error) => {
+                say(error);
+                continue;
+            }
+        };
+        for SavedPartition { partition, offset, epoch, file, .. } in manifest.partitions {
+            let path = folder.join(file);
+            let bytes = fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
+            let content =
+                checkpoints.get(&partition).cloned().context("a savepoint lacks a partition that it names")?;
+            let (savepoint, checkpoint) = (Some(name.clone()), CheckpointName { epoch, offset });
+            found.push(Stored { savepoint, partition, name: checkpoint, path, bytes, content: Ok(content) });
+        }
+    }
     Ok(found)
 }
 
@@ -125,12 +203,14 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
-    let all = stored(config)?;
-    let mut rows = Rows::new(&["partition>", "epoch>", "offset>", "written", "bytes>", "state", "file"]);
+    let mut all = stored(config)?;
+    all.extend(saved(config)?);
+    let mut rows = Rows::new(&["savepoint", "partition>", "epoch>", "offset>", "written", "bytes>", "state", "file"]);
     for s in &all {
         let written = s.content.as_ref().map(|c| iso8601(c.written_at_ms)).unwrap_or_default();
         let state = s.content.as_ref().map_or_else(ToString::to_string, |_| "sound".to_owned());
         rows.push(vec![
+            s.savepoint.clone().unwrap_or_default(),
             s.partition.to_string(),
             s.name.epoch.to_string(),
             s.name.offset.to_string(),
@@ -155,6 +235,7 @@ fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
 impl Stored {
     fn json(&self, fault: Option<&str>) -> serde_json::Value {
         json!({
+            "savepoint": self.savepoint,
             "partition": self.partition,
             "epoch": self.name.epoch,
             "offset": self.name.offset,

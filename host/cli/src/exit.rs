@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clickmill_broker::BrokerError;
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
+use clickmill_pipeline::savepoint::SavepointError;
 use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
 use clickmill_pipeline::{StartError, WorkerError};
@@ -44,6 +45,8 @@ fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
         || matches!(cause.downcast_ref(), Some(BrokerError::Locked { .. } | BrokerError::NewerFormat { .. }))
         || cause.is::<BadBody>()
         || matches!(cause.downcast_ref(), Some(TopicError::Own { .. }))
+        || cause.downcast_ref().is_some_and(SavepointError::is_a_mistake)
+        || matches!(cause.downcast_ref(), Some(StartError::Savepoint(error)) if error.is_a_mistake())
         || matches!(
             cause.downcast_ref().or(match cause.downcast_ref() {
                 Some(TopicError::Broker(error)) => Some(error),

@@ -19,13 +19,20 @@ const START_GRACE: Duration = Duration::from_secs(2);
 #[command(after_help = "Examples:
   clickmill run                    run until Ctrl-C; http://127.0.0.1:8088 shows what happens
   clickmill run --until-end        process what is in the topic, wait for the sinks, and stop
+  clickmill run --from before-rules    judge everything after that savepoint again
   DATABASE_URL=postgres://me@db/ads clickmill run    write to your own PostgreSQL
 
-A clean stop commits and checkpoints first; so does a kill, a moment earlier: no count changes.")]
+A clean stop commits and checkpoints first; so does a kill, a moment earlier: no count changes.
+
+--from NAME goes back to a savepoint (`clickmill checkpoint save NAME`): every event after it is judged again by the modules
+that are deployed now, and windows, sinks and ledger become what they would be had these judged from there on.")]
 pub struct RunArgs {
     /// Stop when everything in the topic is processed and every sink has confirmed it.
     #[arg(long)]
     pub until_end: bool,
+    /// Go back to this savepoint first.
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
 }
 
 pub fn run(args: &RunArgs, config: &Config) -> Result<()> {
@@ -40,8 +47,8 @@ async fn host(args: &RunArgs, config: &Config) -> Result<()> {
     let begun = Instant::now();
     let mut signals = StopSignals::new()?;
     let mut starting = {
-        let config = config.clone();
-        tokio::spawn(async move { Stack::start(&config).await })
+        let (config, from) = (config.clone(), args.from.clone());
+        tokio::spawn(async move { Stack::start_from(&config, from).await })
     };
     let stack = tokio::select! {
         stack = &mut starting => stack??,

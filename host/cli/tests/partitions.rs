@@ -96,10 +96,20 @@ fn partitions_added_under_load_and_under_kills_change_no_count_and_no_final_wind
     assert!(after.len() > before.len() + 20, "windows become final with the new partitions: {}", after.len());
     assert!(ends(&grown).iter().all(|end| *end > 500), "{:?}", ends(&grown));
 
+    // Several at once: none of them waits for another to begin where the old ones are.
+    grown.run(&["topic", "alter", "ad_events_raw", "--partitions", "12"]);
+    grown.run(&["checkpoint", "save", "with-all-of-them"]);
+    let partitions = grown.status()["partitions"].clone();
+    let watermarks = partitions.as_array().unwrap().iter().map(|p| p["watermark_ms"].as_i64());
+    assert!(watermarks.clone().all(|watermark| watermark.is_some()), "{:?}", watermarks.collect::<Vec<_>>());
+    committed(&grown);
+    let last = final_windows(&grown);
+    assert!(after.is_subset(&last), "{:?} are not final any more", after.difference(&last).next());
+
     // A deployment is for all of them, also for those that were added, each from its first event on.
     let stages = grown.json(&["smartmodule", "list", "--output", "json"]);
     let activations = stages[0]["activations"].as_object().unwrap();
-    assert_eq!(activations.len(), 8, "{activations:?}");
+    assert_eq!(activations.len(), 12, "{activations:?}");
     assert!(activations.values().all(|offset| *offset == 0), "{activations:?}");
     assert_eq!(running.terminate(), Some(0), "{}", grown.log("host"));
 

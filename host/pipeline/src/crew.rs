@@ -4,14 +4,21 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use clickmill_schemas::{PartitionId, RunId};
 
 use crate::host::StartError;
-use crate::peers::WorkerState;
+use crate::peers::{Peer, WorkerState};
+use crate::savepoint::{self, Manifest, SavepointError};
 use crate::supervise::Supervisor;
 use crate::topics::AD_EVENTS_RAW;
 use crate::worker::{Shared, Worker};
+
+/// How long workers may take to commit what they have processed.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at what they have done.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Starts workers and waits for their end.
 pub struct Crew {
@@ -69,6 +76,37 @@ impl Crew {
             threads.push(thread.map_err(StartError::Thread)?);
         }
         Ok(())
+    }
+
+    /// Makes a savepoint of everything that has been processed by now.
+    ///
+    /// # Errors
+    /// [`SavepointError`], and there is none of that name, or the one that there was.
+    pub fn save(&self, name: &str) -> Result<Manifest, SavepointError> {
+        let begun = Instant::now();
+        let asked = self.shared.peers.snapshot();
+        while let Some(behind) = self.behind(&asked) {
+            let failed = matches!(behind.state, WorkerState::Failed(_));
+            if failed || begun.elapsed() > COMMIT_PATIENCE {
+                let (partition, why) = (behind.partition, format!("its worker is {:?}", behind.state));
+                return Err(SavepointError::NoCommit { partition, why });
+            }
+            std::thread::sleep(LOOK);
+        }
+        let (broker, partitions) = (&*self.shared.broker, asked.len() as u32);
+        loop {
+            match savepoint::save(broker, &self.data_dir, (self.run, partitions), name, self.shared.clock.now_ms()) {
+                // A partition that was added a moment ago.
+                Err(SavepointError::Nothing { .. }) if begun.elapsed() < COMMIT_PATIENCE => std::thread::sleep(LOOK),
+                made => return made,
+            }
+        }
+    }
+
+    /// A partition that has not committed what it had processed when it was asked.
+    fn behind(&self, asked: &[Peer]) -> Option<Peer> {
+        let now = self.shared.peers.snapshot();
+        now.into_iter().zip(asked).find(|(now, asked)| now.committed < asked.position).map(|(now, _)| now)
     }
 
     pub(crate) fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {

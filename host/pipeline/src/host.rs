@@ -19,7 +19,10 @@ use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
+use crate::savepoint::SavepointError;
+use crate::savepoint::rewind::{Place, rewind};
 use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
+use crate::views::ViewError;
 use crate::worker::{Shared, WorkerError, WorkerOptions};
 
 /// A module to put into the chain, by its bytes.
@@ -46,6 +49,8 @@ pub struct PipelineParts {
     pub topics: TopicsOptions,
     pub stages: Vec<StageModule>,
     pub options: WorkerOptions,
+    /// The savepoint to go back to first.
+    pub from: Option<String>,
 }
 
 /// Why the pipeline did not start.
@@ -62,6 +67,10 @@ pub enum StartError {
          back as they were, or begin with a new data directory"
     )]
     Refused(#[source] DeployError),
+    #[error(transparent)]
+    Savepoint(#[from] SavepointError),
+    #[error(transparent)]
+    View(ViewError),
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
     #[error("{topic}/{partition}: {source}", topic = AD_EVENTS_RAW)]
@@ -94,6 +103,10 @@ impl Pipeline {
         let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
         let deployments = deployment::read_all(&*broker)?.into_iter().collect();
         let chains = Chains::new(parts.engine, parts.limits, modules, deployments);
+        let now_ms = parts.clock.now_ms();
+        let place =
+            Place { broker: &*broker, chains: &chains, data_dir: &parts.data_dir, run: raw.id, partitions, now_ms };
+        rewind(&place, parts.from.as_deref())?;
         let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
         let peers = Arc::new(Peers::new(partitions));
         let log = Arc::new(ModuleLog::default());

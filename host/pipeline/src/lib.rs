@@ -21,6 +21,7 @@ pub mod newcomer;
 mod peers;
 mod quiet;
 pub mod recovery;
+pub mod savepoint;
 pub mod shadow;
 mod supervise;
 mod targets;

@@ -73,6 +73,9 @@ pub struct Recovery {
     partition: PartitionId,
     windows_epoch: Epoch,
     errors_epoch: Epoch,
+    /// Highest input offset that each topic names.
+    windows_name: Offset,
+    errors_name: Offset,
     out: Recovered,
 }
 
@@ -83,7 +86,8 @@ impl Recovery {
         let epoch = checkpoint.map_or(Epoch(0), |c| c.epoch);
         let offset = checkpoint.map_or(Offset(0), |c| c.offset);
         let out = Recovered { resume_at: offset, errors_through: offset, late_through: offset, ..Recovered::default() };
-        Self { run, partition, windows_epoch: epoch, errors_epoch: epoch, out }
+        let (windows_name, errors_name) = (offset, offset);
+        Self { run, partition, windows_epoch: epoch, errors_epoch: epoch, windows_name, errors_name, out }
     }
 
     /// Takes in a record of `ctr_windows`.
@@ -97,6 +101,7 @@ impl Recovery {
             WindowRecord::Partial(partial) => self.names(partial.version.as_of),
             WindowRecord::Output(Output { body, .. }) => match body {
                 Body::Epoch => {}
+                Body::Rewind { as_of_offset } => self.rewind(*as_of_offset),
                 Body::Commit(commit) => self.names(commit.as_of_offset),
                 Body::Late { offset, .. } => {
                     self.out.late_through = self.out.late_through.max(offset.plus(1));
@@ -117,23 +122,41 @@ impl Recovery {
         }
         self.errors_epoch = judged.epoch;
         self.out.errors_through = self.out.errors_through.max(offset.plus(1));
-        self.names(offset.plus(1));
+        self.errors_name = self.errors_name.max(offset.plus(1));
     }
 
-    /// Takes in an epoch record of `ad_events_error`.
+    /// Takes in a record of `ad_events_error` that is no dead letter.
     pub fn errors_term(&mut self, output: &Output) {
-        if output.stamp.run == self.run && output.stamp.partition == self.partition {
-            self.errors_epoch = self.errors_epoch.max(output.stamp.epoch);
+        let Output { stamp, body } = output;
+        if stamp.run != self.run || stamp.partition != self.partition || stamp.epoch < self.errors_epoch {
+            return;
+        }
+        self.errors_epoch = stamp.epoch;
+        if let Body::Rewind { as_of_offset } = body {
+            self.out.errors_through = self.out.errors_through.min(*as_of_offset);
+            self.errors_name = self.errors_name.min(*as_of_offset);
         }
     }
 
     #[must_use]
-    pub fn finish(self) -> Recovered {
+    pub fn finish(mut self) -> Recovered {
+        self.out.resume_at = self.windows_name.max(self.errors_name);
         self.out
     }
 
     fn names(&mut self, offset: Offset) {
-        self.out.resume_at = self.out.resume_at.max(offset);
+        self.windows_name = self.windows_name.max(offset);
+    }
+
+    /// What was decided beyond is not obeyed, and what came of it is written again.
+    fn rewind(&mut self, to: Offset) {
+        let Decisions { activations, verdicts, advances, gaps } = &mut self.out.decisions;
+        activations.retain(|at, _| *at <= to);
+        verdicts.retain(|at, _| *at < to);
+        advances.retain(|at, _| *at <= to);
+        gaps.retain(|at, _| *at < to);
+        self.windows_name = self.windows_name.min(to);
+        self.out.late_through = self.out.late_through.min(to);
     }
 
     fn decision(&mut self, offset: Offset, decision: &Decision) {
@@ -231,6 +254,25 @@ mod tests {
         assert_eq!(got.decisions.next_after(Offset(0)), Some(Offset(10)));
         assert_eq!(got.decisions.next_after(Offset(20)), Some(Offset(90)));
         assert_eq!(got.decisions.next_after(Offset(90)), None);
+    }
+
+    #[test]
+    fn what_lies_beyond_a_rewind_is_not_obeyed_and_holds_nothing_back() {
+        let decide = |epoch, offset, decision| record(0, epoch, Body::Decision { offset: Offset(offset), decision });
+        let activation = |id| Decision::Activation { deployment: DeploymentId(id), generation: None };
+        let late = Body::Late { offset: Offset(41), ts_ms: 0, watermark_ms: 0 };
+        let old = [decide(1, 0, activation(1)), decide(1, 40, activation(2)), record(0, 1, late)];
+        let verdict = Decision::Verdict {
+            stage: "v".into(),
+            sha256: clickmill_schemas::ModuleDigest([0; 32]),
+            message: String::new(),
+        };
+        let rewind = record(0, 2, Body::Rewind { as_of_offset: Offset(30) });
+        let more = [decide(1, 50, verdict), record(0, 1, commit(90)), rewind, record(0, 2, commit(30))];
+        let got = fold(&[old.as_slice(), more.as_slice()].concat());
+        assert_eq!(got.decisions.activations.keys().copied().collect::<Vec<_>>(), [Offset(0)]);
+        assert!(got.decisions.verdicts.is_empty());
+        assert_eq!((got.resume_at, got.late_through), (Offset(30), Offset(30)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use clickmill_pipeline::deployment::DeploymentError;
 use clickmill_pipeline::deployment::ask::{PromoteError, RequestError};
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
+use clickmill_pipeline::savepoint::SavepointError;
 use clickmill_pipeline::shadow::ShadowError;
 use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
@@ -141,6 +142,19 @@ impl From<BrokerError> for ApiError {
             BrokerError::Busy { .. } => Self::Backpressure(text),
             BrokerError::DiskFull { .. } => Self::NoRoom(text),
             _ => Self::Internal(text),
+        }
+    }
+}
+
+impl From<SavepointError> for ApiError {
+    fn from(error: SavepointError) -> Self {
+        match error {
+            SavepointError::Broker(e) => e.into(),
+            e if e.is_a_mistake() => Self::BadRequest(e.to_string()),
+            e @ (SavepointError::Exists(_) | SavepointError::Nothing { .. } | SavepointError::NoCommit { .. }) => {
+                Self::Conflict(e.to_string())
+            }
+            e => Self::Internal(e.to_string()),
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use serde_json::Value;
 
-/// What only a running host knows. But for [`Host::partitions_added`], all calls are quick and never block.
+/// What only a running host knows. But for [`Host::partitions_added`] and [`Host::save`], all calls are quick and never block.
 pub trait Host: Send + Sync + 'static {
     /// The sinks, as they describe themselves.
     fn sinks(&self) -> Vec<Value>;
@@ -24,6 +25,12 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// Why one does not, in words for an operator.
     fn partitions_added(&self) -> Result<(), String>;
+
+    /// Makes a savepoint of what has been processed by now; may wait for the workers' commits.
+    ///
+    /// # Errors
+    /// [`SavepointError`], and there is none.
+    fn save(&self, name: &str) -> Result<Manifest, SavepointError>;
 
     /// Metrics of workers and sinks, shown beside the server's own.
     fn registry(&self) -> prometheus::Registry;

@@ -63,6 +63,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/windows", get(windows::list))
         .route("/api/topics", get(topics::list).post(topics::create))
         .route("/api/topics/{topic}", get(topics::one).patch(topics::alter).delete(topics::delete))
+        .route("/api/savepoints", post(topics::save))
         .route("/api/topics/{topic}/records", post(append::records))
         .route("/api/topics/{topic}/partitions/{partition}/records", get(topics::records))
         .route("/api/live", get(live::stream))

@@ -1,4 +1,4 @@
-//! The status, the topics, their records; making, changing and deleting topics.
+//! The status, the topics, their records; making, changing and deleting topics; making savepoints.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::Request;
 use clickmill_broker::TopicPartition;
+use clickmill_pipeline::savepoint::Manifest;
 use clickmill_pipeline::topics::{self, AD_EVENTS_RAW};
 use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_exact_page, read_page};
 use clickmill_pipeline::views::status::{RunState, Status, TopicView};
@@ -78,6 +79,18 @@ pub(crate) async fn alter(
         Ok(Json(views::status::topic(&*app.broker, &info)?))
     })
     .await
+}
+
+/// The savepoint that is to be made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Save {
+    name: String,
+}
+
+pub(crate) async fn save(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Manifest>, ApiError> {
+    let Save { name } = read(&app, request).await?;
+    app.blocking(move |app| Ok(Json(app.host.save(&name)?))).await
 }
 
 pub(crate) async fn delete(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {

@@ -17,6 +17,7 @@ use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, Si
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
 use clickmill_schemas::PartitionId;
@@ -61,6 +62,11 @@ pub struct Drained {
 impl Stack {
     /// Brings everything up. Workers recover before this returns; sinks and private servers come up by themselves.
     pub async fn start(config: &Config) -> Result<Self> {
+        Self::start_from(config, None).await
+    }
+
+    /// [`Stack::start`], after going back to a savepoint.
+    pub async fn start_from(config: &Config, from: Option<String>) -> Result<Self> {
         let data_dir = config.data_dir.clone();
         std::fs::create_dir_all(&data_dir)
             .map_err(|e| mistake(format!("cannot make the data directory {}: {e}", data_dir.display())))?;
@@ -83,6 +89,7 @@ impl Stack {
             topics: config.topics_options(),
             stages: chain::stages(config)?,
             options: config.worker_options(),
+            from,
         };
         let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
 
@@ -263,6 +270,10 @@ impl Host for View {
 
     fn deployer(&self) -> Option<Arc<Deployer>> {
         Some(self.deployer.clone())
+    }
+
+    fn save(&self, name: &str) -> Result<Manifest, SavepointError> {
+        self.crew.save(name)
     }
 
     fn partitions_added(&self) -> Result<(), String> {

@@ -9,7 +9,22 @@ pub mod kept;
 pub mod resolve;
 pub mod store;
 
+use clickmill_schemas::Epoch;
+
 pub use format::{Checkpoint, Damaged, OutputEnds};
 pub use kept::Kept;
 pub use resolve::{CheckpointName, Choice};
 pub use store::{CheckpointStore, DirectoryStore, StoreError};
+
+/// Takes the next epoch of a partition: nobody else has it, nor a lower one later.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn take_epoch(store: &DirectoryStore) -> Result<Epoch, StoreError> {
+    loop {
+        let epoch = resolve::next_epoch(&store.list()?);
+        if store.create(&resolve::epoch_file(epoch), &[])? == store::Created::New {
+            return Ok(epoch);
+        }
+    }
+}

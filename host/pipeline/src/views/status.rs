@@ -286,7 +286,7 @@ impl Tail<'_> {
                 Body::Epoch => {
                     self.opened.insert(output.stamp.partition, output.stamp.epoch);
                 }
-                Body::Late { .. } | Body::Decision { .. } => {}
+                Body::Late { .. } | Body::Decision { .. } | Body::Rewind { .. } => {}
             }
             Ok(())
         })?;

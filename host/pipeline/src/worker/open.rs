@@ -10,7 +10,7 @@ use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Decision, Ledger, Output, Stamp};
 use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::{Record, RecordSetBuilder, Records};
-use clickmill_schemas::{Epoch, Generation, Offset, PartitionId, RunId};
+use clickmill_schemas::{Generation, Offset, PartitionId, RunId};
 
 use super::commit::{errors_topic, windows_topic};
 use super::outputs::Outputs;
@@ -18,9 +18,8 @@ use super::swap::Pace;
 use super::{SavePoint, Shared, Worker, WorkerError};
 use crate::breaker::Breaker;
 use crate::chains::ChainError;
-use crate::checkpoint::resolve::{self, CheckpointName, Choice, epoch_file, newest_first, next_epoch};
-use crate::checkpoint::store::Created;
-use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, Kept, OutputEnds};
+use crate::checkpoint::resolve::{self, CheckpointName, Choice, newest_first};
+use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, Kept, OutputEnds, take_epoch};
 use crate::newcomer::Newcomer;
 use crate::recovery::{Activation, Recovered, Recovery};
 
@@ -164,15 +163,6 @@ impl Worker {
             self.recovered.decisions.activations.insert(self.position, first);
         }
         Ok(())
-    }
-}
-
-fn take_epoch(store: &DirectoryStore) -> Result<Epoch, WorkerError> {
-    loop {
-        let epoch = next_epoch(&store.list()?);
-        if store.create(&epoch_file(epoch), &[])? == Created::New {
-            return Ok(epoch);
-        }
     }
 }
 

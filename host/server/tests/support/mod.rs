@@ -4,18 +4,21 @@
 
 pub mod busy;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition};
+use clickmill_pipeline::checkpoint::OutputEnds;
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::savepoint::{Manifest, SavedPartition, SavepointError};
 use clickmill_pipeline::topics::{self, CTR_WINDOWS, TopicsOptions};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
 use clickmill_schemas::record::RecordSetBuilder;
-use clickmill_schemas::{Epoch, Generation, Offset, PartitionId, RunId};
+use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
 use clickmill_server::{Host, Options, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,6 +44,26 @@ impl Host for FakeHost {
 
     fn ready(&self) -> Result<(), String> {
         if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
+    }
+
+    fn save(&self, name: &str) -> Result<Manifest, SavepointError> {
+        Ok(Manifest {
+            format: 1,
+            name: name.to_owned(),
+            run: RunId([1; 16]),
+            created_at_ms: 5,
+            partitions: vec![SavedPartition {
+                partition: PartitionId(0),
+                offset: Offset(7),
+                epoch: Epoch(1),
+                generation: Generation(0),
+                deployment: DeploymentId(0),
+                outputs: OutputEnds::default(),
+                file: "0.ckpt".to_owned(),
+            }],
+            deployments: BTreeMap::new(),
+            modules: BTreeMap::from([(ModuleDigest([2; 32]), "module.wasm".to_owned())]),
+        })
     }
 
     fn partitions_added(&self) -> Result<(), String> {
