@@ -221,12 +221,21 @@ impl Blamer<'_> {
                 }) => {
                     written.gaps.push((offset, end));
                 }
+                // What was said of the records behind a savepoint that was gone back to holds no more.
+                WindowRecord::Output(Output { body: Body::Rewind { as_of_offset }, .. }) => {
+                    drop(written.late.split_off(&as_of_offset));
+                }
                 _ => {}
             }
             Ok(())
         })?;
         scan(self.broker, &TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)), Offset(0), &mut |_, record| {
             let Ok(letter) = serde_json::from_slice::<DeadLetter>(record.value) else {
+                if let Ok(Output { stamp, body: Body::Rewind { as_of_offset } }) = Output::decode(record.value)
+                    && (stamp.run, stamp.partition) == (self.run, self.partition)
+                {
+                    drop(written.letters.split_off(&as_of_offset));
+                }
                 return Ok(());
             };
             if let (Some(judged), Origin::Record { partition, offset, .. }) = (&letter.judged, &letter.origin)
