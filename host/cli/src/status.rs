@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
+use clickmill_pipeline::deployment::paused_in;
 use clickmill_pipeline::views::status::{RunState, Status};
 use clickmill_pipeline::views::time::iso8601;
 use serde_json::Value;
@@ -27,7 +28,11 @@ pub struct Args {
 /// # Errors
 /// A mistake for a data directory that is not one; otherwise where it, or the host, cannot be read.
 pub fn run(args: &Args, config: &Config) -> Result<()> {
-    let status = Place::of(config)?.status()?;
+    let place = Place::of(config)?;
+    let mut status = place.status()?;
+    if matches!(place, Place::Folder(_)) {
+        status.paused = paused_in(&config.data_dir)?;
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match args.output {
         Output::Text => text(&status, &mut out),
@@ -41,6 +46,10 @@ fn text(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     let state = match status.state {
         RunState::Running => "running",
         RunState::Stopped => "stopped",
+    };
+    let state = match &status.paused {
+        None => state.to_owned(),
+        Some(reason) => format!("{state}, PAUSED ({})", printable(reason)),
     };
     let run = status.run.map_or_else(|| "none yet".to_owned(), |run| run.to_string());
     writeln!(out, "{state}, run {run}\n")?;

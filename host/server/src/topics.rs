@@ -30,7 +30,12 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, ApiError> {
-    app.blocking(|app| Ok(Json(views_status(&*app.broker, RunState::Running, app.host.sinks())?))).await
+    app.blocking(|app| {
+        let mut status = views_status(&*app.broker, RunState::Running, app.host.sinks())?;
+        status.paused = app.host.deployer().map(|deployer| deployer.paused()).transpose()?.flatten();
+        Ok(Json(status))
+    })
+    .await
 }
 
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {

@@ -56,6 +56,17 @@ pub fn list(args: &ListArgs, config: &Config) -> Result<()> {
             offsets(stage.activations.iter()),
             stage.message.clone(),
         ]);
+        if let Some(staged) = &stage.staged {
+            rows.push(vec![
+                stage.stage.clone(),
+                "in some partitions".to_owned(),
+                String::new(),
+                short(&staged.sha256.to_string(), args.output),
+                staged.deployment.to_string(),
+                offsets(staged.activations.iter()),
+                format!("rolled out in part: deploy --promote {0}, or rollback", staged.deployment),
+            ]);
+        }
     }
     write(args.output, &rows, &stages)
 }

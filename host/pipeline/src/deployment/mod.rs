@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::StoreError;
 use crate::topics::DEPLOYMENTS;
 
+pub use registry::paused_in;
 pub use store::{ModuleStore, digest};
 
 /// One stage of the chain.

@@ -25,8 +25,18 @@ pub(crate) struct Registry {
     control: DirectoryStore,
 }
 
-/// Name of the reason in its folder.
+/// Folder of the reason, and its name there.
+const CONTROL: &str = "control";
 const PAUSED: &str = "paused";
+
+/// Why the workers of a data directory stand still, or would, if they do.
+///
+/// # Errors
+/// Where that cannot be read.
+pub fn paused_in(data_dir: &Path) -> Result<Option<String>, StoreError> {
+    let Some(control) = DirectoryStore::open_to_read(&data_dir.join(CONTROL))? else { return Ok(None) };
+    Ok(control.read(PAUSED)?.map(|reason| String::from_utf8_lossy(&reason).into_owned()))
+}
 
 /// The right to add a deployment: nobody else does meanwhile.
 pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "held")] MutexGuard<'a, ()>);
@@ -49,7 +59,7 @@ impl Registry {
         data_dir: &Path,
         partitions: u32,
     ) -> Result<Self, StoreError> {
-        let control = DirectoryStore::open(&data_dir.join("control"))?;
+        let control = DirectoryStore::open(&data_dir.join(CONTROL))?;
         let (targets, partitions) = (Targets::default(), AtomicU32::new(partitions));
         targets.set_paused(control.read(PAUSED)?.is_some());
         Ok(Self { broker, chains, targets, partitions, changing: Mutex::new(()), control })

@@ -32,6 +32,19 @@ pub struct StageView {
     pub params: BTreeMap<String, String>,
     /// Of that deployment.
     pub message: String,
+    /// What some partitions run in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staged: Option<Staged>,
+}
+
+/// A stage that is rolled out to some partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    pub deployment: DeploymentId,
+    pub sha256: ModuleDigest,
+    pub params: BTreeMap<String, String>,
+    /// By partition, the first offset that it judged.
+    pub activations: BTreeMap<PartitionId, Offset>,
 }
 
 /// A deployment, as `clickmill smartmodule history --output json` has it.
@@ -106,7 +119,16 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
     let Some((newest, deployment)) = history.iter().rev().find(|(_, d)| d.partitions.is_none()) else {
         return Vec::new();
     };
+    let rollout = history.last_key_value().filter(|(_, d)| d.partitions.is_some());
+    let staged = |stage: &Stage| {
+        let (id, rollout) = rollout?;
+        let instead = rollout.stages.iter().find(|s| s.stage == stage.stage && !same(s, stage))?;
+        let mut activations = began(activations, *id);
+        activations.retain(|partition, _| rollout.applies_to(*partition));
+        Some(Staged { deployment: *id, sha256: instead.sha256, params: instead.params.clone(), activations })
+    };
     let view = |stage: &Stage| {
+        let staged = staged(stage);
         let since = since(history, *newest, stage, |d| d.partitions.is_none());
         StageView {
             stage: stage.stage.clone(),
@@ -114,9 +136,15 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
             version: stage.version.clone(),
             sha256: stage.sha256,
             deployment: since,
-            activations: began(activations, since),
+            activations: {
+                let mut began = began(activations, since);
+                let elsewhere = staged.as_ref().map(|staged| &staged.activations);
+                began.retain(|partition, _| elsewhere.is_none_or(|there| !there.contains_key(partition)));
+                began
+            },
             params: stage.params.clone(),
             message: history.get(&since).map(|d| d.message.clone()).unwrap_or_default(),
+            staged,
         }
     };
     deployment.stages.iter().map(view).collect()
@@ -186,6 +214,17 @@ mod tests {
         let short: Vec<_> =
             views.iter().map(|v| (v.stage.as_str(), v.deployment.0, v.activations[&PartitionId(0)].0)).collect();
         assert_eq!(short, [("a", 3, 30), ("b", 2, 20)]);
+        assert!(views.iter().all(|view| view.staged.is_none()));
+        let (mut history, mut activations) = (history, activations);
+        let only = Some([PartitionId(1)].into());
+        history.insert(DeploymentId(4), Deployment { partitions: only, ..deployment(&[("a", 9), ("b", 2)]) });
+        let there = [(Offset(0), DeploymentId(3)), (Offset(50), DeploymentId(4))];
+        activations.insert(PartitionId(1), there.into());
+        let views = stages(&history, &activations);
+        assert_eq!(views[0].activations.keys().collect::<Vec<_>>(), [&PartitionId(0)]);
+        assert_eq!(views[0].staged.as_ref().unwrap().activations[&PartitionId(1)], Offset(50));
+        assert!(views[1].staged.is_none() && views[1].activations.len() == 2);
+        history.remove(&DeploymentId(4));
         assert_eq!(deployments(&history, &activations)[0].activations[&PartitionId(0)], Offset(30));
     }
 }

@@ -100,6 +100,9 @@ pub struct ModuleView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub state: RunState,
+    /// Why the workers stand still, if they do.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// None before the topics exist.
     pub run: Option<RunId>,
     pub ledger: LedgerView,
@@ -118,6 +121,7 @@ pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result
     let topics = topics(broker)?;
     let mut status = Status {
         state,
+        paused: None,
         run: None,
         ledger: LedgerView::default(),
         partitions: Vec::new(),

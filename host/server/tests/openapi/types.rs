@@ -16,7 +16,7 @@ use clickmill_pipeline::module_log::{LineKind, ModuleLine};
 use clickmill_pipeline::shadow::Report;
 use clickmill_pipeline::topics::{Alter, Create, Limit, NoLimit};
 use clickmill_pipeline::views::RunState;
-use clickmill_pipeline::views::modules::{DeploymentView, StageView};
+use clickmill_pipeline::views::modules::{DeploymentView, StageView, Staged};
 use clickmill_pipeline::views::status::ModuleView;
 use clickmill_pipeline::why::{Holder, Waiting, WhyLate, WhyOpen};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
@@ -150,6 +150,7 @@ fn stages_and_deployments_are_as_the_document_has_them() {
         activations: began(),
         params: params(),
         message: "first start".into(),
+        staged: Some(Staged { deployment: ID, sha256: SHA, params: params(), activations: began() }),
     };
     assert_is("StageView", &view);
     let mut shown = serde_json::to_value(&view).unwrap();
