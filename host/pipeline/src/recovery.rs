@@ -10,6 +10,7 @@ use clickmill_schemas::dead_letter::{DeadLetter, Origin};
 use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Decision, Output};
 use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 
@@ -21,11 +22,12 @@ pub struct WrittenVerdict {
 }
 
 /// A change of the chain as it was written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activation {
     pub deployment: DeploymentId,
     /// The generation from there on; none in the first. Each activation states it, since of several at one offset replay
     /// finds the last alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
 }
 

@@ -26,7 +26,7 @@ use clickmill_schemas::record::{RecordSetBuilder, Records};
 use clickmill_schemas::{Offset, PartitionId};
 
 /// Where a deploy is killed, in order.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "before the module is stored",
     "before the deployment is appended",
     "when the deployment is durable",
@@ -34,6 +34,7 @@ const STEPS: [&str; 7] = [
     "when the first activation is durable",
     "when the last activation is durable",
     "when a commit after the last activation is durable",
+    "when checkpoints were written after the first activation",
 ];
 const PARTITIONS: u32 = 3;
 const BEFORE: u64 = 3_000;
@@ -47,6 +48,8 @@ struct Killer {
     /// The deploy has begun.
     armed: Arc<AtomicBool>,
     activations: Arc<AtomicU64>,
+    /// Commits since the first of them.
+    commits: AtomicU64,
 }
 
 fn die() {
@@ -82,7 +85,13 @@ impl Broker for Killer {
         let is_activation = |o: &Output| matches!(o.body, Body::Decision { decision: Decision::Activation { .. }, .. });
         let activates = windows && outputs().any(|o| is_activation(&o));
         let commits = windows && outputs().any(|o| matches!(o.body, Body::Commit(_)));
-        if &*at.topic == DEPLOYMENTS && self.at(STEPS[1]) || activates && self.at(STEPS[3]) {
+        let since = match commits && self.activations.load(Ordering::SeqCst) > 0 {
+            true => self.commits.fetch_add(1, Ordering::SeqCst) + 1,
+            false => 0,
+        };
+        // One more than there are partitions: one of them has come from its commit to its checkpoint.
+        let checkpointed = since > u64::from(PARTITIONS) && self.at(STEPS[7]);
+        if checkpointed || &*at.topic == DEPLOYMENTS && self.at(STEPS[1]) || activates && self.at(STEPS[3]) {
             die();
         }
         let deploys = &*at.topic == DEPLOYMENTS && self.at(STEPS[2]);
@@ -201,7 +210,8 @@ fn deploys_until_it_is_killed() {
     let folder = PathBuf::from(folder);
     let (armed, activations) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let step = step.parse().unwrap();
-    let log: Arc<dyn Broker> = Arc::new(Killer { log: open(&folder), step, armed: armed.clone(), activations });
+    let log: Arc<dyn Broker> =
+        Arc::new(Killer { log: open(&folder), step, armed: armed.clone(), activations, commits: AtomicU64::new(0) });
     let pipeline = Pipeline::start(parts(&folder, log.clone())).unwrap();
     feed(&*log, 0, BEFORE);
     until_caught_up(&pipeline);

@@ -8,6 +8,8 @@ use clickmill_schemas::output::Ledger;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::recovery::Activation;
+
 const MAGIC: &[u8; 4] = b"CMCK";
 /// Version of this format; a newer one is refused.
 pub const VERSION: u16 = 1;
@@ -34,6 +36,10 @@ pub struct Checkpoint {
     pub deployment: DeploymentId,
     /// Where each deployment began to judge this partition.
     pub activations: BTreeMap<Offset, DeploymentId>,
+    /// Those that are written down for `offset` and beyond: their records lie before `outputs`, where nobody reads them
+    /// again.
+    #[serde(default)]
+    pub ahead: BTreeMap<Offset, Activation>,
     pub ledger: Ledger,
     pub watermark_ms: Option<i64>,
     pub outputs: OutputEnds,
@@ -122,6 +128,10 @@ pub(crate) mod tests {
             generation: Generation(0),
             deployment: DeploymentId(0),
             activations: BTreeMap::from([(Offset(0), DeploymentId(0))]),
+            ahead: BTreeMap::from([(
+                Offset(offset + 5),
+                Activation { deployment: DeploymentId(1), generation: Some(Generation(1)) },
+            )]),
             ledger: Ledger { counted: offset, ..Ledger::default() },
             watermark_ms: Some(123),
             outputs: OutputEnds { windows: Offset(4), errors: Offset(5) },

@@ -157,6 +157,8 @@ fn carry_out(place: &Place<'_>, savepoint: &Savepoint) -> Result<(), StartError>
     for (partition, checkpoint) in &savepoint.checkpoints {
         let (epoch, store) = &terms[partition];
         let mut checkpoint = checkpoint.clone();
+        // What lay ahead of it was decided for what is judged again.
+        checkpoint.ahead.clear();
         (checkpoint.epoch, checkpoint.outputs, checkpoint.written_at_ms) = (*epoch, outputs, place.now_ms);
         let name = CheckpointName { epoch: *epoch, offset: checkpoint.offset };
         store.create(&name.file(), &checkpoint.encode())?;

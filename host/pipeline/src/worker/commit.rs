@@ -175,6 +175,7 @@ impl Worker {
             generation: self.owner.generation,
             deployment: self.deployment,
             activations: self.activations(),
+            ahead: self.recovered.decisions.activations.range(self.position..).map(|(at, a)| (*at, *a)).collect(),
             ledger: self.ledger.clone(),
             watermark_ms: self.chain.watermark(),
             outputs: self.ends,

@@ -86,6 +86,9 @@ impl Worker {
         };
         let stages = chains.deployment(deployment)?;
         if let Some(checkpoint) = &checkpoint {
+            for (offset, activation) in &checkpoint.ahead {
+                recovered.decisions.activations.entry(*offset).or_insert(*activation);
+            }
             for (offset, deployment) in &checkpoint.activations {
                 let passed = Activation { deployment: *deployment, generation: None };
                 recovered.decisions.activations.entry(*offset).or_insert(passed);
