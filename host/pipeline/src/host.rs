@@ -9,7 +9,7 @@ use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_engine::{Engine, Limits};
 use clickmill_schemas::{PartitionId, RunId};
 
-use crate::chains::Chains;
+use crate::chains::{ChainError, Chains};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::crew::Crew;
@@ -117,7 +117,11 @@ impl Pipeline {
             parts.data_dir.clone(),
             Some(Workers { peers: peers.clone(), log: log.clone() }),
         ));
-        deployer.follow_config(&parts.stages).map_err(StartError::Refused)?;
+        deployer.follow_config(&parts.stages).map_err(|e| match e {
+            DeployError::Store(e) => e.into(),
+            DeployError::Deployment(e) | DeployError::Refused(ChainError::Deployment(e)) => e.into(),
+            e => StartError::Refused(e),
+        })?;
         registry.want_newest();
         let shared = Arc::new(Shared {
             registry,

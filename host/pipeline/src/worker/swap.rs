@@ -149,7 +149,8 @@ impl Worker {
         let begun = Instant::now();
         match self.successor(activation.deployment, begins) {
             Ok(()) => {}
-            Err(WorkerError::Chain(why)) if self.may_decide() => {
+            // A module that cannot be read is no verdict on it: the partition stops until it is there again.
+            Err(WorkerError::Chain(why @ ChainError::Module { .. })) if self.may_decide() => {
                 self.refuse(activation.deployment, &why)?;
                 return Ok(false);
             }
