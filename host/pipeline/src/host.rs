@@ -167,7 +167,7 @@ impl Pipeline {
         self.deployer.clone()
     }
 
-    /// Whether every partition has committed what its log holds now.
+    /// Whether every partition has committed what its log holds now, under the deployment that it is to have.
     ///
     /// # Errors
     /// Where the broker cannot tell the ends, or a worker has failed (its message).
@@ -177,7 +177,10 @@ impl Pipeline {
                 return Err(CatchUpError::Failed { partition: peer.partition, message });
             }
             let end = self.crew.shared.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, peer.partition))?.end;
-            if peer.committed < end {
+            // What is deployed has to have reached it too: the records that come next are that one's.
+            let wanted = self.crew.shared.registry.targets.of(peer.partition).wanted();
+            let refused = peer.refused.is_some_and(|(refused, _)| Some(refused) == wanted);
+            if peer.committed < end || (peer.deployment < wanted && !refused) {
                 return Ok(false);
             }
         }

@@ -171,6 +171,10 @@ impl Deployer {
         let wanted = wanted(&self.history(), self.partitions(), request, options)?;
         let plan = quietly(|| self.plan_of(&wanted, options))?;
         if !plan.changes {
+            // Where its file was lost, it is there again.
+            if let Some(candidate) = &wanted.candidate {
+                self.registry.chains.modules.put(&candidate.wasm)?;
+            }
             drop(turn);
             let (activations, waiting) = self.followed(wanted.base.0, options);
             return Ok(Deployed { deployment: wanted.base.0, changed: false, activations, waiting, plan });

@@ -22,13 +22,16 @@ impl ModuleStore {
         Ok(Self { folder: folder.to_owned(), store: DirectoryStore::open(folder)? })
     }
 
-    /// Keeps a module; one that is there already stays as it is.
+    /// Keeps a module. One that is there already stays as it is; one that is damaged is put right.
     ///
     /// # Errors
     /// [`StoreError`] where it cannot be written.
     pub fn put(&self, wasm: &[u8]) -> Result<ModuleDigest, StoreError> {
         let digest = digest(wasm);
-        self.store.create(&file(digest), wasm)?;
+        if self.get(digest).is_err() {
+            self.store.delete(&file(digest))?;
+            self.store.create(&file(digest), wasm)?;
+        }
         Ok(digest)
     }
 
@@ -85,6 +88,8 @@ mod tests {
         assert_eq!(store.get(digest).unwrap(), b"\0asm");
         std::fs::write(folder.path().join(file(digest)), b"other").unwrap();
         assert!(matches!(store.get(digest), Err(DeploymentError::Tampered { .. })));
+        store.put(b"\0asm").unwrap();
+        assert_eq!(store.get(digest).unwrap(), b"\0asm", "whoever has the module puts it right");
         assert!(matches!(store.get(ModuleDigest([0; 32])), Err(DeploymentError::NoModule { .. })));
     }
 }
