@@ -1,7 +1,7 @@
 //! A candidate beside the live chain: it judges the same records, and what it makes of them is thrown away.
 //!
 //! A thread of its own reads the topic by itself, so nothing of it is in the way of a worker; it runs at the lowest
-//! priority, and where it falls behind it leaves records out and says how many. Instances are its own, on an engine that
+//! priority and for a part of the time only, and where it falls behind it leaves records out and says how many. Instances are its own, on an engine that
 //! meters. A shadow lives as long as its host.
 
 mod condition;
@@ -9,7 +9,6 @@ mod condition;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, TopicPartition};
@@ -36,6 +35,11 @@ const MOST_BEHIND: u64 = 50_000;
 const MOST_FAILURES: usize = 100;
 /// Bytes of batches asked for at once.
 const FETCH_BYTES: usize = 256 << 10;
+/// The part of a core's time that it takes at most.
+const DUTY: f64 = 0.15;
+/// Records that are judged at once, at most; fewer where they take longer than this.
+const MOST_AT_ONCE: u64 = 4_096;
+const LONG: Duration = Duration::from_millis(50);
 /// Longest wait for records of one partition.
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -56,7 +60,7 @@ pub struct Report {
     pub verdicts: Matrix,
     /// Records that it left out, being too slow for them.
     pub skipped: u64,
-    /// Records seen of those that came: 1 where none was left out.
+    /// Records seen of those that have come: 1 where it is up to date and none was left out.
     pub share_seen: f64,
     /// Records on which the candidate failed and the live chain did not.
     pub failures: u64,
@@ -95,7 +99,7 @@ struct Running {
     options: Options,
     report: Arc<Mutex<Report>>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    broker: Arc<dyn Broker>,
 }
 
 /// What the thread needs.
@@ -107,6 +111,8 @@ struct Follower {
     stop: Arc<AtomicBool>,
     next: BTreeMap<PartitionId, Offset>,
     totals: Totals,
+    /// Records that are judged at once.
+    at_once: u64,
 }
 
 #[derive(Default)]
@@ -171,9 +177,10 @@ impl Shadows {
             stop: stop.clone(),
             next: ends,
             totals: Totals::default(),
+            at_once: MOST_AT_ONCE / 64,
         };
-        let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(move || follower.run(pair))?;
-        *running = Some(Running { candidate, options, report: shared, stop, thread });
+        std::thread::Builder::new().name("shadow".to_owned()).spawn(move || follower.run(pair))?;
+        *running = Some(Running { candidate, options, report: shared, stop, broker: broker.clone() });
         Ok(report)
     }
 
@@ -188,12 +195,9 @@ impl Shadows {
         let Some(running) = running.take() else {
             return Err(ShadowError::None);
         };
+        // The thread ends by itself, when what it judges just now is done.
         running.stop.store(true, Ordering::Relaxed);
-        // Its panic is a bug of ours and has been printed; the report stands all the same.
-        let report = running.report.clone();
-        let _ = running.thread.join();
-        let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok((report, running.candidate, running.options))
+        Ok((running.report(), running.candidate, running.options))
     }
 
     /// What it is, to be promoted.
@@ -215,7 +219,12 @@ impl Drop for Shadows {
 
 impl Running {
     fn report(&self) -> Report {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let end = |partition| self.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, partition)).map(|ends| ends.end.0);
+        let came = report.from.iter().map(|(partition, from)| end(*partition).unwrap_or(from.0).saturating_sub(from.0));
+        let came: u64 = came.sum();
+        report.share_seen = if came == 0 { 1.0 } else { report.verdicts.records as f64 / came as f64 };
+        report
     }
 }
 
@@ -281,15 +290,20 @@ impl Follower {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
+            if next >= batch.next_offset() {
+                continue;
+            }
             if pair.new.has_given_up() {
                 let why = format!("the candidate failed on {MOST_FAILURES} records and is asked no more");
                 self.report.lock().unwrap_or_else(PoisonError::into_inner).ended.get_or_insert(why);
                 skipped += batch.next_offset().0 - next.0;
-            } else {
-                let input = Input::new(batch, next, None).map_err(JudgeError::from)?;
-                self.compare(&input, pair)?;
+                next = batch.next_offset();
             }
-            next = batch.next_offset();
+            while next < batch.next_offset() && !pair.new.has_given_up() && !self.stop.load(Ordering::Relaxed) {
+                let input = Input::new(batch, next, Some(next.plus(self.at_once))).map_err(JudgeError::from)?;
+                self.compare(&input, pair)?;
+                next = input.to();
+            }
         }
         if skipped > 0 {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,25 +313,42 @@ impl Follower {
     }
 
     fn compare(&mut self, input: &Input<'_>, pair: &mut Pair) -> Result<(), ShadowError> {
+        let (begun, known) = (Instant::now(), pair.new.failures().len());
         let was = judged(&mut pair.old, input, &mut self.totals.old)?;
         let is = judged(&mut pair.new, input, &mut self.totals.new)?;
+        self.rest(begun.elapsed());
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = input.batch.at.partition;
+        for failure in pair.new.failures().get(known..).unwrap_or_default() {
+            let old = was.iter().find(|(offset, _)| *offset == failure.offset).map(|(_, verdict)| verdict);
+            report.failures += u64::from(!matches!(old, Some(Verdict::Failed { .. })));
+        }
         for ((offset, old), (_, new)) in was.iter().zip(&is) {
-            let fails = matches!(new, Verdict::Failed { .. }) && !matches!(old, Verdict::Failed { .. });
-            report.failures += u64::from(fails);
             let value = || value_at(input, offset.0 - input.base_offset().0).unwrap_or_default();
             report.verdicts.add(partition, *offset, (old, new), value);
         }
         report.verdicts.sort();
-        let records = report.verdicts.records.max(1);
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) / records;
-        report.fuel_per_record_old = self.totals.old.fuel / records;
-        report.fuel_per_record_new = self.totals.new.fuel / records;
+        let records = report.verdicts.records;
+        let a_record = |sum: u64| sum.checked_div(records).unwrap_or_default();
+        let nanos = |time: Duration| a_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        report.fuel_per_record_old = a_record(self.totals.old.fuel);
+        report.fuel_per_record_new = a_record(self.totals.new.fuel);
         report.nanos_per_record_old = nanos(self.totals.old.time);
         report.nanos_per_record_new = nanos(self.totals.new.time);
-        report.share_seen = records as f64 / (records + report.skipped) as f64;
         Ok(())
+    }
+
+    /// Sleeps for the rest of its share of the time, and takes more or fewer records at once, by how long these took.
+    fn rest(&mut self, took: Duration) {
+        self.at_once = match took {
+            long if long > LONG => (self.at_once / 2).max(1),
+            short if short < LONG / 4 => (self.at_once * 2).min(MOST_AT_ONCE),
+            _ => self.at_once,
+        };
+        let until = Instant::now() + took.mul_f64(1.0 / DUTY - 1.0);
+        while Instant::now() < until && !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(WAIT.min(until.saturating_duration_since(Instant::now())));
+        }
     }
 }
 
