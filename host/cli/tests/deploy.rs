@@ -525,3 +525,27 @@ fn a_state_that_has_seen_no_record_is_nobodys_hindrance() {
     assert!(rows.lines().skip(1).all(|row| row.split(',').nth(3) == Some("total")), "{rows}");
     assert_eq!(host.terminate(), Some(0));
 }
+
+#[test]
+fn a_module_that_never_ends_is_paused_after_few_records_and_can_be_taken_out() {
+    let bench = bench("engine: {call_time_limit_ms: 20}\npipeline: {on_module_failure: pause, breaker_records: 5}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let endless = wat(
+        &bench,
+        "endless.wasm",
+        r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "array_map") (param i32 i32 i32) (result i32) (loop $ever (br $ever)) (i32.const 0)))"#,
+    );
+    bench.run(&["smartmodule", "deploy", &endless, "--stage", "guard", "--before", "validate", "--yes"]);
+    bench.run(&["produce", produce(&bench, 5_000).to_str().unwrap()]);
+    let paused = || bench.run(&["status"]).contains("PAUSED");
+    eventually("the pipeline is paused", Duration::from_secs(60), paused);
+    bench.run(&["smartmodule", "rollback", "--yes"]);
+    bench.run(&["smartmodule", "resume"]);
+    eventually("all is processed", Duration::from_secs(30), || bench.status()["ledger"]["waiting"] == 0);
+    let ledger = ledger(&bench);
+    let failed = ledger["rejected"].as_u64().unwrap();
+    assert!((5..=5 * 3).contains(&failed), "{ledger}");
+    assert_eq!(host.terminate(), Some(0));
+}

@@ -76,6 +76,8 @@ pub(crate) struct Judge {
     known: Verdicts,
     failures: Vec<Failure>,
     most_failures: usize,
+    /// When it is asked no more, whatever it is in the middle of.
+    until: Option<Instant>,
 }
 
 /// A record that a module failed on.
@@ -89,12 +91,22 @@ pub(crate) struct Failure {
 impl Judge {
     /// `most_failures`: after so many records that a module fails on, it is asked no more.
     pub(crate) fn new(chain: Chain, most_failures: usize) -> Self {
-        Self { chain, known: Verdicts::default(), failures: Vec::new(), most_failures }
+        Self { chain, known: Verdicts::default(), failures: Vec::new(), most_failures, until: None }
+    }
+
+    /// Asks it for so long at most: a module that never ends takes its time limit again and again.
+    pub(crate) fn within(mut self, time: Duration) -> Self {
+        self.until = Some(Instant::now() + time);
+        self
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Whether it has failed too often to be asked on.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.failures.len() >= self.most_failures
+        self.failures.len() >= self.most_failures || self.is_over()
     }
 
     /// The records that a module failed on, in order.
@@ -118,11 +130,13 @@ impl Judge {
                 Err(ProcessError::Source(e)) => return Err(JudgeError::Source(e.to_string())),
                 Err(ProcessError::Fault(_)) => {}
             }
-            let never = || false;
-            let isolated = isolate(&mut self.chain, &before, source, &self.known, &never, &mut out);
+            let until = self.until;
+            let over = || until.is_some_and(|until| Instant::now() >= until);
+            let isolated = isolate(&mut self.chain, &before, source, &self.known, &over, &mut out);
             match isolated {
                 // Too much at once, and well in parts.
-                Ok(Isolated::Passed | Isolated::Stopped) => break false,
+                Ok(Isolated::Passed) => break false,
+                Ok(Isolated::Stopped) => return Ok(Vec::new()),
                 Ok(Isolated::Culprit(culprit)) => {
                     let (offset, stage, message) = (culprit.offset, culprit.stage, culprit.message);
                     if self.failures.len() < self.most_failures {

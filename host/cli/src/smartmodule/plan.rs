@@ -105,6 +105,12 @@ fn canary(out: &mut String, canary: &Canary) {
             canary.fuel_per_record_new
         ),
     );
+    if canary.old_given_up {
+        line(
+            out,
+            format_args!("the chain in force fails too often, or takes too long, to be compared with on all of them"),
+        );
+    }
     if canary.failures > 0 {
         let first = canary.failure.as_deref().map(printable).unwrap_or_default();
         line(out, format_args!("the new chain fails on {} of them: {first}", canary.failures));

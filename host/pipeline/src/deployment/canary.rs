@@ -24,7 +24,7 @@ const MOST_OLD_FAILURES: usize = 100;
 /// Records that are each judged in an instance of their own.
 const STATELESSNESS_RECORDS: u64 = 300;
 /// Longest time for all records.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(5);
 
 /// What the canary saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Canary {
     /// Fuel that the whole of these stages takes for a record, in the mean.
     pub fuel_per_record_old: u64,
     pub fuel_per_record_new: u64,
+    /// The chain in force failed too often, or took too long, to be compared with on all of the records.
+    pub old_given_up: bool,
 }
 
 /// Why there is no canary.
@@ -101,8 +103,8 @@ pub(crate) fn run(
     if old_tried.is_empty() || new_tried.is_empty() {
         return Ok(None);
     }
-    let mut before = Judge::new(metered.chain(old_tried)?, MOST_OLD_FAILURES);
-    let mut after = Judge::new(metered.chain(new_tried)?, MOST_FAILURES);
+    let mut before = Judge::new(metered.chain(old_tried)?, MOST_OLD_FAILURES).within(WITHIN);
+    let mut after = Judge::new(metered.chain(new_tried)?, MOST_FAILURES).within(2 * WITHIN);
     let (start_before, start_after) = (before.fuel(), after.fuel());
     let mut canary = Canary::default();
     newest_records(broker, partitions, records, WITHIN, |input| {
@@ -113,7 +115,8 @@ pub(crate) fn run(
         compare(&mut canary, input, &was, &is);
         Ok(!after.has_given_up() && !before.has_given_up())
     })?;
-    if canary.verdicts.records == 0 && !after.has_given_up() {
+    canary.old_given_up = before.has_given_up();
+    if canary.verdicts.records == 0 && !after.has_given_up() && !canary.old_given_up {
         return Ok(None);
     }
     canary.verdicts.sort();

@@ -228,10 +228,15 @@ impl Deployer {
         let wasm = wanted.candidate.as_ref().map(|c| c.wasm.as_slice());
         self.registry.chains.chain(new, wasm).map_err(DeployError::Refused)?;
         plan.state = self.states(wanted, options, wasm)?;
-        if plan.stages.iter().any(|s| s.change != Change::Unchanged) {
+        // The way back from a bad module must not need it to behave.
+        if wanted.candidate.is_some() && plan.stages.iter().any(|s| s.change != Change::Unchanged) {
             let metered = self.registry.chains.metered(wasm).map_err(DeployError::Refused)?;
             let partitions = self.partitions();
             plan.canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metered, old, new)?;
+            let misbehaves = plan.canary.as_ref().is_some_and(|canary| canary.old_given_up || canary.failures > 0);
+            if misbehaves {
+                return Ok(plan);
+            }
             if let Some((stage, offset)) = canary::hidden_state(&*self.broker, partitions, &metered, old, new)? {
                 return Err(DeployError::HiddenState { stage, offset });
             }

@@ -52,7 +52,9 @@ impl Worker {
                 self.convict(culprit)?;
                 // Where another deployment is wanted by now, the rest of these records may be its own.
                 let wanted = self.target.wanted().is_some_and(|wanted| wanted != self.heading);
-                if wanted && self.refused != self.target.wanted() { Onward::WentBack } else { Onward::Again }
+                let changes = wanted && self.refused != self.target.wanted();
+                let paused = self.shared.registry.targets.paused();
+                if changes || paused { Onward::WentBack } else { Onward::Again }
             }
             Isolated::Stopped => Onward::WentBack,
         };

@@ -255,6 +255,9 @@ impl Worker {
             return Err(WorkerError::Misaligned { found: batch.base_offset, expected: self.position });
         }
         while self.position < batch.next_offset() {
+            if self.shared.registry.targets.paused() {
+                return Ok(false);
+            }
             self.follow_target()?;
             let input = Input::new(batch, self.position, self.recovered.decisions.next_after(self.position))?;
             if !self.process(&input)? {

@@ -70,6 +70,7 @@ fn plan() -> Plan {
             failure: Some("ad_events_raw/0@1: stage mask: no".into()),
             fuel_per_record_old: 10,
             fuel_per_record_new: 11,
+            old_given_up: false,
         }),
     }
 }
