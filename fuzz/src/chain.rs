@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clickmill_engine::{
-    BatchOutcome, BatchSource, Chain, ChainState, Engine, EngineOptions, Limits, ProcessError, StageSpec, Verdicts,
+    BatchOutcome, Chain, ChainState, Engine, EngineOptions, Limits, MemoryBatch, ProcessError, StageSpec, Verdicts,
 };
 use clickmill_schemas::Offset;
 use clickmill_schemas::record::RecordSetBuilder;
@@ -56,29 +56,8 @@ pub(crate) const ECHO: &str = r#"(module
 const LIMITS: Limits =
     Limits { memory_bytes: 4 << 20, output_bytes: 256 << 10, call_time: Duration::from_millis(500), call_fuel: None };
 const STAGE: &str = "hostile";
-const BASE: u64 = 1_000;
+pub(crate) const BASE: u64 = 1_000;
 const RECORDS: u64 = 3;
-
-pub(crate) struct Batch(pub RecordSetBuilder);
-
-impl BatchSource for Batch {
-    fn base_offset(&self) -> Offset {
-        Offset(BASE)
-    }
-    fn base_timestamp_ms(&self) -> i64 {
-        self.0.base_timestamp_ms()
-    }
-    fn count(&self) -> u32 {
-        self.0.count()
-    }
-    fn records_len(&self) -> usize {
-        self.0.bytes().len()
-    }
-    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        dst.copy_from_slice(self.0.bytes());
-        Ok(())
-    }
-}
 
 thread_local! {
     /// The hostile module alone, as the last of two, and as the first.
@@ -113,7 +92,7 @@ fn run(chain: &mut Chain, answers: &[u8]) {
 
     restore(chain);
     let mut out = BatchOutcome::default();
-    match chain.process(&Batch(batch), &Verdicts::default(), &mut out) {
+    match chain.process(&MemoryBatch::new(Offset(BASE), batch), &Verdicts::default(), &mut out) {
         Ok(()) => assert_fates(&out),
         Err(ProcessError::Fault(fault)) => {
             assert_eq!(out, BatchOutcome::default(), "nothing of a failed batch counts");

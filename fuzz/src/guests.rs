@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Unstructured;
 use clickmill_engine::{
-    BatchOutcome, Chain, ChainState, Engine, EngineOptions, Limits, Module, ProcessError, StageSpec, Verdicts, isolate,
+    BatchOutcome, Chain, ChainState, Engine, EngineOptions, Limits, MemoryBatch, Module, ProcessError, StageSpec,
+    Verdicts, isolate,
 };
 use clickmill_schemas::record::RecordSetBuilder;
 use wasm_smith::Config;
 
-use crate::chain::{Batch, ECHO};
+use crate::chain::{BASE, ECHO};
 
 /// All that a module may import.
 const IMPORTS: &str = r#"(module
@@ -110,10 +111,10 @@ fn module(transform: u8, groups: u8, bytes: &[u8]) -> Option<Vec<u8>> {
     Some(wasm_smith::Module::new(config, &mut Unstructured::new(bytes)).ok()?.to_bytes())
 }
 
-fn batch() -> Batch {
+fn batch() -> MemoryBatch {
     let mut batch = RecordSetBuilder::default();
     (0..RECORDS).for_each(|n| batch.push(None, format!("value {n}").as_bytes(), 1_413_849_600_000));
-    Batch(batch)
+    MemoryBatch::new(Offset(BASE), batch)
 }
 
 fn drive(chain: &mut Chain) {

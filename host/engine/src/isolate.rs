@@ -9,7 +9,7 @@
 use clickmill_schemas::{ModuleDigest, Offset};
 
 use crate::source::{Entry, Unpacked};
-use crate::{BatchOutcome, BatchSource, Chain, ChainState, ProcessError, Verdicts};
+use crate::{BatchOutcome, BatchSource, Chain, ChainState, PassedRecord, ProcessError, Verdicts};
 
 /// A part of several records has this fraction of the time limit.
 const HURRY: u32 = 8;
@@ -51,10 +51,38 @@ pub fn isolate(
     stop: &dyn Fn() -> bool,
     out: &mut BatchOutcome,
 ) -> Result<Isolated, ProcessError> {
+    isolate_into(chain, before, source, (known, stop), out, None)
+}
+
+/// [`isolate`], and what the last stage handed on in `passed`, as [`Chain::process_collecting`] gives it, where the batch
+/// has passed.
+///
+/// # Errors
+/// As for [`isolate`].
+pub fn isolate_collecting(
+    chain: &mut Chain,
+    before: &ChainState,
+    source: &dyn BatchSource,
+    (known, stop): (&Verdicts, &dyn Fn() -> bool),
+    out: &mut BatchOutcome,
+    passed: &mut Vec<PassedRecord>,
+) -> Result<Isolated, ProcessError> {
+    passed.clear();
+    isolate_into(chain, before, source, (known, stop), out, Some(passed))
+}
+
+fn isolate_into(
+    chain: &mut Chain,
+    before: &ChainState,
+    source: &dyn BatchSource,
+    (known, stop): (&Verdicts, &dyn Fn() -> bool),
+    out: &mut BatchOutcome,
+    passed: Option<&mut Vec<PassedRecord>>,
+) -> Result<Isolated, ProcessError> {
     out.clear();
     let (batch, entries) = chain.unpack(source, known, out)?;
     chain.load(before)?;
-    let mut parts = Parts { chain, state: before.clone(), source, batch, stop, out };
+    let mut parts = Parts { chain, state: before.clone(), source, batch, stop, out, passed };
     Ok(match parts.run(&entries, None)? {
         Part::AtOnce | Part::InParts => Isolated::Passed,
         Part::Culprit(culprit) => Isolated::Culprit(culprit),
@@ -84,6 +112,8 @@ struct Parts<'a> {
     batch: Unpacked,
     stop: &'a dyn Fn() -> bool,
     out: &'a mut BatchOutcome,
+    /// What is collected, if it is.
+    passed: Option<&'a mut Vec<PassedRecord>>,
 }
 
 impl Parts<'_> {
@@ -95,14 +125,18 @@ impl Parts<'_> {
         let alone = entries.len() <= 1;
         let mut suspect = failed.and_then(|failed| failed.suspect);
         if alone || failed.is_none() {
-            let mut part = BatchOutcome::default();
+            let (mut part, mut passed) = (BatchOutcome::default(), Vec::new());
+            let collects = self.passed.is_some().then_some(&mut passed);
             self.chain.divide_time(if alone { 1 } else { HURRY });
-            let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part, None);
+            let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part, collects);
             self.chain.divide_time(1);
             match ran {
                 Ok(()) => {
                     self.state = self.chain.save()?;
                     self.out.add(part);
+                    if let Some(all) = &mut self.passed {
+                        all.append(&mut passed);
+                    }
                     return Ok(Part::AtOnce);
                 }
                 Err(ProcessError::Fault(fault)) if alone => {

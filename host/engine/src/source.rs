@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use clickmill_schemas::Offset;
-use clickmill_schemas::record::Records;
+use clickmill_schemas::record::{RecordSetBuilder, Records};
 
 /// A batch of records in the encoding that modules take (`clickmill_schemas::record`).
 ///
@@ -23,6 +23,51 @@ pub trait BatchSource {
     /// # Errors
     /// Whatever keeps the batch from being read. `dst` may hold anything then.
     fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// Records in memory as a batch: for whoever has them from elsewhere than a log.
+#[derive(Clone, Debug)]
+pub struct MemoryBatch {
+    base: Offset,
+    set: RecordSetBuilder,
+}
+
+impl MemoryBatch {
+    /// The records of `set`, the first of them at `base`.
+    #[must_use]
+    pub const fn new(base: Offset, set: RecordSetBuilder) -> Self {
+        Self { base, set }
+    }
+
+    /// Records by key, value and timestamp (epoch milliseconds).
+    pub fn of<'a>(base: Offset, records: impl IntoIterator<Item = (Option<&'a [u8]>, &'a [u8], i64)>) -> Self {
+        let mut set = RecordSetBuilder::default();
+        records.into_iter().for_each(|(key, value, timestamp_ms)| set.push(key, value, timestamp_ms));
+        Self { base, set }
+    }
+}
+
+impl BatchSource for MemoryBatch {
+    fn base_offset(&self) -> Offset {
+        self.base
+    }
+
+    fn base_timestamp_ms(&self) -> i64 {
+        self.set.base_timestamp_ms()
+    }
+
+    fn count(&self) -> u32 {
+        self.set.count()
+    }
+
+    fn records_len(&self) -> usize {
+        self.set.bytes().len()
+    }
+
+    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        dst.copy_from_slice(self.set.bytes());
+        Ok(())
+    }
 }
 
 /// A batch read into the host's own memory, record by record: for the few batches that are not passed on whole.

@@ -5,12 +5,12 @@
 //! look back on) and what a module saves is handed from instance to instance, so those are no difference.
 
 use clickmill_schemas::Offset;
-use clickmill_schemas::record::RecordSetBuilder;
 
 use crate::isolate::{Isolated, isolate};
 use crate::source::{Entry, Unpacked};
 use crate::{
-    BatchOutcome, BatchSource, Chain, Engine, EngineError, PassedRecord, ProcessError, Routed, StageSpec, Verdicts,
+    BatchOutcome, BatchSource, Chain, Engine, EngineError, MemoryBatch, PassedRecord, ProcessError, Routed, StageSpec,
+    Verdicts,
 };
 
 /// The first record with which a stage does something else when it runs alone.
@@ -59,7 +59,7 @@ pub fn statelessness(
             Some(before) => {
                 let (verdicts, mut handed_on) = (faults(before, *source)?, Vec::new());
                 before.process_collecting(*source, &verdicts, &mut BatchOutcome::default(), &mut handed_on)?;
-                let found = compare(&mut whole, &mut alone, &HandedOn::new(&handed_on))?;
+                let found = compare(&mut whole, &mut alone, &batch_of(&handed_on))?;
                 found.map(|found| found.at_origins(&handed_on))
             }
         };
@@ -92,33 +92,9 @@ fn compare(whole: &mut Chain, alone: &mut Chain, source: &dyn BatchSource) -> Re
 }
 
 /// What stages before handed on, as a batch with offsets of its own.
-struct HandedOn(RecordSetBuilder);
-
-impl HandedOn {
-    fn new(records: &[PassedRecord]) -> Self {
-        let mut set = RecordSetBuilder::default();
-        records.iter().for_each(|record| set.push(record.key.as_deref(), &record.value, record.timestamp_ms));
-        Self(set)
-    }
-}
-
-impl BatchSource for HandedOn {
-    fn base_offset(&self) -> Offset {
-        Offset(0)
-    }
-    fn base_timestamp_ms(&self) -> i64 {
-        self.0.base_timestamp_ms()
-    }
-    fn count(&self) -> u32 {
-        self.0.count()
-    }
-    fn records_len(&self) -> usize {
-        self.0.bytes().len()
-    }
-    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        dst.copy_from_slice(self.0.bytes());
-        Ok(())
-    }
+fn batch_of(handed_on: &[PassedRecord]) -> MemoryBatch {
+    let records = handed_on.iter().map(|record| (record.key.as_deref(), record.value.as_slice(), record.timestamp_ms));
+    MemoryBatch::of(Offset(0), records)
 }
 
 impl Difference {

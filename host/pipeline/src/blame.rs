@@ -15,19 +15,17 @@ use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::chains::{ChainError, Chains};
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Stage};
 use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Verdict};
 use crate::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use crate::views::ViewError;
 use crate::views::modules::since;
 use crate::views::scan::scan;
-use crate::views::windows::size_name;
+use crate::views::windows::{SIZES_MS, size_name};
 
 /// Bytes of batches asked for at once.
 const FETCH_BYTES: usize = 1 << 20;
-/// Sizes of windows, milliseconds.
-const SIZES_MS: [i64; 2] = [60_000, 300_000];
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +113,11 @@ pub(crate) struct Blamer<'a> {
     pub processed: Offset,
 }
 
-/// What the output topics say of some records.
+/// What is known of some records before they are looked at: what the output topics say of them, and who judged.
 #[derive(Default)]
 struct Written {
+    /// The stages of each deployment that was in force there.
+    stages: BTreeMap<DeploymentId, Vec<StageBlame>>,
     letters: BTreeMap<Offset, DeadLetter>,
     /// Event time and watermark.
     late: BTreeMap<Offset, (i64, i64)>,
@@ -183,9 +183,9 @@ impl Blamer<'_> {
     /// The stages before the one that keeps windows; none where there are none.
     fn judge(&self, id: DeploymentId) -> Result<Option<Judge>, BlameError> {
         let stages = self.chains.deployment(id).map_err(ChainError::from)?.stages;
-        let mut asked = 0;
+        let (live, mut asked) = (self.chains.live(None), 0);
         for stage in &stages {
-            if self.chains.keeps_windows(stage)? {
+            if live.keeps_windows(stage)? {
                 break;
             }
             asked += 1;
@@ -193,11 +193,13 @@ impl Blamer<'_> {
         if asked == 0 {
             return Ok(None);
         }
-        Ok(Some(Judge::new(self.chains.chain(&stages[..asked], None)?, usize::MAX)))
+        Ok(Some(Judge::new(live.chain(&stages[..asked])?, usize::MAX)))
     }
 
     fn written(&self, from: Offset, to: Offset) -> Result<Written, BlameError> {
-        let mut written = Written::default();
+        let in_force = self.in_force(from).0.into_iter().chain(self.activations.range(from..to).map(|(_, id)| *id));
+        let stages = in_force.map(|id| (id, self.stages(id))).collect();
+        let mut written = Written { stages, ..Written::default() };
         let wanted = |offset: Offset| offset >= from && offset < to;
         let mut fence = Fence::default();
         scan(self.broker, &TopicPartition::new(CTR_WINDOWS, PartitionId(0)), Offset(0), &mut |_, record| {
@@ -327,20 +329,21 @@ impl Blamer<'_> {
         if let Some((_, Some(rule))) = &ended {
             blame.reason = Some(rule.clone());
         }
-        blame.stages = self.stages(deployment, ended.as_ref());
+        blame.stages = deployment.and_then(|id| written.stages.get(&id)).cloned().unwrap_or_default();
+        if let Some((name, rule)) = ended
+            && let Some(at) = blame.stages.iter().position(|stage| stage.stage == name)
+        {
+            blame.stages.truncate(at + 1);
+            blame.stages[at].rule = rule;
+        }
         blame
     }
 
-    /// The stages of a deployment, up to the one where a record ended.
-    fn stages(&self, deployment: Option<DeploymentId>, ended: Option<&(String, Option<String>)>) -> Vec<StageBlame> {
-        let Some((id, record)) = deployment.and_then(|id| Some((id, self.history.get(&id)?))) else {
-            return Vec::new();
-        };
-        let mut out = Vec::new();
-        for stage in &record.stages {
+    /// The stages of a deployment, first to last.
+    fn stages(&self, id: DeploymentId) -> Vec<StageBlame> {
+        let stage = |stage: &Stage| {
             let put = since(self.history, id, stage, |d| d.applies_to(self.partition));
-            let here = ended.filter(|(name, _)| *name == stage.stage);
-            out.push(StageBlame {
+            StageBlame {
                 stage: stage.stage.clone(),
                 name: stage.name.clone(),
                 version: stage.version.clone(),
@@ -348,13 +351,10 @@ impl Blamer<'_> {
                 deployment: put,
                 message: self.history.get(&put).map(|d| d.message.clone()).unwrap_or_default(),
                 params: stage.params.clone(),
-                rule: here.and_then(|(_, rule)| rule.clone()),
-            });
-            if here.is_some() {
-                break;
+                rule: None,
             }
-        }
-        out
+        };
+        self.history.get(&id).map(|record| record.stages.iter().map(stage).collect()).unwrap_or_default()
     }
 }
 

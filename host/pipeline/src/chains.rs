@@ -1,26 +1,30 @@
 //! From a deployment's id to a chain that can run: reads the record, loads the modules, compiles each digest once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use clickmill_engine::{Chain, ChainState, Engine, EngineError, EngineOptions, Limits, Module, StageSpec};
 use clickmill_schemas::{DeploymentId, ModuleDigest};
 
-use crate::deployment::{Deployment, DeploymentError, ModuleStore, Stage};
+use crate::deployment::{Deployment, DeploymentError, ModuleStore, Stage, newest_everywhere};
 
 /// Newest deployments whose modules are kept compiled.
 const KEPT_COMPILED: usize = 3;
 
 /// Makes chains; shared by the workers.
 pub(crate) struct Chains {
-    engine: Engine,
     limits: Limits,
     pub(crate) modules: ModuleStore,
     deployments: Mutex<BTreeMap<DeploymentId, Deployment>>,
-    compiled: Mutex<HashMap<ModuleDigest, Module>>,
-    meter: OnceLock<Engine>,
-    /// Stored modules, compiled for it.
-    metered: Mutex<HashMap<ModuleDigest, Module>>,
+    live: Compiler,
+    /// Counts fuel; made when it is first asked for.
+    metering: OnceLock<Compiler>,
+}
+
+/// An engine, and the stored modules that are compiled for it.
+struct Compiler {
+    engine: Engine,
+    stored: Mutex<HashMap<ModuleDigest, Module>>,
 }
 
 /// Why a deployment cannot be run.
@@ -39,8 +43,8 @@ impl Chains {
         modules: ModuleStore,
         deployments: BTreeMap<DeploymentId, Deployment>,
     ) -> Self {
-        let (deployments, compiled) = (Mutex::new(deployments), Mutex::new(HashMap::new()));
-        Self { engine, limits, modules, deployments, compiled, meter: OnceLock::new(), metered: Mutex::default() }
+        let (deployments, live) = (Mutex::new(deployments), Compiler::new(engine));
+        Self { limits, modules, deployments, live, metering: OnceLock::new() }
     }
 
     pub(crate) fn deployment(&self, id: DeploymentId) -> Result<Deployment, DeploymentError> {
@@ -56,7 +60,7 @@ impl Chains {
     /// The newest deployment that is for all partitions.
     pub(crate) fn newest(&self) -> Option<DeploymentId> {
         let known = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().rev().find(|(_, d)| d.partitions.is_none()).map(|(id, _)| *id)
+        newest_everywhere(&known).map(|(id, _)| id)
     }
 
     /// Adds a deployment. What only older ones name is compiled again where it should be needed: somebody may deploy a
@@ -66,105 +70,99 @@ impl Chains {
         known.insert(id, deployment);
         let newest = || known.values().rev().take(KEPT_COMPILED).flat_map(|d| &d.stages);
         let named: BTreeSet<ModuleDigest> = newest().map(|stage| stage.sha256).collect();
-        for compiled in [&self.compiled, &self.metered] {
-            let mut compiled = compiled.lock().unwrap_or_else(PoisonError::into_inner);
-            compiled.retain(|digest, _| named.contains(digest));
+        for compiler in std::iter::once(&self.live).chain(self.metering.get()) {
+            compiler.lock().retain(|digest, _| named.contains(digest));
         }
     }
 
     /// A fresh chain of this deployment.
     pub(crate) fn build(&self, id: DeploymentId) -> Result<Chain, ChainError> {
-        self.chain(&self.deployment(id)?.stages, None)
+        self.live(None).chain(&self.deployment(id)?.stages)
     }
 
-    /// A fresh chain of these stages; `candidate` is a module that may not be stored yet.
-    pub(crate) fn chain(&self, stages: &[Stage], candidate: Option<&[u8]>) -> Result<Chain, ChainError> {
-        let mut specs = Vec::new();
-        for stage in stages {
-            let module = self.module(stage, candidate)?;
-            specs.push(spec(stage, module, self.limits.clone()));
+    /// Makes chains as the workers run them; `candidate` is a module that may not be stored yet.
+    pub(crate) fn live<'a>(&'a self, candidate: Option<&'a [u8]>) -> Maker<'a> {
+        Maker::new(self, &self.live, candidate)
+    }
+
+    /// Makes chains that count fuel, apart from the workers'.
+    pub(crate) fn metering<'a>(&'a self, candidate: Option<&'a [u8]>) -> Result<Maker<'a>, ChainError> {
+        if let Some(compiler) = self.metering.get() {
+            return Ok(Maker::new(self, compiler, candidate));
         }
-        Chain::new(&self.engine, &specs).map_err(|source| ChainError::Module { stage: "chain".into(), source })
-    }
-
-    /// The chain with this state in it, to see whether it can read it.
-    pub(crate) fn with_state(
-        &self,
-        stages: &[Stage],
-        candidate: Option<&[u8]>,
-        state: &[u8],
-    ) -> Result<Chain, ChainError> {
-        let mut chain = self.chain(stages, candidate)?;
-        let failed = |source| ChainError::Module { stage: "state".into(), source };
-        chain.restore(&ChainState::from_bytes(state).map_err(failed)?).map_err(failed)?;
-        Ok(chain)
-    }
-
-    pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {
-        Ok(self.module(stage, None)?.keeps_windows())
-    }
-
-    fn module(&self, stage: &Stage, candidate: Option<&[u8]>) -> Result<Module, ChainError> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = compiled.get(&stage.sha256) {
-            return Ok(module.clone());
-        }
-        let module = self.compile(&self.engine, stage, candidate)?;
-        // What is only tried is not kept: somebody may try a thousand.
-        if candidate.is_none() {
-            compiled.insert(stage.sha256, module.clone());
-        }
-        Ok(module)
-    }
-
-    fn compile(&self, engine: &Engine, stage: &Stage, candidate: Option<&[u8]>) -> Result<Module, ChainError> {
-        let stored;
-        let wasm = match candidate {
-            Some(wasm) if crate::deployment::digest(wasm) == stage.sha256 => wasm,
-            _ => {
-                stored = self.modules.get(stage.sha256)?;
-                &stored
-            }
-        };
-        engine.compile(wasm).map_err(|source| ChainError::Module { stage: stage.stage.clone(), source })
-    }
-
-    /// What chains are tried on, apart from the workers'; made when it is first asked for.
-    pub(crate) fn metered<'a>(&'a self, candidate: Option<&'a [u8]>) -> Result<Metered<'a>, ChainError> {
-        let engine = match self.meter.get() {
-            Some(engine) => engine.clone(),
-            None => {
-                let options = EngineOptions { fuel: true, ..EngineOptions::default() };
-                let made =
-                    Engine::new(&options).map_err(|source| ChainError::Module { stage: "canary".into(), source })?;
-                self.meter.get_or_init(|| made).clone()
-            }
-        };
-        Ok(Metered { chains: self, engine, candidate, tried: OnceLock::new() })
+        let options = EngineOptions { fuel: true, ..EngineOptions::default() };
+        let engine = Engine::new(&options).map_err(|source| ChainError::Module { stage: "canary".into(), source })?;
+        Ok(Maker::new(self, self.metering.get_or_init(|| Compiler::new(engine)), candidate))
     }
 }
 
-/// Makes chains on an engine that counts fuel.
-pub(crate) struct Metered<'a> {
+impl Compiler {
+    fn new(engine: Engine) -> Self {
+        Self { engine, stored: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleDigest, Module>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compile(&self, stage: &Stage, wasm: &[u8]) -> Result<Module, ChainError> {
+        self.engine.compile(wasm).map_err(|source| ChainError::Module { stage: stage.stage.clone(), source })
+    }
+
+    fn stored(&self, stage: &Stage, modules: &ModuleStore) -> Result<Module, ChainError> {
+        if let Some(module) = self.lock().get(&stage.sha256) {
+            return Ok(module.clone());
+        }
+        // Without the lock: a worker that wants another module does not wait for a compiler.
+        let module = self.compile(stage, &modules.get(stage.sha256)?)?;
+        Ok(self.lock().entry(stage.sha256).or_insert(module).clone())
+    }
+}
+
+/// Makes chains on one engine, of stored modules and of one that may not be stored yet.
+pub(crate) struct Maker<'a> {
     chains: &'a Chains,
-    engine: Engine,
-    candidate: Option<&'a [u8]>,
-    /// The candidate, compiled; it goes with the attempt.
+    compiler: &'a Compiler,
+    candidate: Option<(ModuleDigest, &'a [u8])>,
+    /// The candidate, compiled. It goes with the attempt: somebody may try a thousand.
     tried: OnceLock<Module>,
 }
 
-impl Metered<'_> {
-    pub(crate) fn specs(&self, stages: &[Stage]) -> Result<Vec<StageSpec>, ChainError> {
-        stages.iter().map(|stage| Ok(spec(stage, self.module(stage)?, self.chains.limits.clone()))).collect()
+impl<'a> Maker<'a> {
+    fn new(chains: &'a Chains, compiler: &'a Compiler, candidate: Option<&'a [u8]>) -> Self {
+        let candidate = candidate.map(|wasm| (crate::deployment::digest(wasm), wasm));
+        Self { chains, compiler, candidate, tried: OnceLock::new() }
     }
 
     pub(crate) const fn engine(&self) -> &Engine {
-        &self.engine
+        &self.compiler.engine
     }
 
+    pub(crate) fn specs(&self, stages: &[Stage]) -> Result<Vec<StageSpec>, ChainError> {
+        let spec = |stage: &Stage| {
+            Ok(StageSpec {
+                name: stage.stage.clone(),
+                module: self.module(stage)?,
+                params: stage.params.clone(),
+                limits: self.chains.limits.clone(),
+                lookback: None,
+            })
+        };
+        stages.iter().map(spec).collect()
+    }
+
+    /// A fresh chain of these stages.
     pub(crate) fn chain(&self, stages: &[Stage]) -> Result<Chain, ChainError> {
-        Chain::new(&self.engine, &self.specs(stages)?)
+        Chain::new(self.engine(), &self.specs(stages)?)
             .map_err(|source| ChainError::Module { stage: "chain".into(), source })
+    }
+
+    /// The chain with this state in it, to see whether it can read it.
+    pub(crate) fn with_state(&self, stages: &[Stage], state: &[u8]) -> Result<Chain, ChainError> {
+        let mut chain = self.chain(stages)?;
+        let failed = |source| ChainError::Module { stage: "state".into(), source };
+        chain.restore(&ChainState::from_bytes(state).map_err(failed)?).map_err(failed)?;
+        Ok(chain)
     }
 
     pub(crate) fn keeps_windows(&self, stage: &Stage) -> Result<bool, ChainError> {
@@ -172,24 +170,13 @@ impl Metered<'_> {
     }
 
     fn module(&self, stage: &Stage) -> Result<Module, ChainError> {
-        let is_tried = |module: &&Module| module.digest() == stage.sha256;
-        if let Some(module) = self.tried.get().filter(is_tried) {
-            return Ok(module.clone());
+        match (self.candidate, self.tried.get()) {
+            (Some((digest, _)), Some(module)) if digest == stage.sha256 => Ok(module.clone()),
+            (Some((digest, wasm)), None) if digest == stage.sha256 => {
+                let module = self.compiler.compile(stage, wasm)?;
+                Ok(self.tried.get_or_init(|| module).clone())
+            }
+            _ => self.compiler.stored(stage, &self.chains.modules),
         }
-        let mut stored = self.chains.metered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = stored.get(&stage.sha256) {
-            return Ok(module.clone());
-        }
-        let module = self.chains.compile(&self.engine, stage, self.candidate)?;
-        let is_candidate = |wasm: &[u8]| crate::deployment::digest(wasm) == stage.sha256;
-        if self.candidate.is_some_and(is_candidate) {
-            return Ok(self.tried.get_or_init(|| module).clone());
-        }
-        stored.insert(stage.sha256, module.clone());
-        Ok(module)
     }
-}
-
-fn spec(stage: &Stage, module: Module, limits: Limits) -> StageSpec {
-    StageSpec { name: stage.stage.clone(), module, params: stage.params.clone(), limits, lookback: None }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, TopicPartition};
 use clickmill_engine::{
-    BatchOutcome, BatchSource, Chain, EngineError, Isolated, ProcessError, RouteOwned, Verdicts, isolate,
+    BatchOutcome, BatchSource, Chain, Culprit, EngineError, Isolated, PassedRecord, ProcessError, RouteOwned, Verdicts,
+    isolate_collecting,
 };
 use clickmill_schemas::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -73,11 +74,11 @@ pub enum JudgeError {
 /// A chain that judges, and the records that it failed on.
 pub(crate) struct Judge {
     chain: Chain,
-    known: Verdicts,
     failures: Vec<Failure>,
+    failed: usize,
     most_failures: usize,
-    /// When it is asked no more, whatever it is in the middle of.
-    until: Option<Instant>,
+    /// Whether it is asked no more, whatever it is in the middle of.
+    over: Box<dyn Fn() -> bool + Send>,
 }
 
 /// A record that a module failed on.
@@ -91,27 +92,23 @@ pub(crate) struct Failure {
 impl Judge {
     /// `most_failures`: after so many records that a module fails on, it is asked no more.
     pub(crate) fn new(chain: Chain, most_failures: usize) -> Self {
-        Self { chain, known: Verdicts::default(), failures: Vec::new(), most_failures, until: None }
+        Self { chain, failures: Vec::new(), failed: 0, most_failures, over: Box::new(|| false) }
     }
 
-    /// Asks it for so long at most: a module that never ends takes its time limit again and again.
-    pub(crate) fn within(mut self, time: Duration) -> Self {
-        self.until = Some(Instant::now() + time);
+    /// Asks it until `over` says so at most: a module that never ends takes its time limit again and again.
+    pub(crate) fn until(mut self, over: impl Fn() -> bool + Send + 'static) -> Self {
+        self.over = Box::new(over);
         self
     }
 
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() >= until)
-    }
-
-    /// Whether it has failed too often to be asked on.
+    /// Whether it has failed too often, or for too long, to be asked on.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.failures.len() >= self.most_failures || self.is_over()
+        self.failed >= self.most_failures || (self.over)()
     }
 
-    /// The records that a module failed on, in order.
-    pub(crate) fn failures(&self) -> &[Failure] {
-        &self.failures
+    /// The records that a module has failed on since this was last asked, in the order in which they were found.
+    pub(crate) fn take_failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
     }
 
     /// Fuel used so far, over all stages, where the engine meters.
@@ -119,38 +116,47 @@ impl Judge {
         self.chain.fuel().map(|(_, fuel)| fuel).sum()
     }
 
-    /// The verdict on each record of `source`, in order of offsets. Fewer than its records where it has given up.
-    pub(crate) fn judge(&mut self, source: &dyn BatchSource) -> Result<Vec<(Offset, Verdict)>, JudgeError> {
+    /// What becomes of the records of `source`, with those that a module fails on set apart as a worker would do it, and in
+    /// `passed` what the last stage hands on. None where it has given up.
+    pub(crate) fn outcome(
+        &mut self,
+        source: &dyn BatchSource,
+        passed: &mut Vec<PassedRecord>,
+    ) -> Result<Option<BatchOutcome>, JudgeError> {
         let before = self.chain.save().map_err(EngineError::from)?;
-        let (mut out, mut passed) = (BatchOutcome::default(), Vec::new());
-        let collected = loop {
+        let (mut known, mut out) = (Verdicts::default(), BatchOutcome::default());
+        loop {
             passed.clear();
-            match self.chain.process_collecting(source, &self.known, &mut out, &mut passed) {
-                Ok(()) => break true,
+            match self.chain.process_collecting(source, &known, &mut out, passed) {
+                Ok(()) => return Ok(Some(out)),
                 Err(ProcessError::Source(e)) => return Err(JudgeError::Source(e.to_string())),
                 Err(ProcessError::Fault(_)) => {}
             }
-            let until = self.until;
-            let over = || until.is_some_and(|until| Instant::now() >= until);
-            let isolated = isolate(&mut self.chain, &before, source, &self.known, &over, &mut out);
-            match isolated {
+            let within = (&known, &*self.over as &dyn Fn() -> bool);
+            match isolate_collecting(&mut self.chain, &before, source, within, &mut out, passed) {
                 // Too much at once, and well in parts.
-                Ok(Isolated::Passed) => break false,
-                Ok(Isolated::Stopped) => return Ok(Vec::new()),
-                Ok(Isolated::Culprit(culprit)) => {
-                    let (offset, stage, message) = (culprit.offset, culprit.stage, culprit.message);
-                    if self.failures.len() < self.most_failures {
-                        self.failures.push(Failure { offset, stage: stage.clone(), message: message.clone() });
-                    }
-                    self.known.insert(offset, stage, message);
+                Ok(Isolated::Passed) => return Ok(Some(out)),
+                Ok(Isolated::Stopped) => return Ok(None),
+                Ok(Isolated::Culprit(Culprit { offset, stage, message, .. })) => {
+                    known.insert(offset, stage.clone(), message.clone());
+                    self.failures.push(Failure { offset, stage, message });
+                    self.failed += 1;
                     self.chain.restore(&before)?;
                     if self.has_given_up() {
-                        return Ok(Vec::new());
+                        return Ok(None);
                     }
                 }
                 Err(ProcessError::Source(e)) => return Err(JudgeError::Source(e.to_string())),
                 Err(ProcessError::Fault(fault)) => return Err(EngineError::from(fault).into()),
             }
+        }
+    }
+
+    /// The verdict on each record of `source`, in order of offsets; none where it has given up.
+    pub(crate) fn judge(&mut self, source: &dyn BatchSource) -> Result<Vec<(Offset, Verdict)>, JudgeError> {
+        let mut passed = Vec::new();
+        let Some(out) = self.outcome(source, &mut passed)? else {
+            return Ok(Vec::new());
         };
         let names: Vec<String> = self.chain.stages().map(str::to_owned).collect();
         let routed: BTreeMap<Offset, Verdict> = out
@@ -163,7 +169,7 @@ impl Judge {
             .collect();
         let passed: BTreeSet<Offset> = passed.iter().map(|p| p.offset).collect();
         // Windows hand nothing on: what came to them is not told apart from what was dropped on the way.
-        let told = collected && !self.chain.keeps_windows();
+        let told = !self.chain.keeps_windows();
         let droppers: BTreeSet<usize> = out.dropped.iter().map(|(stage, _)| *stage).collect();
         let dropper = match (droppers.len(), droppers.first()) {
             (1, Some(stage)) => names.get(*stage).cloned().unwrap_or_default(),

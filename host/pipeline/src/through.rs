@@ -4,18 +4,16 @@
 //! fails on is set apart as a worker would do it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
-use clickmill_engine::{
-    BatchOutcome, BatchSource, Chain, EngineError, Fault, Isolated, PassedRecord, ProcessError, RouteOwned, Verdicts,
-    isolate,
-};
+use clickmill_engine::{BatchOutcome, Chain, MemoryBatch, PassedRecord, RouteOwned};
 use clickmill_schemas::envelope::ErrorType;
-use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
 use serde::Serialize;
 
-use crate::judge::JudgeError;
+use crate::judge::{Judge, JudgeError};
+
+/// Records that are put through at once: those around one that the module fails on are run again.
+const AT_ONCE: usize = 512;
 
 /// A record to put through, with the bytes that it has in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ pub struct Failed {
 
 /// A chain that records of one partition go through, in their order.
 pub struct Through {
-    chain: Chain,
+    judge: Judge,
     partition: PartitionId,
     pub tally: Tally,
 }
@@ -58,7 +56,7 @@ pub struct Through {
 impl Through {
     #[must_use]
     pub fn new(chain: Chain, partition: PartitionId) -> Self {
-        Self { chain, partition, tally: Tally::default() }
+        Self { judge: Judge::new(chain, usize::MAX), partition, tally: Tally::default() }
     }
 
     /// Puts records through; what passes goes to `passed`, what the module fails on to `failed`.
@@ -71,58 +69,21 @@ impl Through {
         passed: &mut Vec<PassedRecord>,
         failed: &mut Vec<Failed>,
     ) -> Result<(), JudgeError> {
+        let mut collected = Vec::new();
         // Compaction and retention leave gaps, and a batch has none.
-        for run in records.chunk_by(|a, b| a.offset.plus(1) == b.offset) {
-            self.batch(run, passed, failed)?;
-        }
-        Ok(())
-    }
-
-    /// Consecutive records, in as many calls as it takes.
-    fn batch(
-        &mut self,
-        mut records: &[Given],
-        passed: &mut Vec<PassedRecord>,
-        failed: &mut Vec<Failed>,
-    ) -> Result<(), JudgeError> {
-        while let Some((first, others)) = records.split_first() {
-            let before = self.chain.save().map_err(EngineError::from)?;
-            let batch = Batch::of(records);
-            let (none, mut out, mut collected) = (Verdicts::default(), BatchOutcome::default(), Vec::new());
-            let fault = match self.chain.process_collecting(&batch, &none, &mut out, &mut collected) {
-                Ok(()) => {
-                    self.book(out);
-                    passed.append(&mut collected);
-                    return Ok(());
-                }
-                Err(ProcessError::Fault(fault)) => fault,
-                Err(e @ ProcessError::Source(_)) => return Err(JudgeError::Source(e.to_string())),
-            };
-            let isolated = isolate(&mut self.chain, &before, &batch, &none, &|| false, &mut out);
-            let culprit = match isolated {
-                Ok(Isolated::Culprit(culprit)) => Some((culprit.offset, culprit.message)),
-                // Alone it fails, and then it does not: what it takes is at the limit.
-                Ok(Isolated::Passed | Isolated::Stopped) if others.is_empty() => Some((first.offset, fault.message)),
-                Ok(Isolated::Passed | Isolated::Stopped) => None,
-                Err(ProcessError::Fault(fault)) => return Err(fails(fault)),
-                Err(e @ ProcessError::Source(_)) => return Err(JudgeError::Source(e.to_string())),
-            };
-            self.chain.restore(&before)?;
-            let (before_it, after) = match &culprit {
-                Some((offset, _)) => {
-                    let at = records.iter().position(|r| r.offset == *offset).unwrap_or_default();
-                    (&records[..at], &records[at + 1..])
-                }
-                // Too much at once, and well in parts.
-                None => records.split_at(records.len() / 2),
-            };
-            self.batch(before_it, passed, failed)?;
-            if let Some((offset, message)) = culprit {
-                self.tally.read += 1;
-                self.tally.failed += 1;
-                failed.push(Failed { partition: self.partition, offset, message });
+        let runs = records.chunk_by(|a, b| a.offset.plus(1) == b.offset);
+        for run in runs.flat_map(|run| run.chunks(AT_ONCE)) {
+            let base = run.first().map_or(Offset(0), |first| first.offset);
+            let batch =
+                MemoryBatch::of(base, run.iter().map(|r| (r.key.as_deref(), r.value.as_slice(), r.timestamp_ms)));
+            if let Some(out) = self.judge.outcome(&batch, &mut collected)? {
+                self.book(out);
+                passed.append(&mut collected);
             }
-            records = after;
+            let mut failures = self.judge.take_failures();
+            failures.sort_by_key(|failure| failure.offset);
+            let partition = self.partition;
+            failed.extend(failures.into_iter().map(|f| Failed { partition, offset: f.offset, message: f.message }));
         }
         Ok(())
     }
@@ -142,10 +103,6 @@ impl Through {
     }
 }
 
-fn fails(fault: Fault) -> JudgeError {
-    EngineError::from(fault).into()
-}
-
 impl Tally {
     /// Takes in that of another partition.
     pub fn add(&mut self, other: &Self) {
@@ -157,42 +114,5 @@ impl Tally {
         for (rule, records) in &other.rejected {
             *self.rejected.entry(rule.clone()).or_default() += records;
         }
-    }
-}
-
-/// Consecutive records as a batch.
-struct Batch {
-    base: Offset,
-    set: RecordSetBuilder,
-}
-
-impl Batch {
-    fn of(records: &[Given]) -> Self {
-        let mut set = RecordSetBuilder::default();
-        records.iter().for_each(|r| set.push(r.key.as_deref(), &r.value, r.timestamp_ms));
-        Self { base: records.first().map_or(Offset(0), |r| r.offset), set }
-    }
-}
-
-impl BatchSource for Batch {
-    fn base_offset(&self) -> Offset {
-        self.base
-    }
-
-    fn base_timestamp_ms(&self) -> i64 {
-        self.set.base_timestamp_ms()
-    }
-
-    fn count(&self) -> u32 {
-        self.set.count()
-    }
-
-    fn records_len(&self) -> usize {
-        self.set.bytes().len()
-    }
-
-    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        dst.copy_from_slice(self.set.bytes());
-        Ok(())
     }
 }

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::blame::{Blame, Fate, event_time};
 use crate::topics::AD_EVENTS_RAW;
 use crate::views::status::PartitionView;
-use crate::views::windows::size_name;
+use crate::views::windows::{SIZES_MS, size_name};
 use crate::views::{BadRecord, ViewError};
 
-/// Length of the panes by which lateness is judged.
-const PANE_MS: i64 = 60_000;
+/// Length of the panes by which lateness is judged: the shortest windows.
+const PANE_MS: i64 = SIZES_MS[0];
 /// Batches that are read back in search of the record that moved the watermark.
 const MOST_BATCHES: usize = 10_000;
 

@@ -1,10 +1,10 @@
 //! The wasm chain on one core against the reference on one core, on three forms of the same events.
 
 use anyhow::{Context, Result, ensure};
-use clickmill_engine::{BatchOutcome, Chain, Engine, EngineOptions, ProcessError, StageSpec, Verdicts};
+use clickmill_engine::{BatchOutcome, Chain, Engine, EngineOptions, MemoryBatch, ProcessError, StageSpec, Verdicts};
 use clickmill_schemas::record::Records;
 
-use super::events::{self, MemoryBatch};
+use super::events;
 use super::reference::Reference;
 use super::{Bench, Goal, ROUNDS, Report, cpu_timed, median};
 use crate::config::Config;

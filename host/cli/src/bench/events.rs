@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clickmill_broker::{Broker, EmbeddedLog, TopicPartition};
-use clickmill_engine::BatchSource;
+use clickmill_engine::MemoryBatch;
 use clickmill_pipeline::topics::AD_EVENTS_RAW;
-use clickmill_schemas::record::{RecordSetBuilder, Records};
+use clickmill_schemas::record::Records;
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::Value;
 
@@ -16,33 +16,6 @@ use crate::stack::place;
 
 /// Records of a batch, about what `produce` makes.
 const BATCH: usize = 600;
-
-/// A batch in memory.
-pub struct MemoryBatch {
-    base: Offset,
-    base_timestamp_ms: i64,
-    count: u32,
-    set: Vec<u8>,
-}
-
-impl BatchSource for MemoryBatch {
-    fn base_offset(&self) -> Offset {
-        self.base
-    }
-    fn base_timestamp_ms(&self) -> i64 {
-        self.base_timestamp_ms
-    }
-    fn count(&self) -> u32 {
-        self.count
-    }
-    fn records_len(&self) -> usize {
-        self.set.len()
-    }
-    fn write_records(&self, dst: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        dst.copy_from_slice(&self.set);
-        Ok(())
-    }
-}
 
 /// The lines of one partition as `produce` writes them into the topic.
 pub fn produced(bench: &Bench, rows: u64) -> Result<Vec<Vec<u8>>> {
@@ -123,19 +96,12 @@ fn rewritten(lines: &[Vec<u8>], mut write: impl FnMut(&mut Vec<(String, Value)>)
 
 /// Batches of these lines.
 pub fn batches(lines: &[Vec<u8>]) -> Vec<MemoryBatch> {
-    let mut base = 0;
+    let mut base = Offset(0);
     lines
         .chunks(BATCH)
         .map(|chunk| {
-            let mut set = RecordSetBuilder::default();
-            chunk.iter().for_each(|line| set.push(None, line, 0));
-            let batch = MemoryBatch {
-                base: Offset(base),
-                base_timestamp_ms: set.base_timestamp_ms(),
-                count: set.count(),
-                set: set.bytes().to_vec(),
-            };
-            base += u64::from(batch.count);
+            let batch = MemoryBatch::of(base, chunk.iter().map(|line| (None, line.as_slice(), 0)));
+            base = base.plus(chunk.len() as u64);
             batch
         })
         .collect()

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clickmill_engine::{BatchOutcome, Chain, Engine, EngineOptions, Limits, ProcessError, StageSpec, Verdicts};
+use clickmill_engine::{
+    BatchOutcome, Chain, Engine, EngineOptions, Limits, MemoryBatch, ProcessError, StageSpec, Verdicts,
+};
+use clickmill_schemas::Offset;
 use serde::Serialize;
 
-use super::batch::Batch;
 use super::module_file::pair;
 use super::project::Local;
 use crate::TextOrJson;
@@ -166,17 +168,18 @@ fn events() -> Vec<Vec<u8>> {
     (0..EVENTS).map(|i| event(i).into_bytes()).collect()
 }
 
-fn batches(values: &[Vec<u8>], records: u64) -> Vec<Batch> {
+fn batches(values: &[Vec<u8>], records: u64) -> Vec<MemoryBatch> {
     let mut values = values.iter().cycle();
     let mut batches = Vec::new();
     for base in (0..records).step_by(BATCH) {
         let count = (records - base).min(BATCH as u64) as usize;
-        batches.push(Batch::new(base, values.by_ref().take(count).map(|value| (None, value.as_slice(), 0))));
+        batches
+            .push(MemoryBatch::of(Offset(base), values.by_ref().take(count).map(|value| (None, value.as_slice(), 0))));
     }
     batches
 }
 
-fn process(chain: &mut Chain, batches: &[Batch]) -> Result<()> {
+fn process(chain: &mut Chain, batches: &[MemoryBatch]) -> Result<()> {
     let (verdicts, mut out) = (Verdicts::default(), BatchOutcome::default());
     for batch in batches {
         chain.process(batch, &verdicts, &mut out).map_err(|error| match error {

@@ -3,7 +3,6 @@
 //! `new`, `build`, `test` and `bench` are an author's own: they touch files and the engine, no host and no data directory.
 //! The others ask [`control`], which knows whether a host runs.
 
-mod batch;
 mod bench;
 mod build;
 mod case;

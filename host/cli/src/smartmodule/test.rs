@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clickmill_engine::{
-    BatchOutcome, Chain, Engine, EngineError, EngineOptions, LogLine, Module, ProcessError, RouteOwned, StageSpec,
-    Verdicts,
+    BatchOutcome, Chain, Engine, EngineError, EngineOptions, LogLine, MemoryBatch, Module, ProcessError, RouteOwned,
+    StageSpec, Verdicts,
 };
 use clickmill_schemas::partial::{self, Owner, Partial, Version};
 use clickmill_schemas::record::Records;
-use clickmill_schemas::{Generation, PartitionId, RunId};
+use clickmill_schemas::{Generation, Offset, PartitionId, RunId};
 use serde_json::{Value, json};
 
-use super::batch::Batch;
 use super::case::{Case, Outcome};
 use super::module_file::pair;
 use super::project::Local;
@@ -150,7 +149,7 @@ impl Runner<'_> {
         };
         let values = case.values()?;
         let (key, ts_ms) = (case.key.as_deref().map(str::as_bytes), case.ts_ms.unwrap_or_default());
-        let batch = Batch::new(0, values.iter().map(|value| (key, value.as_slice(), ts_ms)));
+        let batch = MemoryBatch::of(Offset(0), values.iter().map(|value| (key, value.as_slice(), ts_ms)));
         let mut ran = match self.process(&mut chain, &batch, values.len()) {
             Ok(ran) => ran,
             Err(ProcessError::Fault(fault)) => Ran { outcomes: vec![Outcome::Failed(fault.message)], ..Ran::default() },
@@ -160,7 +159,7 @@ impl Runner<'_> {
         Ok(ran)
     }
 
-    fn process(&self, chain: &mut Chain, batch: &Batch, records: usize) -> Result<Ran, ProcessError> {
+    fn process(&self, chain: &mut Chain, batch: &MemoryBatch, records: usize) -> Result<Ran, ProcessError> {
         let (mut out, mut passed) = (BatchOutcome::default(), Vec::new());
         chain.process_collecting(batch, &Verdicts::default(), &mut out, &mut passed)?;
         let windows = windows(&chain.emit()?);

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clickmill_broker::TopicPartition;
+use clickmill_engine::manifest::Manifest;
 use clickmill_schemas::{Offset, PartitionId};
 
 use super::DeploymentError;
 use super::body::{BadBody, DeployBody};
 use super::control::{Candidate, DeployError, Deployed, Deployer, Options, Request};
-use crate::blame::{Blame, BlameError, Blamer};
+use crate::blame::{Blame, BlameError, Blamer, StageBlame};
 use crate::checkpoint::StoreError;
 use crate::input::InputError;
 use crate::judge::JudgeError;
@@ -159,13 +160,18 @@ impl Deployer {
     pub fn why_late(&self, partition: PartitionId, offset: Offset) -> Result<Option<WhyLate>, BlameError> {
         let blamed = self.blame(partition, offset, offset.plus(1))?;
         let Some(blame) = blamed.first() else { return Ok(None) };
-        // As ctr-window has them, and its defaults.
-        let param = |name: &str, default: i64| {
-            let set = blame.stages.iter().find_map(|stage| stage.params.get(name)?.trim().parse().ok());
-            set.unwrap_or(default)
-        };
-        let settings = (param("out_of_orderness_ms", 10_000), param("allowed_lateness_ms", 60_000));
+        let setting = |name: &str| blame.stages.iter().find_map(|stage| self.param_of(stage, name)).unwrap_or_default();
+        let settings = (setting("out_of_orderness_ms"), setting("allowed_lateness_ms"));
         Ok(why::late(&*self.broker, blame, settings)?)
+    }
+
+    /// A stage's parameter, or what its module's SmartModule.toml says of one that is not set.
+    fn param_of(&self, stage: &StageBlame, name: &str) -> Option<i64> {
+        if let Some(set) = stage.params.get(name) {
+            return set.trim().parse().ok();
+        }
+        let manifest = Manifest::parse(&self.manifest(stage.sha256).ok()??).ok()?;
+        manifest.params.iter().find(|param| param.name == name)?.default.as_ref()?.trim().parse().ok()
     }
 
     /// What holds a window open.

@@ -3,7 +3,7 @@
 //! Fresh instances on an engine that meters, so that nothing of it touches a worker and the fuel is the same on every
 //! machine. The stage that keeps windows is left out where it stays as it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickmill_broker::Broker;
 use clickmill_engine::{BatchSource, statelessness};
@@ -11,7 +11,7 @@ use clickmill_schemas::Offset;
 use clickmill_schemas::record::Records;
 use serde::{Deserialize, Serialize};
 
-use crate::chains::{ChainError, Metered};
+use crate::chains::{ChainError, Maker};
 use crate::deployment::Stage;
 use crate::deployment::plan::same;
 use crate::input::Input;
@@ -56,11 +56,11 @@ pub enum CanaryError {
 pub(crate) fn hidden_state(
     broker: &dyn Broker,
     partitions: u32,
-    metered: &Metered,
+    metering: &Maker<'_>,
     old: &[Stage],
     new: &[Stage],
 ) -> Result<Option<(String, Offset)>, CanaryError> {
-    let specs = metered.specs(new)?;
+    let specs = metering.specs(new)?;
     for (at, stage) in new.iter().enumerate() {
         if specs[at].module.is_stateful() || old.iter().any(|s| same(s, stage)) {
             continue;
@@ -69,7 +69,7 @@ pub(crate) fn hidden_state(
         newest_records(broker, partitions, STATELESSNESS_RECORDS, WITHIN, |input| {
             let sample: [&dyn BatchSource; 1] = [input];
             // A module that fails here fails in the canary too, which says so.
-            let difference = statelessness(metered.engine(), &specs[..=at], &sample).ok().flatten();
+            let difference = statelessness(metering.engine(), &specs[..=at], &sample).ok().flatten();
             found = difference.map(|difference| difference.offset);
             Ok(found.is_none())
         })?;
@@ -81,9 +81,9 @@ pub(crate) fn hidden_state(
 }
 
 /// The stages that are tried: all up to the one that keeps windows where that one stays, else the whole chain.
-pub(crate) fn tried<'a>(stages: &'a [Stage], metered: &Metered, other: &[Stage]) -> Result<&'a [Stage], ChainError> {
+pub(crate) fn tried<'a>(stages: &'a [Stage], metering: &Maker<'_>, other: &[Stage]) -> Result<&'a [Stage], ChainError> {
     for (at, stage) in stages.iter().enumerate() {
-        if metered.keeps_windows(stage)? && other.iter().any(|s| same(s, stage)) {
+        if metering.keeps_windows(stage)? && other.iter().any(|s| same(s, stage)) {
             return Ok(&stages[..at]);
         }
     }
@@ -95,23 +95,22 @@ pub(crate) fn run(
     broker: &dyn Broker,
     partitions: u32,
     records: u64,
-    metered: &Metered,
+    metering: &Maker<'_>,
     old: &[Stage],
     new: &[Stage],
 ) -> Result<Option<Canary>, CanaryError> {
-    let (old_tried, new_tried) = (tried(old, metered, new)?, tried(new, metered, old)?);
+    let (old_tried, new_tried) = (tried(old, metering, new)?, tried(new, metering, old)?);
     if old_tried.is_empty() || new_tried.is_empty() {
         return Ok(None);
     }
-    let mut before = Judge::new(metered.chain(old_tried)?, MOST_OLD_FAILURES).within(WITHIN);
-    let mut after = Judge::new(metered.chain(new_tried)?, MOST_FAILURES).within(2 * WITHIN);
+    let begun = Instant::now();
+    let mut before = Judge::new(metering.chain(old_tried)?, MOST_OLD_FAILURES).until(move || begun.elapsed() > WITHIN);
+    let mut after = Judge::new(metering.chain(new_tried)?, MOST_FAILURES).until(move || begun.elapsed() > 2 * WITHIN);
     let (start_before, start_after) = (before.fuel(), after.fuel());
     let mut canary = Canary::default();
     newest_records(broker, partitions, records, WITHIN, |input| {
-        let (was, known) = (before.judge(input)?, after.failures().len());
-        let is = after.judge(input)?;
-        let new = after.failures().get(known..).unwrap_or_default();
-        failures(&mut canary, input, &was, new);
+        let (was, is) = (before.judge(input)?, after.judge(input)?);
+        failures(&mut canary, input, &was, &after.take_failures());
         compare(&mut canary, input, &was, &is);
         Ok(!after.has_given_up() && !before.has_given_up())
     })?;

@@ -18,8 +18,8 @@ use super::plan::{Change, Plan, StateChange, StateVerdict, same_chain, stage_cha
 use super::registry::{Registry, Turn};
 use super::states::{self, stage_state};
 use super::wanted::{Wanted, wanted};
-use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, digest, read_all};
-use crate::chains::{ChainError, Chains};
+use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, newest_everywhere, read_all};
+use crate::chains::{ChainError, Chains, Maker};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
 use crate::host::StageModule;
@@ -98,8 +98,7 @@ impl Deployer {
     /// The chain in force; of a rollout to some partitions, the one of the others.
     #[must_use]
     pub fn stages(&self) -> Vec<Stage> {
-        let history = self.history();
-        history.values().rev().find(|d| d.partitions.is_none()).map(|d| d.stages.clone()).unwrap_or_default()
+        newest_everywhere(&self.history()).map(|(_, d)| d.stages.clone()).unwrap_or_default()
     }
 
     /// Where each deployment began to judge.
@@ -173,7 +172,7 @@ impl Deployer {
         if !plan.changes {
             // Where its file was lost, it is there again.
             if let Some(candidate) = &wanted.candidate {
-                self.registry.chains.modules.put(&candidate.wasm)?;
+                self.registry.chains.modules.put(&candidate.wasm, None)?;
             }
             drop(turn);
             let (activations, waiting) = self.followed(wanted.base.0, options);
@@ -191,10 +190,7 @@ impl Deployer {
 
     fn write_down(&self, turn: &Turn<'_>, wanted: Wanted, options: &Options) -> Result<DeploymentId, DeployError> {
         if let Some(candidate) = &wanted.candidate {
-            self.registry.chains.modules.put(&candidate.wasm)?;
-            if let Some(manifest) = &candidate.manifest {
-                self.registry.chains.modules.put_manifest(digest(&candidate.wasm), manifest)?;
-            }
+            self.registry.chains.modules.put(&candidate.wasm, candidate.manifest.as_deref())?;
         }
         let (_, base) = wanted.base;
         let deployment = Deployment {
@@ -226,18 +222,19 @@ impl Deployer {
             return Ok(plan);
         }
         let wasm = wanted.candidate.as_ref().map(|c| c.wasm.as_slice());
-        self.registry.chains.chain(new, wasm).map_err(DeployError::Refused)?;
-        plan.state = self.states(wanted, options, wasm)?;
+        let live = self.registry.chains.live(wasm);
+        live.chain(new).map_err(DeployError::Refused)?;
+        plan.state = self.states((old, new), options, &live)?;
         // The way back from a bad module must not need it to behave.
         if wanted.candidate.is_some() && plan.stages.iter().any(|s| s.change != Change::Unchanged) {
-            let metered = self.registry.chains.metered(wasm).map_err(DeployError::Refused)?;
+            let metering = self.registry.chains.metering(wasm).map_err(DeployError::Refused)?;
             let partitions = self.partitions();
-            plan.canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metered, old, new)?;
+            plan.canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metering, old, new)?;
             let misbehaves = plan.canary.as_ref().is_some_and(|canary| canary.old_given_up || canary.failures > 0);
             if misbehaves {
                 return Ok(plan);
             }
-            if let Some((stage, offset)) = canary::hidden_state(&*self.broker, partitions, &metered, old, new)? {
+            if let Some((stage, offset)) = canary::hidden_state(&*self.broker, partitions, &metering, old, new)? {
                 return Err(DeployError::HiddenState { stage, offset });
             }
         }
@@ -250,7 +247,12 @@ impl Deployer {
     }
 
     /// Tries the new chain on the state of every partition that it is for.
-    fn states(&self, wanted: &Wanted, options: &Options, wasm: Option<&[u8]>) -> Result<Vec<StateChange>, DeployError> {
+    fn states(
+        &self,
+        (old, new): (&[Stage], &[Stage]),
+        options: &Options,
+        live: &Maker<'_>,
+    ) -> Result<Vec<StateChange>, DeployError> {
         let mut out = Vec::new();
         for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions())? {
             if options.partitions.as_ref().is_some_and(|only| !only.contains(&partition)) {
@@ -261,12 +263,10 @@ impl Deployer {
             if checkpoint.ledger.accounted() == 0 {
                 continue;
             }
-            let chains = &self.registry.chains;
             // A generation may have begun behind the checkpoint, or be about to: its state is the empty one.
-            let (reset, base) = (self.was_reset(partition, checkpoint.deployment), &wanted.base.1.stages);
-            let bytes = match reset {
+            let bytes = match self.was_reset(partition, checkpoint.deployment) {
                 true => {
-                    let mut fresh = chains.chain(base, None).map_err(refused)?;
+                    let mut fresh = live.chain(old).map_err(refused)?;
                     fresh.save().map_err(|fault| unreadable(fault.into()))?.to_bytes()
                 }
                 false => checkpoint.state,
@@ -274,7 +274,7 @@ impl Deployer {
             let state = ChainState::from_bytes(&bytes).map_err(unreadable)?;
             let mut after = ChainState::default();
             if !options.reset_state {
-                let mut chain = chains.with_state(&wanted.stages, wasm, &bytes).map_err(refused)?;
+                let mut chain = live.with_state(new, &bytes).map_err(refused)?;
                 after = chain.save().map_err(|fault| unreadable(fault.into()))?;
             }
             for (stage, from_version, bytes) in state.stages() {
@@ -338,15 +338,13 @@ impl Deployer {
     pub fn follow_config(&self, chain: &[StageModule]) -> Result<(), DeployError> {
         let mut config = Vec::new();
         for StageModule { stage, name, version, manifest, wasm, params } in chain.iter().cloned() {
-            let sha256 = self.registry.chains.modules.put(&wasm)?;
-            if let Some(manifest) = manifest {
-                self.registry.chains.modules.put_manifest(sha256, &manifest)?;
-            }
+            let sha256 = self.registry.chains.modules.put(&wasm, manifest.as_deref())?;
             config.push(Stage { stage, name, version, sha256, params });
         }
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
         let history = self.history();
-        let (stages, message) = match history.iter().rev().find(|(_, d)| d.partitions.is_none()) {
+        let before = newest_everywhere(&history);
+        let (stages, message) = match before {
             None => (config.clone(), "first start"),
             Some((_, newest)) if newest.config_stages() == config => return Ok(()),
             Some((_, newest)) => {
@@ -354,14 +352,10 @@ impl Deployer {
                 (stages, "clickmill.yaml or the program's modules have changed")
             }
         };
-        self.registry.chains.chain(&stages, None).map_err(DeployError::Refused)?;
-        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions())? {
-            if checkpoint.ledger.accounted() == 0 || self.was_reset(partition, checkpoint.deployment) {
-                continue;
-            }
-            let tried = self.registry.chains.with_state(&stages, None, &checkpoint.state);
-            tried.map_err(|source| DeployError::State { partition, source })?;
-        }
+        let live = self.registry.chains.live(None);
+        live.chain(&stages).map_err(DeployError::Refused)?;
+        let old = before.map(|(_, newest)| newest.stages.as_slice()).unwrap_or_default();
+        self.states((old, &stages), &Options::default(), &live)?;
         let created_at_ms = self.clock.now_ms();
         let deployment = Deployment {
             stages,

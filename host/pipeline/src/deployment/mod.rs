@@ -31,6 +31,9 @@ use crate::topics::DEPLOYMENTS;
 pub use registry::paused_in;
 pub use store::{ModuleStore, digest};
 
+/// Folder of a data directory for what people have asked for: a pause, a savepoint to go back to.
+pub(crate) const CONTROL: &str = "control";
+
 /// One stage of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
@@ -63,6 +66,12 @@ pub struct Deployment {
     /// records of versions that had no other source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Vec<Stage>>,
+}
+
+/// The newest deployment that is for all partitions.
+#[must_use]
+pub fn newest_everywhere(history: &BTreeMap<DeploymentId, Deployment>) -> Option<(DeploymentId, &Deployment)> {
+    history.iter().rev().find(|(_, d)| d.partitions.is_none()).map(|(id, d)| (*id, d))
 }
 
 /// What a deployment came of.

@@ -9,7 +9,7 @@ use clickmill_broker::Broker;
 use clickmill_schemas::{DeploymentId, PartitionId};
 
 use super::change::stage_undone;
-use super::{Cause, Deployment, DeploymentError, append};
+use super::{CONTROL, Cause, Deployment, DeploymentError, append};
 use crate::chains::{ChainError, Chains};
 use crate::checkpoint::{CheckpointStore, DirectoryStore, StoreError};
 use crate::targets::Targets;
@@ -25,8 +25,7 @@ pub(crate) struct Registry {
     control: DirectoryStore,
 }
 
-/// Folder of the reason, and its name there.
-const CONTROL: &str = "control";
+/// Name of the reason in the folder [`CONTROL`].
 const PAUSED: &str = "paused";
 
 /// Why the workers of a data directory stand still, or would, if they do.

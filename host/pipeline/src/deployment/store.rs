@@ -22,25 +22,21 @@ impl ModuleStore {
         Ok(Self { folder: folder.to_owned(), store: DirectoryStore::open(folder)? })
     }
 
-    /// Keeps a module. One that is there already stays as it is; one that is damaged is put right.
+    /// Keeps a module, and its SmartModule.toml beside it. What is there already stays as it is; a module that is damaged
+    /// is put right.
     ///
     /// # Errors
     /// [`StoreError`] where it cannot be written.
-    pub fn put(&self, wasm: &[u8]) -> Result<ModuleDigest, StoreError> {
+    pub fn put(&self, wasm: &[u8], manifest: Option<&str>) -> Result<ModuleDigest, StoreError> {
         let digest = digest(wasm);
         if self.get(digest).is_err() {
             self.store.delete(&file(digest))?;
             self.store.create(&file(digest), wasm)?;
         }
+        if let Some(manifest) = manifest {
+            self.store.create(&format!("{digest}.toml"), manifest.as_bytes())?;
+        }
         Ok(digest)
-    }
-
-    /// Keeps a module's SmartModule.toml beside it; the first one stays.
-    ///
-    /// # Errors
-    /// [`StoreError`] where it cannot be written.
-    pub fn put_manifest(&self, module: ModuleDigest, manifest: &str) -> Result<(), StoreError> {
-        self.store.create(&format!("{module}.toml"), manifest.as_bytes()).map(drop)
     }
 
     /// A module's SmartModule.toml, where it came with one.
@@ -83,12 +79,12 @@ mod tests {
     fn a_module_is_kept_by_its_digest_and_a_changed_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let store = ModuleStore::open(folder.path()).unwrap();
-        let digest = store.put(b"\0asm").unwrap();
-        assert_eq!(store.put(b"\0asm").unwrap(), digest);
+        let digest = store.put(b"\0asm", None).unwrap();
+        assert_eq!(store.put(b"\0asm", None).unwrap(), digest);
         assert_eq!(store.get(digest).unwrap(), b"\0asm");
         std::fs::write(folder.path().join(file(digest)), b"other").unwrap();
         assert!(matches!(store.get(digest), Err(DeploymentError::Tampered { .. })));
-        store.put(b"\0asm").unwrap();
+        store.put(b"\0asm", None).unwrap();
         assert_eq!(store.get(digest).unwrap(), b"\0asm", "whoever has the module puts it right");
         assert!(matches!(store.get(ModuleDigest([0; 32])), Err(DeploymentError::NoModule { .. })));
     }

@@ -6,7 +6,7 @@ use clickmill_schemas::DeploymentId;
 
 use super::change::{self, ChangeError};
 use super::request::{Candidate, DeployError, Options, Request};
-use super::{Cause, Deployment, Stage, digest};
+use super::{Cause, Deployment, Stage, digest, newest_everywhere};
 
 /// The chain that is asked for, and what it comes of.
 pub(crate) struct Wanted {
@@ -32,8 +32,8 @@ pub(crate) fn wanted(
         }
     }
     let (newest_id, newest) = history.last_key_value().ok_or(DeployError::Nothing)?;
-    let everywhere = history.iter().rev().find(|(_, d)| d.partitions.is_none()).ok_or(DeployError::Nothing)?;
-    let base = (*everywhere.0, everywhere.1.clone());
+    let (base_id, base) = newest_everywhere(history).ok_or(DeployError::Nothing)?;
+    let base = (base_id, base.clone());
     let mut wanted = Wanted {
         stages: base.1.stages.clone(),
         base,

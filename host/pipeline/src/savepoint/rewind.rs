@@ -21,6 +21,7 @@ use super::{Savepoint, load};
 use crate::chains::Chains;
 use crate::checkpoint::resolve::newest_first;
 use crate::checkpoint::{CheckpointName, CheckpointStore, DirectoryStore, OutputEnds, take_epoch};
+use crate::deployment::CONTROL;
 use crate::host::{StartError, checkpoint_folder};
 use crate::savepoint::SavepointError;
 use crate::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
@@ -43,7 +44,7 @@ pub(crate) struct Place<'a> {
 
 /// Goes back to the savepoint `from`, if one is named, or ends what a killed start has begun.
 pub(crate) fn rewind(place: &Place<'_>, from: Option<&str>) -> Result<(), StartError> {
-    let control = DirectoryStore::open(&place.data_dir.join("control"))?;
+    let control = DirectoryStore::open(&place.data_dir.join(CONTROL))?;
     if let Some(name) = pending(place.data_dir)? {
         tracing::info!(savepoint = %name, "going back to it was not finished: it is done now");
         carry_out(place, &load(place.data_dir, &name)?)?;
@@ -65,7 +66,7 @@ pub(crate) fn rewind(place: &Place<'_>, from: Option<&str>) -> Result<(), StartE
 
 /// The savepoint that a killed start was going back to.
 pub(super) fn pending(data_dir: &Path) -> Result<Option<String>, SavepointError> {
-    let Some(control) = DirectoryStore::open_to_read(&data_dir.join("control"))? else { return Ok(None) };
+    let Some(control) = DirectoryStore::open_to_read(&data_dir.join(CONTROL))? else { return Ok(None) };
     Ok(control.read(PENDING)?.map(|name| String::from_utf8_lossy(&name).into_owned()))
 }
 
@@ -179,12 +180,12 @@ fn commits(place: &Place<'_>, savepoint: &Savepoint) -> Result<BTreeMap<Partitio
         // One that was lost is there again.
         let path = savepoint.folder.join(file);
         let wasm = std::fs::read(&path).map_err(super::io("read", &path))?;
-        place.chains.modules.put(&wasm)?;
+        place.chains.modules.put(&wasm, None)?;
     }
     let mut commits = BTreeMap::new();
     for (partition, checkpoint) in &savepoint.checkpoints {
         let stages = place.chains.deployment(checkpoint.deployment)?.stages;
-        let chain = place.chains.with_state(&stages, None, &checkpoint.state);
+        let chain = place.chains.live(None).with_state(&stages, &checkpoint.state);
         let mut chain = chain.map_err(|source| StartError::Worker { partition: *partition, source: source.into() })?;
         let commit = Commit {
             generation: checkpoint.generation,

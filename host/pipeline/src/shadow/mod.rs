@@ -1,8 +1,8 @@
 //! A candidate beside the live chain: it judges the same records, and what it makes of them is thrown away.
 //!
 //! A thread of its own reads the topic by itself, so nothing of it is in the way of a worker; it runs at the lowest
-//! priority and for a part of the time only, and where it falls behind it leaves records out and says how many. Instances are its own, on an engine that
-//! meters. A shadow lives as long as its host.
+//! priority and for a part of the time only, and where it falls behind it leaves records out and says how many. Instances
+//! are its own, on an engine that meters. A shadow lives as long as its host.
 
 mod condition;
 
@@ -21,7 +21,7 @@ use crate::deployment::canary::{tried, value_at};
 use crate::deployment::change::{self, ChangeError};
 use crate::deployment::control::{Candidate, Options};
 use crate::deployment::registry::Registry;
-use crate::deployment::{Stage, digest};
+use crate::deployment::{Stage, digest, newest_everywhere};
 use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Matrix, Verdict};
 use crate::quiet::lower_priority;
@@ -149,7 +149,8 @@ impl Shadows {
         if let Some(running) = running.as_ref() {
             return Err(ShadowError::Running { stage: running.candidate.stage.clone() });
         }
-        let pair = pair(registry, &candidate)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let pair = pair(registry, &candidate, &stop)?;
         let report = Report {
             stage: candidate.stage.clone(),
             name: candidate.name.clone(),
@@ -168,7 +169,7 @@ impl Shadows {
             nanos_per_record_new: 0,
             ended: None,
         };
-        let (shared, stop) = (Arc::new(Mutex::new(report.clone())), Arc::new(AtomicBool::new(false)));
+        let shared = Arc::new(Mutex::new(report.clone()));
         let follower = Follower {
             registry: registry.clone(),
             broker: broker.clone(),
@@ -229,10 +230,10 @@ impl Running {
 }
 
 /// The chain in force, and the same with the candidate in it.
-fn pair(registry: &Registry, candidate: &Candidate) -> Result<Pair, ShadowError> {
+fn pair(registry: &Registry, candidate: &Candidate, stop: &Arc<AtomicBool>) -> Result<Pair, ShadowError> {
     let history = registry.history();
-    let newest = history.iter().rev().find(|(_, d)| d.partitions.is_none());
-    let (against, old) = newest.map(|(id, d)| (*id, d.stages.clone())).unwrap_or_default();
+    let newest = newest_everywhere(&history);
+    let (against, old) = newest.map(|(id, d)| (id, d.stages.clone())).unwrap_or_default();
     let stage = Stage {
         stage: candidate.stage.clone(),
         name: candidate.name.clone(),
@@ -241,12 +242,16 @@ fn pair(registry: &Registry, candidate: &Candidate) -> Result<Pair, ShadowError>
         params: candidate.params.clone(),
     };
     let new = change::put(&old, stage, &candidate.place)?;
-    let metered = registry.chains.metered(Some(&candidate.wasm))?;
-    let (old_tried, new_tried) = (tried(&old, &metered, &new)?, tried(&new, &metered, &old)?);
+    let metering = registry.chains.metering(Some(&candidate.wasm))?;
+    let (old_tried, new_tried) = (tried(&old, &metering, &new)?, tried(&new, &metering, &old)?);
+    let judge = |chain, most_failures| {
+        let stop = stop.clone();
+        Judge::new(chain, most_failures).until(move || stop.load(Ordering::Relaxed))
+    };
     Ok(Pair {
         against,
-        old: Judge::new(metered.chain(old_tried)?, usize::MAX),
-        new: Judge::new(metered.chain(new_tried)?, MOST_FAILURES),
+        old: judge(metering.chain(old_tried)?, usize::MAX),
+        new: judge(metering.chain(new_tried)?, MOST_FAILURES),
     })
 }
 
@@ -265,7 +270,7 @@ impl Follower {
     /// Some records of each partition.
     fn round(&mut self, pair: &mut Pair) -> Result<(), ShadowError> {
         if self.registry.chains.newest() != Some(pair.against) {
-            *pair = self::pair(&self.registry, &self.candidate)?;
+            *pair = self::pair(&self.registry, &self.candidate, &self.stop)?;
             self.report.lock().unwrap_or_else(PoisonError::into_inner).against = pair.against;
         }
         for (partition, from) in self.next.clone() {
@@ -313,13 +318,14 @@ impl Follower {
     }
 
     fn compare(&mut self, input: &Input<'_>, pair: &mut Pair) -> Result<(), ShadowError> {
-        let (begun, known) = (Instant::now(), pair.new.failures().len());
+        let begun = Instant::now();
         let was = judged(&mut pair.old, input, &mut self.totals.old)?;
         let is = judged(&mut pair.new, input, &mut self.totals.new)?;
+        drop(pair.old.take_failures());
         self.rest(begun.elapsed());
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = input.batch.at.partition;
-        for failure in pair.new.failures().get(known..).unwrap_or_default() {
+        for failure in pair.new.take_failures() {
             let old = was.iter().find(|(offset, _)| *offset == failure.offset).map(|(_, verdict)| verdict);
             report.failures += u64::from(!matches!(old, Some(Verdict::Failed { .. })));
         }

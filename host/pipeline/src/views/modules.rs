@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ViewError;
 use super::scan::scan;
 use crate::deployment::plan::same;
-use crate::deployment::{Cause, Deployment, Stage, states};
+use crate::deployment::{Cause, Deployment, Stage, newest_everywhere, states};
 use crate::recovery::Recovery;
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 
@@ -118,7 +118,7 @@ pub(crate) fn since(
 /// The newest chain, stage by stage.
 #[must_use]
 pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activations) -> Vec<StageView> {
-    let Some((newest, deployment)) = history.iter().rev().find(|(_, d)| d.partitions.is_none()) else {
+    let Some((newest, deployment)) = newest_everywhere(history) else {
         return Vec::new();
     };
     let rollout = history.last_key_value().filter(|(_, d)| d.partitions.is_some());
@@ -131,7 +131,7 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
     };
     let view = |stage: &Stage| {
         let staged = staged(stage);
-        let since = since(history, *newest, stage, |d| d.partitions.is_none());
+        let since = since(history, newest, stage, |d| d.partitions.is_none());
         StageView {
             stage: stage.stage.clone(),
             name: stage.name.clone(),

@@ -65,6 +65,9 @@ impl WindowRow {
     }
 }
 
+/// Sizes of windows, milliseconds, the panes that make them up first.
+pub(crate) const SIZES_MS: [i64; 2] = [60_000, 300_000];
+
 /// The name of a window size in queries and answers: `1m`, `5m`.
 #[must_use]
 pub fn size_name(size_ms: i64) -> String {
@@ -79,11 +82,8 @@ pub fn size_name(size_ms: i64) -> String {
 /// # Errors
 /// A sentence that names the sizes.
 pub fn parse_size(name: &str) -> Result<i64, String> {
-    match name {
-        "1m" => Ok(60_000),
-        "5m" => Ok(300_000),
-        _ => Err(format!("{name:?} is not a window size; there are 1m and 5m")),
-    }
+    let size = SIZES_MS.into_iter().find(|size_ms| size_name(*size_ms) == name);
+    size.ok_or_else(|| format!("{name:?} is not a window size; there are {}", SIZES_MS.map(size_name).join(" and ")))
 }
 
 /// A partial as it lies in the topic.

@@ -51,8 +51,7 @@ impl Worker {
             Isolated::Culprit(culprit) => {
                 self.convict(culprit)?;
                 // Where another deployment is wanted by now, the rest of these records may be its own.
-                let wanted = self.target.wanted().is_some_and(|wanted| wanted != self.heading);
-                let changes = wanted && self.refused != self.target.wanted();
+                let changes = self.wanted_change().is_some();
                 let paused = self.shared.registry.targets.paused();
                 if changes || paused { Onward::WentBack } else { Onward::Again }
             }

@@ -68,10 +68,13 @@ impl Worker {
     /// Takes up the deployment that is wanted, if it is another one: decides on its offset and writes it down.
     #[inline]
     pub(super) fn follow_target(&mut self) -> Result<(), WorkerError> {
-        match self.target.wanted() {
-            Some(wanted) if wanted != self.heading && self.refused != Some(wanted) => self.change_to(wanted),
-            _ => Ok(()),
-        }
+        self.wanted_change().map_or(Ok(()), |wanted| self.change_to(wanted))
+    }
+
+    /// A deployment that is wanted, and that this partition is not on the way to.
+    #[inline]
+    pub(super) fn wanted_change(&self) -> Option<DeploymentId> {
+        self.target.wanted().filter(|wanted| *wanted != self.heading && self.refused != Some(*wanted))
     }
 
     #[cold]
@@ -140,19 +143,18 @@ impl Worker {
         Ok(Some(activation))
     }
 
-    /// Changes the chain at the position. `false`: it is in force already.
-    pub(super) fn switch_to(&mut self, activation: Activation) -> Result<bool, WorkerError> {
+    /// Changes the chain at the position, where it is not in force already.
+    pub(super) fn switch_to(&mut self, activation: Activation) -> Result<(), WorkerError> {
         let begins = activation.generation.filter(|generation| *generation > self.owner.generation);
         if activation.deployment == self.deployment && begins.is_none() {
-            return Ok(false);
+            return Ok(());
         }
         let begun = Instant::now();
         match self.successor(activation.deployment, begins) {
             Ok(()) => {}
             // A module that cannot be read is no verdict on it: the partition stops until it is there again.
             Err(WorkerError::Chain(why @ ChainError::Module { .. })) if self.may_decide() => {
-                self.refuse(activation.deployment, &why)?;
-                return Ok(false);
+                return self.refuse(activation.deployment, &why);
             }
             Err(e) => return Err(e),
         }
@@ -163,7 +165,7 @@ impl Worker {
             generation = %self.owner.generation, pause_micros = pause.as_micros(), "deployment activated"
         );
         self.publish_deployment();
-        Ok(true)
+        Ok(())
     }
 
     /// Puts a chain of `deployment` in the place of the one in force.
