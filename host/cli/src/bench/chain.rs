@@ -13,7 +13,7 @@ use crate::stack::chain::{PRICING, stages};
 pub fn measure(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
     let fuel = bench.config.engine.call_fuel_limit.is_some();
     let engine = Engine::new(&EngineOptions { fuel, ..EngineOptions::default() })?;
-    let lines = events::produced(bench, rows.min(400_000))?;
+    let lines = events::produced(bench, rows.min(400_000), 24)?;
     for (name, lines, goal) in [
         ("as produce writes it", lines.clone(), 2.5),
         ("any key order and white space", events::any_order(&lines)?, 1.5),

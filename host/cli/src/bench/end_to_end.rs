@@ -14,7 +14,7 @@ const ROWS_PER_HOUR: u64 = 168_454;
 const TIMES_ROWS: u64 = 4;
 
 pub fn measure(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
-    let lines = events::produced(bench, rows.min(400_000))?;
+    let lines = events::produced(bench, rows.min(400_000), 24)?;
     let rows = rows * TIMES_ROWS;
     let hours = u16::try_from(rows.div_ceil(ROWS_PER_HOUR).clamp(1, 240))?;
     let file = bench.rows(rows, hours)?;

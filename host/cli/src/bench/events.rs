@@ -17,11 +17,11 @@ use crate::stack::place;
 /// Records of a batch, about what `produce` makes.
 const BATCH: usize = 600;
 
-/// The lines of one partition as `produce` writes them into the topic.
-pub fn produced(bench: &Bench, rows: u64) -> Result<Vec<Vec<u8>>> {
+/// The lines of one partition as `produce` writes them into the topic, of rows of so many hours.
+pub fn produced(bench: &Bench, rows: u64, hours: u16) -> Result<Vec<Vec<u8>>> {
     let mut config = bench.config("events");
     config.broker.topics.ad_events_raw.partitions = 1;
-    let file = bench.rows(rows, 24)?;
+    let file = bench.rows(rows, hours)?;
     fill(&config, &file)?;
     let log = EmbeddedLog::open(&place::log_dir(&config), config.broker_options())?;
     let at = TopicPartition::new(AD_EVENTS_RAW, PartitionId(0));

@@ -70,7 +70,7 @@ pub fn restart(bench: &Bench, rows: u64, report: &mut Report) -> Result<()> {
 /// Time from an append to the commit that holds it being visible in PostgreSQL.
 pub fn latency(bench: &Bench, report: &mut Report) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let lines = events::produced(bench, (RATE * LATENCY_SECONDS) as u64)?;
+    let lines = events::produced(bench, (RATE * LATENCY_SECONDS) as u64, 24)?;
     for (interval_ms, goal) in [(1_000, 1_150.0), (100, 200.0)] {
         let mut config = bench.config("latency");
         config.pipeline.commit_interval_ms = interval_ms;
