@@ -16,8 +16,8 @@ mod windows;
 
 use std::sync::Arc;
 
-use clickmill_broker::{Broker, TopicPartition};
-use clickmill_schemas::RunId;
+use clickmill_broker::{Broker, BrokerError, TopicPartition};
+use clickmill_schemas::{Offset, RunId};
 
 pub use endpoint::{Endpoint, ServerUrl};
 pub use postgres::PostgresOptions;
@@ -34,13 +34,22 @@ pub struct RunInfo {
     pub topic: String,
     /// Its partitions now: a window is final when all of them, and those that are added, have closed it.
     pub partitions: u32,
+    /// The runs in whose place it has come: their rows are ours to replace.
+    pub replaced: Vec<RunId>,
+    /// Once a sink has applied the log up to here, it holds what those held: readers may change over.
+    pub complete_at: Offset,
 }
+
+/// Tells which run readers are to take now.
+pub type Runs = Arc<dyn Fn() -> Result<RunInfo, BrokerError> + Send + Sync>;
 
 /// What sinks read from.
 #[derive(Clone)]
 pub struct SinkSource {
     pub broker: Arc<dyn Broker>,
+    /// The run as it was when the sinks were made.
     pub run: RunInfo,
+    pub runs: Runs,
     /// The partition of window partials and commits.
     pub windows: TopicPartition,
 }

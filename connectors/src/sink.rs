@@ -131,6 +131,11 @@ impl SinkError {
         Self::Unavailable { doing, source: source.into() }
     }
 
+    /// The sink is opened anew, with the run that readers are to take now.
+    pub(crate) fn other_run() -> Self {
+        Self::unavailable("go on", "another run has taken the place of the one that was copied")
+    }
+
     /// What becomes of the sink.
     #[must_use]
     pub const fn fate(&self) -> Fate {

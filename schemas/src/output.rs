@@ -125,6 +125,10 @@ pub enum Body {
     Rewind {
         as_of_offset: Offset,
     },
+    /// Begins a run that judges again what another has judged: the decisions of this epoch are taken over from that one.
+    Inherit {
+        from: RunId,
+    },
 }
 
 impl Output {
@@ -147,6 +151,7 @@ impl Output {
             Body::Commit(_) => format!("commit|{run}|{partition}"),
             // Each of them counts, for a savepoint that was made between two.
             Body::Rewind { .. } => format!("rewind|{run}|{partition}|{epoch}"),
+            Body::Inherit { .. } => format!("inherit|{run}|{partition}"),
         }
     }
 
@@ -194,6 +199,7 @@ mod tests {
             Body::Decision { offset: Offset(4), decision: activation(Some(Generation(1))) },
             Body::Commit(commit),
             Body::Rewind { as_of_offset: Offset(7) },
+            Body::Inherit { from: RunId([2; 16]) },
         ] {
             let output = Output { stamp, body };
             assert_eq!(Output::decode(&output.encode()).unwrap(), output);

@@ -35,11 +35,12 @@ fn decide(ours: RunId, held: &[(RunId, bool)], policy: OnOtherRun) -> Claim {
     }
 }
 
-/// Makes our run the current one, where the policy allows it.
+/// Makes our run the current one, where the policy allows it; whether it is. It is not yet where a run that it replaces still
+/// is: readers keep that one until ours is complete.
 ///
 /// # Errors
 /// [`Refusal::OtherRun`], [`SinkError::Unavailable`].
-pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, server: &str) -> Result<(), SinkError> {
+pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, server: &str) -> Result<bool, SinkError> {
     let transaction = client.transaction().await.map_err(unavailable(DOING))?;
     transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
     let rows = transaction
@@ -49,6 +50,8 @@ pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, serve
     let held: Vec<(RunId, bool)> =
         rows.iter().filter_map(|r| Some((r.get::<_, &str>(0).parse().ok()?, r.get(1)))).collect();
     let ours = PgRun(run.id);
+    let (replaced, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(held, _)| run.replaced.contains(held));
+    let mut is_current = !replaced.iter().any(|(_, current)| *current);
     match decide(run.id, &held, policy) {
         Claim::Refuse(held) => {
             return Err(Refusal::OtherRun { server: server.to_owned(), held, ours: run.id }.into());
@@ -57,23 +60,45 @@ pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, serve
             let statements =
                 ["DELETE FROM realtime.window_partials WHERE run <> $1", "DELETE FROM realtime.runs WHERE run <> $1"];
             run_all(&transaction, &statements, ours).await?;
+            is_current = true;
         }
         Claim::Beside => {
             run_all(&transaction, &["UPDATE realtime.runs SET is_current = false WHERE run <> $1"], ours).await?;
+            is_current = true;
         }
         Claim::GoOn => {}
     }
     transaction
         .execute(
-            "INSERT INTO realtime.runs AS r (run, topic, partitions, is_current) VALUES ($1, $2, $3, true) \
-             ON CONFLICT (run) DO UPDATE SET topic = excluded.topic, is_current = true, \
+            "INSERT INTO realtime.runs AS r (run, topic, partitions, is_current) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (run) DO UPDATE SET topic = excluded.topic, is_current = excluded.is_current, \
              partitions = greatest(r.partitions, excluded.partitions) \
-             WHERE (r.topic, r.is_current) IS DISTINCT FROM (excluded.topic, true) OR r.partitions < excluded.partitions",
-            &[&ours, &run.topic, &integer(run.partitions)],
+             WHERE (r.topic, r.is_current) IS DISTINCT FROM (excluded.topic, excluded.is_current) \
+             OR r.partitions < excluded.partitions",
+            &[&ours, &run.topic, &integer(run.partitions), &is_current],
         )
         .await
         .map_err(unavailable(DOING))?;
-    transaction.commit().await.map_err(unavailable(DOING))
+    transaction.commit().await.map_err(unavailable(DOING))?;
+    Ok(is_current)
+}
+
+/// Lets readers take our run in the place of those that it replaces, within a transaction.
+///
+/// # Errors
+/// [`SinkError::Unavailable`].
+pub async fn change_over(transaction: &Transaction<'_>, run: &RunInfo) -> Result<(), SinkError> {
+    let statements = [
+        "UPDATE realtime.runs SET is_current = false WHERE is_current AND run <> $1",
+        "UPDATE realtime.runs SET is_current = true WHERE run = $1",
+    ];
+    run_all(transaction, &statements, PgRun(run.id)).await?;
+    for replaced in &run.replaced {
+        let statements =
+            ["DELETE FROM realtime.window_partials WHERE run = $1", "DELETE FROM realtime.watermarks WHERE run = $1"];
+        run_all(transaction, &statements, PgRun(*replaced)).await?;
+    }
+    Ok(())
 }
 
 async fn run_all(transaction: &Transaction<'_>, statements: &[&str], ours: PgRun) -> Result<(), SinkError> {

@@ -21,7 +21,7 @@ pub use windows::WindowSink;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::OnOtherRun;
-use crate::{RunInfo, SinkSource};
+use crate::{RunInfo, Runs, SinkSource};
 use position::Position;
 
 /// Most days of windows with a partition of their own.
@@ -61,12 +61,18 @@ impl Default for PostgresOptions {
 struct PostgresSettings {
     endpoint: Endpoint,
     run: RunInfo,
+    runs: Runs,
     on_other_run: OnOtherRun,
 }
 
 impl PostgresOptions {
     fn settings(&self, endpoint: Endpoint, source: &SinkSource) -> PostgresSettings {
-        PostgresSettings { endpoint, run: source.run.clone(), on_other_run: self.on_other_run }
+        PostgresSettings {
+            endpoint,
+            run: source.run.clone(),
+            runs: source.runs.clone(),
+            on_other_run: self.on_other_run,
+        }
     }
 
     /// The sink of windows; `endpoint` says where, `source` from where.

@@ -13,7 +13,7 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement, Transaction};
 
-use super::claim::claim;
+use super::claim::{change_over, claim};
 use super::days::{Day, Days};
 use super::link::{blames_data, connect, unavailable};
 use super::migrate::migrate;
@@ -83,11 +83,18 @@ struct Session {
     applied: Offset,
     /// As `realtime.runs` has it, or less.
     partitions: u32,
+    /// Readers take our run.
+    is_current: bool,
 }
 
 impl WindowSink {
     pub(super) const fn new(settings: PostgresSettings, position: Position) -> Self {
         Self { settings, position, session: None }
+    }
+
+    /// Whether readers are to take the run that this one was opened with.
+    fn is_of_now(&self) -> Result<bool, SinkError> {
+        Ok((self.settings.runs)()?.id == self.position.run)
     }
 
     fn session(&mut self) -> Result<&mut Session, SinkError> {
@@ -105,21 +112,32 @@ impl Sink for WindowSink {
         let server = url.masked();
         let mut client = connect(&url).await?;
         migrate(&mut client, &server).await?;
-        claim(&mut client, &self.settings.run, self.settings.on_other_run, &server).await?;
+        self.settings.run = (self.settings.runs)()?;
+        self.position.run = self.settings.run.id;
+        let mut is_current = claim(&mut client, &self.settings.run, self.settings.on_other_run, &server).await?;
         let (applied, epochs) = self.position.load(&client).await?;
+        if !is_current && applied >= self.settings.run.complete_at {
+            let transaction = client.transaction().await.map_err(unavailable("begin"))?;
+            change_over(&transaction, &self.settings.run).await?;
+            transaction.commit().await.map_err(unavailable("commit"))?;
+            is_current = true;
+        }
         let days = Days::load(&client, MOST_DAYS).await?;
         client.batch_execute(STAGE).await.map_err(unavailable("make the staging table"))?;
         let upsert = client.prepare(UPSERT).await.map_err(unavailable("prepare"))?;
         let commit = client.prepare(COMMIT).await.map_err(unavailable("prepare"))?;
         let terms = Terms::new(self.position.run, epochs);
         let partitions = self.settings.run.partitions;
-        self.session = Some(Session { client, upsert, commit, days, terms, applied, partitions });
+        self.session = Some(Session { client, upsert, commit, days, terms, applied, partitions, is_current });
         Ok(Opened { applied, read_from: applied, server })
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
-        let position = self.position.clone();
-        let Session { client, upsert, commit, days, terms, applied, partitions } = self.session()?;
+        if !self.is_of_now()? {
+            return Err(SinkError::other_run());
+        }
+        let (position, run) = (self.position.clone(), self.settings.run.clone());
+        let Session { client, upsert, commit, days, terms, applied, partitions, is_current } = self.session()?;
         let mut written = Written::default();
         let batch = WindowBatch::read(chunks, terms, &mut written);
         let mut rows = Vec::with_capacity(batch.partials.len());
@@ -145,7 +163,12 @@ impl Sink for WindowSink {
         for output in batch.commits.values() {
             write_commit(&transaction, commit, output, &mut written).await?;
         }
+        let complete = !*is_current && end >= run.complete_at;
+        if complete {
+            change_over(&transaction, &run).await?;
+        }
         transaction.commit().await.map_err(unavailable("commit"))?;
+        *is_current |= complete;
         *applied = end;
         *partitions = batch.partitions.max(*partitions);
         written.applied = Some(end);
@@ -153,6 +176,9 @@ impl Sink for WindowSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
+        if !self.is_of_now()? {
+            return Err(SinkError::other_run());
+        }
         let position = self.position.clone();
         let session = self.session()?;
         position.check(&session.client, session.applied).await

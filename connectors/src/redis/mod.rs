@@ -49,7 +49,7 @@ impl RedisOptions {
     /// The sink; `endpoint` says where, `source` from where.
     #[must_use]
     pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {
-        let sink = RedisSink::new(self.clone(), endpoint, source.run.clone());
+        let sink = RedisSink::new(self.clone(), endpoint, source.run.clone(), source.runs.clone());
         let at = source.windows.clone();
         SinkService::new(self.name.clone(), sink, source.broker.clone(), at, self.batch.clone())
     }

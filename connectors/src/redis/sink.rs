@@ -10,11 +10,11 @@ use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Script};
 use super::RedisOptions;
 use super::hash::{Span, version_key};
 use super::live::{Change, LiveWindows, Memory};
-use crate::RunInfo;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::reader::Chunk;
 use crate::sink::{OnOtherRun, Opened, Refusal, Sink, SinkError, Written};
 use crate::windows::{Terms, WindowBatch};
+use crate::{RunInfo, Runs};
 
 /// Version of what is in the state's fields.
 const FORMAT: i64 = 1;
@@ -33,6 +33,7 @@ pub struct RedisSink {
     options: RedisOptions,
     endpoint: Endpoint,
     run: RunInfo,
+    runs: Runs,
     write: Script,
     advance: Script,
     session: Option<Session>,
@@ -54,9 +55,9 @@ fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
 }
 
 impl RedisSink {
-    pub(super) fn new(options: RedisOptions, endpoint: Endpoint, run: RunInfo) -> Self {
+    pub(super) fn new(options: RedisOptions, endpoint: Endpoint, run: RunInfo, runs: Runs) -> Self {
         let (write, advance) = (Script::new(include_str!("write.lua")), Script::new(include_str!("advance.lua")));
-        Self { options, endpoint, run, write, advance, session: None }
+        Self { options, endpoint, run, runs, write, advance, session: None }
     }
 
     fn state_key(&self) -> String {
@@ -73,6 +74,8 @@ impl RedisSink {
             return Ok(Some(state));
         }
         match self.options.on_other_run {
+            // Window by window, ours come in the place of its own; what is left expires.
+            _ if self.run.replaced.contains(&state.run) => {}
             OnOtherRun::Refuse => {
                 let server = server.to_owned();
                 return Err(Refusal::OtherRun { server, held: state.run, ours: self.run.id }.into());
@@ -162,6 +165,7 @@ impl Sink for RedisSink {
 
     async fn open(&mut self, _: Ends) -> Result<Opened, SinkError> {
         self.session = None;
+        self.run = (self.runs)()?;
         let url = self.endpoint.redis().await?;
         let server = url.masked();
         let mut connection = connect(&url).await?;
@@ -184,6 +188,9 @@ impl Sink for RedisSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], behind: bool) -> Result<Written, SinkError> {
+        if (self.runs)()?.id != self.run.id {
+            return Err(SinkError::other_run());
+        }
         // Taken out, so that after a failure or a dropped future nothing goes on with half a batch in memory.
         let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
         let mut written = Written::default();
@@ -203,6 +210,9 @@ impl Sink for RedisSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
+        if (self.runs)()?.id != self.run.id {
+            return Err(SinkError::other_run());
+        }
         let key = self.state_key();
         let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
         let offset: Option<u64> = redis::cmd("HGET")

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition, TopicSpec};
 use clickmill_connectors::sink::Sink;
-use clickmill_connectors::{RunInfo, SinkHandle, SinkService, SinkSource, SinkState};
+use clickmill_connectors::{RunInfo, Runs, SinkHandle, SinkService, SinkSource, SinkState};
 use clickmill_schemas::merge::{Fence, WindowRecord, WindowTable};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
@@ -31,9 +31,12 @@ impl Feed {
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default()).unwrap());
         let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", partitions)).unwrap();
         broker.create_topic(&TopicSpec::new("ctr_windows", 1)).unwrap();
-        let run = RunInfo { id: raw.id, topic: "ad_events_raw".into(), partitions };
+        let topic = "ad_events_raw".to_owned();
+        let run = RunInfo { id: raw.id, topic, partitions, replaced: Vec::new(), complete_at: Offset(0) };
+        let same = run.clone();
+        let runs: Runs = Arc::new(move || Ok(same.clone()));
         let windows = TopicPartition::new("ctr_windows", PartitionId(0));
-        Self { source: SinkSource { broker, run, windows }, set: RecordSetBuilder::default() }
+        Self { source: SinkSource { broker, run, runs, windows }, set: RecordSetBuilder::default() }
     }
 
     pub fn run(&self) -> RunId {

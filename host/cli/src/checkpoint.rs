@@ -15,7 +15,7 @@ use clickmill_pipeline::savepoint::{self, Manifest, SavedPartition};
 use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::views::status::Status;
 use clickmill_pipeline::views::time::iso8601;
-use clickmill_pipeline::{WorkerError, checkpoint_folder, views};
+use clickmill_pipeline::{WorkerError, runs, views};
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
 
@@ -123,7 +123,8 @@ fn save(config: &Config, args: &SaveArgs, out: &mut dyn Write) -> Result<()> {
         Place::Host(host) => host.ask::<Manifest>("POST", "/api/savepoints", &json!({"name": args.name}))?,
         Place::Folder(log) => {
             let input = log.topic(AD_EVENTS_RAW)?.context("there is no topic of events yet: nothing to save")?;
-            let of = (input.id, input.spec.partitions);
+            let run = runs::current(&log)?.unwrap_or(input.id);
+            let of = (run, input.spec.partitions);
             savepoint::save(&log, &config.data_dir, of, &args.name, SystemClock.now_ms())?
         }
     };
@@ -150,11 +151,10 @@ struct Stored {
 
 /// Every checkpoint of the input topic, by partition, newest first.
 fn stored(config: &Config) -> Result<Vec<Stored>> {
-    let folder = checkpoint_folder(&config.data_dir, AD_EVENTS_RAW, PartitionId(0));
-    let folder = folder.parent().unwrap_or(&folder);
+    let all = runs::folder_in(&config.data_dir).context("looking for checkpoints")?;
     let mut found = Vec::new();
-    for partition in names(folder)?.iter().filter_map(|name| name.parse().ok()) {
-        let folder = checkpoint_folder(&config.data_dir, AD_EVENTS_RAW, partition);
+    for partition in names(&all)?.iter().filter_map(|name| name.parse().ok()) {
+        let folder = all.join(PartitionId::to_string(&partition));
         for name in names(&folder)?.iter().filter_map(|name| CheckpointName::parse(name)) {
             let path = folder.join(name.file());
             let bytes = match fs::read(&path) {

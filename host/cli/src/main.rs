@@ -13,6 +13,7 @@ mod modules;
 mod output;
 mod produce;
 mod profile;
+mod reprocess;
 mod run;
 mod shadow;
 mod signals;
@@ -75,6 +76,7 @@ enum Verb {
     Topic(topic::Args),
     Smartmodule(smartmodule::Args),
     Shadow(shadow::Args),
+    Reprocess(reprocess::Args),
     Blame(blame::BlameArgs),
     WhyLate(blame::WhyLateArgs),
     WhyOpen(blame::WhyOpenArgs),
@@ -163,6 +165,7 @@ fn work(cli: Cli) -> Result<()> {
         Verb::Topic(args) => topic::run(&args, &config),
         Verb::Smartmodule(args) => smartmodule::run(&args, &config),
         Verb::Shadow(args) => shadow::run(&args, &config),
+        Verb::Reprocess(args) => reprocess::run(&args, &config),
         Verb::Blame(args) => blame::blame(&args, &config),
         Verb::WhyLate(args) => blame::why_late(&args, &config),
         Verb::WhyOpen(args) => blame::why_open(&args, &config),

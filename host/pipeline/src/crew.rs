@@ -1,7 +1,7 @@
 //! The workers' threads: one a partition, also for partitions that are added while the others run.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use clickmill_schemas::{PartitionId, RunId};
 
 use crate::host::StartError;
 use crate::peers::{Peer, WorkerState};
+use crate::runs;
 use crate::savepoint::{self, Manifest, SavepointError};
 use crate::supervise::Supervisor;
 use crate::topics::AD_EVENTS_RAW;
@@ -24,13 +25,41 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Crew {
     pub(crate) shared: Arc<Shared>,
     data_dir: PathBuf,
-    pub(crate) run: RunId,
+    /// The input topic's id, and that of its first run.
+    pub(crate) topic: RunId,
+    run: Mutex<RunId>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    closing: AtomicBool,
 }
 
 impl Crew {
-    pub(crate) fn new(shared: Arc<Shared>, data_dir: PathBuf, run: RunId) -> Self {
-        Self { shared, data_dir, run, threads: Mutex::default() }
+    pub(crate) fn new(shared: Arc<Shared>, data_dir: PathBuf, topic: RunId, run: RunId) -> Self {
+        let (run, threads, closing) = (Mutex::new(run), Mutex::default(), AtomicBool::new(false));
+        Self { shared, data_dir, topic, run, threads, closing }
+    }
+
+    pub(crate) fn run(&self) -> RunId {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The workers that are started next are this run's.
+    pub(crate) fn take_over(&self, run: RunId) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
+    }
+
+    /// Whether it has been told to stop for good.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Ends the workers with a last commit, to start others in their place.
+    pub(crate) fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in threads.drain(..) {
+            // The supervisor has reported a panic already.
+            let _ = thread.join();
+        }
+        self.shared.stop.store(false, Ordering::Relaxed);
     }
 
     /// Starts workers for the partitions that the input topic has got since the last call; how many there are now.
@@ -64,10 +93,13 @@ impl Crew {
         threads: &mut Vec<JoinHandle<()>>,
         partitions: std::ops::Range<u32>,
     ) -> Result<(), StartError> {
+        let run = self.run();
+        let checkpoints = runs::folder(&self.data_dir, self.topic, run);
+        self.shared.peers.floors.hold(run, partitions.clone());
         let supervisor = |p| Supervisor {
             shared: self.shared.clone(),
-            data_dir: self.data_dir.clone(),
-            run: self.run,
+            run,
+            checkpoints: checkpoints.clone(),
             partition: PartitionId(p),
         };
         for (supervisor, worker) in open_all(partitions.map(supervisor).collect())? {
@@ -95,7 +127,7 @@ impl Crew {
         }
         let (broker, partitions) = (&*self.shared.broker, asked.len() as u32);
         loop {
-            match savepoint::save(broker, &self.data_dir, (self.run, partitions), name, self.shared.clock.now_ms()) {
+            match savepoint::save(broker, &self.data_dir, (self.run(), partitions), name, self.shared.clock.now_ms()) {
                 // A partition that was added a moment ago.
                 Err(SavepointError::Nothing { .. }) if begun.elapsed() < COMMIT_PATIENCE => std::thread::sleep(LOOK),
                 made => return made,
@@ -115,11 +147,11 @@ impl Crew {
 
     /// Tells the workers to end, and waits for them.
     pub(crate) fn stop(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        let mut threads = self.threads();
+        self.halt(&mut threads);
+        // Nobody is to begin anew.
         self.shared.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads().drain(..) {
-            // The supervisor has reported a panic already.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The pipeline as a component: options in, workers running, a handle to watch them, a clean stop.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +19,8 @@ use crate::deployment::{self, DeploymentError, ModuleStore};
 use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
+use crate::reprocess::{ReprocessError, Reprocessing};
+use crate::runs;
 use crate::savepoint::SavepointError;
 use crate::savepoint::rewind::{Place, rewind};
 use crate::topics::{self, AD_EVENTS_RAW, TopicsOptions};
@@ -77,18 +79,17 @@ pub enum StartError {
     Worker { partition: PartitionId, source: WorkerError },
     #[error("cannot start a worker's thread: {0}")]
     Thread(std::io::Error),
+    #[error("cannot go on with the run that is being filled: {0}")]
+    Reprocess(Box<ReprocessError>),
+    #[error("cannot put the checkpoints in order: {0}")]
+    Io(#[from] std::io::Error),
 }
 
 /// Running workers. Dropping it stops them without waiting; [`Pipeline::stop`] waits.
 pub struct Pipeline {
     crew: Arc<Crew>,
     deployer: Arc<Deployer>,
-}
-
-/// Folder of a partition's checkpoints.
-#[must_use]
-pub fn checkpoint_folder(data_dir: &Path, topic: &str, partition: PartitionId) -> PathBuf {
-    data_dir.join("checkpoints").join(topic).join(partition.to_string())
+    reprocessing: Arc<Reprocessing>,
 }
 
 impl Pipeline {
@@ -102,13 +103,28 @@ impl Pipeline {
         let partitions = raw.spec.partitions;
         let modules = ModuleStore::open(&parts.data_dir.join("modules"))?;
         let deployments = deployment::read_all(&*broker)?.into_iter().collect();
-        let chains = Chains::new(parts.engine, parts.limits, modules, deployments);
-        let now_ms = parts.clock.now_ms();
+        let chains = Arc::new(Chains::new(parts.engine, parts.limits, modules, deployments));
+        let (now_ms, data_dir) = (parts.clock.now_ms(), &parts.data_dir);
+        let runs = runs::runs(&*broker)?;
+        let run = runs.as_ref().map_or(raw.id, |runs| runs.current);
+        let checkpoints = runs::folder(data_dir, raw.id, run);
+        let switched = runs.and_then(|runs| runs.switch);
+        if switched.is_some() {
+            // A process that was killed in the middle of a switch has not come to it.
+            let filling = runs::candidate(data_dir)?.map(|plan| plan.run).filter(|other| *other != run);
+            let filling = filling.map(|other| runs::folder(data_dir, raw.id, other));
+            if filling.is_none() {
+                runs::settle(data_dir, std::slice::from_ref(&checkpoints))?;
+            }
+        }
         let place =
-            Place { broker: &*broker, chains: &chains, data_dir: &parts.data_dir, run: raw.id, partitions, now_ms };
+            Place { broker: &*broker, chains: &chains, data_dir, checkpoints: &checkpoints, run, partitions, now_ms };
         rewind(&place, parts.from.as_deref())?;
         let registry = Arc::new(Registry::open(broker.clone(), chains, &parts.data_dir, partitions)?);
-        let peers = Arc::new(Peers::new(partitions));
+        if let (Some(switch), Some(turn)) = (&switched, registry.try_turn()) {
+            registry.take_up(&turn, switch.of, now_ms).map_err(|e| StartError::Refused(DeployError::Refused(e)))?;
+        }
+        let peers = Arc::new(Peers::new(partitions, Arc::default()));
         let log = Arc::new(ModuleLog::default());
         let deployer = Arc::new(Deployer::new(
             registry.clone(),
@@ -125,22 +141,25 @@ impl Pipeline {
         registry.want_newest();
         let shared = Arc::new(Shared {
             registry,
-            broker,
-            clock: parts.clock,
+            broker: broker.clone(),
+            clock: parts.clock.clone(),
             peers,
             stop: AtomicBool::new(false),
             options: parts.options,
             metrics: Metrics::register(&parts.registry)?,
             log,
         });
-        let crew = Arc::new(Crew::new(shared, parts.data_dir, raw.id));
+        let crew = Arc::new(Crew::new(shared, parts.data_dir.clone(), raw.id, run));
         crew.start(&mut crew.threads(), 0..partitions)?;
-        Ok(Self { crew, deployer })
+        let reprocessing = Reprocessing::new(crew.clone(), deployer.clone(), broker, parts.clock, parts.data_dir);
+        let reprocessing = Arc::new(reprocessing);
+        reprocessing.resume().map_err(|e| StartError::Reprocess(Box::new(e)))?;
+        Ok(Self { crew, deployer, reprocessing })
     }
 
     #[must_use]
     pub fn run_id(&self) -> RunId {
-        self.crew.run
+        self.crew.run()
     }
 
     /// All workers as they are now.
@@ -167,11 +186,20 @@ impl Pipeline {
         self.deployer.clone()
     }
 
+    /// Judges the topic again, beside what runs.
+    #[must_use]
+    pub fn reprocessing(&self) -> Arc<Reprocessing> {
+        self.reprocessing.clone()
+    }
+
     /// Whether every partition has committed what its log holds now, under the deployment that it is to have.
     ///
     /// # Errors
     /// Where the broker cannot tell the ends, or a worker has failed (its message).
     pub fn caught_up(&self) -> Result<bool, CatchUpError> {
+        if self.reprocessing.is_under_way() {
+            return Ok(false);
+        }
         for peer in self.workers() {
             if let WorkerState::Failed(message) = peer.state {
                 return Err(CatchUpError::Failed { partition: peer.partition, message });
@@ -192,6 +220,7 @@ impl Pipeline {
     /// # Errors
     /// The message of the first worker that failed, now or before.
     pub fn stop(self) -> Result<(), CatchUpError> {
+        self.reprocessing.close();
         self.crew.stop();
         for peer in self.workers() {
             if let WorkerState::Failed(message) = peer.state {

@@ -1,11 +1,11 @@
 //! What workers of one process let each other and the host see: positions, watermarks, states.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, TopicPartition};
-use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId};
+use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId, RunId};
 
 use crate::checkpoint::OutputEnds;
 use crate::idle::Neighbour;
@@ -45,16 +45,48 @@ pub struct Peer {
     pub refused: Option<(DeploymentId, String)>,
     /// When it last had a record.
     pub last_record: Instant,
-    floor: Option<(Offset, OutputEnds)>,
 }
 
-/// All workers of this process.
+/// What recovery may still need: the oldest kept checkpoint of each run's partitions. Two runs while a topic is judged again.
+#[derive(Debug, Default)]
+pub(crate) struct Floors(Mutex<BTreeMap<(RunId, PartitionId), (Offset, OutputEnds)>>);
+
+impl Floors {
+    /// Takes in a floor, and tells the broker the least of all.
+    fn set(&self, broker: &dyn Broker, (run, partition): (RunId, PartitionId), floor: (Offset, OutputEnds)) {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        floors.insert((run, partition), floor);
+        let of_it = floors.iter().filter(|((_, p), _)| *p == partition).map(|(_, (offset, _))| *offset);
+        broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, partition), of_it.min().unwrap_or_default());
+        let least = |of: fn(&OutputEnds) -> Offset| floors.values().map(|(_, ends)| of(ends)).min().unwrap_or_default();
+        broker.keep_from(&TopicPartition::new(CTR_WINDOWS, PartitionId(0)), least(|ends| ends.windows));
+        broker.keep_from(&TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)), least(|ends| ends.errors));
+    }
+
+    /// A run that needs all of these partitions, from their beginning.
+    pub(crate) fn hold(&self, run: RunId, partitions: std::ops::Range<u32>) {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for partition in partitions.map(PartitionId) {
+            floors.entry((run, partition)).or_default();
+        }
+    }
+
+    /// Forgets a run that is no more.
+    pub(crate) fn forget(&self, run: RunId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| *of != run);
+    }
+}
+
+/// All workers of a run in this process.
 #[derive(Debug)]
-pub struct Peers(Mutex<Vec<Peer>>);
+pub struct Peers {
+    peers: Mutex<Vec<Peer>>,
+    pub(crate) floors: Arc<Floors>,
+}
 
 impl Peers {
-    pub(crate) fn new(partitions: u32) -> Self {
-        let peers = Self(Mutex::default());
+    pub(crate) fn new(partitions: u32, floors: Arc<Floors>) -> Self {
+        let peers = Self { peers: Mutex::default(), floors };
         peers.grow(partitions);
         peers
     }
@@ -72,9 +104,8 @@ impl Peers {
             activations: BTreeMap::new(),
             refused: None,
             last_record: Instant::now(),
-            floor: None,
         };
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = u32::try_from(peers.len()).unwrap_or(u32::MAX);
         peers.extend((known..partitions).map(peer));
     }
@@ -82,11 +113,11 @@ impl Peers {
     /// All workers as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Peer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn update(&self, partition: PartitionId, change: impl FnOnce(&mut Peer)) {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers.get_mut(partition.0 as usize) {
             change(peer);
         }
@@ -95,28 +126,20 @@ impl Peers {
     /// The other partitions, for the decision on idle ones.
     pub(crate) fn neighbours(&self, partition: PartitionId) -> Vec<Neighbour> {
         let quiet = |peer: &Peer| -> Duration { peer.last_record.elapsed() };
-        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let others = peers.iter().filter(|p| p.partition != partition);
         others.map(|p| Neighbour { watermark_ms: p.watermark_ms, quiet_for: quiet(p) }).collect()
     }
 
     /// Tells the broker what recovery may still need: the oldest kept checkpoint of each partition, and the least of
     /// the output ends that they store.
-    pub(crate) fn keep_from(&self, broker: &dyn Broker, partition: PartitionId, offset: Offset, outputs: OutputEnds) {
-        broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, partition), offset);
-        let least = {
-            let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(peer) = peers.get_mut(partition.0 as usize) {
-                peer.floor = Some((offset, outputs));
-            }
-            let floors = || peers.iter().map(|p| p.floor.map_or(OutputEnds::default(), |(_, ends)| ends));
-            let windows = floors().map(|e| e.windows).min();
-            let errors = floors().map(|e| e.errors).min();
-            windows.zip(errors)
-        };
-        if let Some((windows, errors)) = least {
-            broker.keep_from(&TopicPartition::new(CTR_WINDOWS, PartitionId(0)), windows);
-            broker.keep_from(&TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)), errors);
-        }
+    pub(crate) fn keep_from(
+        &self,
+        broker: &dyn Broker,
+        (run, partition): (RunId, PartitionId),
+        offset: Offset,
+        outputs: OutputEnds,
+    ) {
+        self.floors.set(broker, (run, partition), (offset, outputs));
     }
 }

@@ -78,6 +78,8 @@ pub struct Recovery {
     /// Highest input offset that each topic names.
     windows_name: Offset,
     errors_name: Offset,
+    /// The epoch under which decisions of another run were taken over: nothing of ours came of those yet.
+    inherited: Option<Epoch>,
     out: Recovered,
 }
 
@@ -89,7 +91,8 @@ impl Recovery {
         let offset = checkpoint.map_or(Offset(0), |c| c.offset);
         let out = Recovered { resume_at: offset, errors_through: offset, late_through: offset, ..Recovered::default() };
         let (windows_name, errors_name) = (offset, offset);
-        Self { run, partition, windows_epoch: epoch, errors_epoch: epoch, windows_name, errors_name, out }
+        let inherited = None;
+        Self { run, partition, windows_epoch: epoch, errors_epoch: epoch, windows_name, errors_name, inherited, out }
     }
 
     /// Takes in a record of `ctr_windows`.
@@ -103,6 +106,7 @@ impl Recovery {
             WindowRecord::Partial(partial) => self.names(partial.version.as_of),
             WindowRecord::Output(Output { body, .. }) => match body {
                 Body::Epoch => {}
+                Body::Inherit { .. } => self.inherited = Some(epoch),
                 Body::Rewind { as_of_offset } => self.rewind(*as_of_offset),
                 Body::Commit(commit) => self.names(commit.as_of_offset),
                 Body::Late { offset, .. } => {
@@ -162,6 +166,14 @@ impl Recovery {
     }
 
     fn decision(&mut self, offset: Offset, decision: &Decision) {
+        let named = self.windows_name;
+        self.decided(offset, decision);
+        if self.inherited == Some(self.windows_epoch) {
+            self.windows_name = named;
+        }
+    }
+
+    fn decided(&mut self, offset: Offset, decision: &Decision) {
         let decisions = &mut self.out.decisions;
         match decision {
             Decision::Activation { deployment, generation } => {

@@ -12,7 +12,6 @@ use clickmill_broker::{BrokerError, TopicPartition};
 use clickmill_schemas::{PartitionId, RunId};
 
 use crate::checkpoint::DirectoryStore;
-use crate::host::checkpoint_folder;
 use crate::input::InputError;
 use crate::peers::WorkerState;
 use crate::topics::AD_EVENTS_RAW;
@@ -25,14 +24,15 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Supervisor {
     pub shared: Arc<Shared>,
-    pub data_dir: PathBuf,
     pub run: RunId,
+    /// Folder of the run's checkpoints.
+    pub checkpoints: PathBuf,
     pub partition: PartitionId,
 }
 
 impl Supervisor {
     pub(crate) fn open(&self) -> Result<Worker, WorkerError> {
-        let store = DirectoryStore::open(&checkpoint_folder(&self.data_dir, AD_EVENTS_RAW, self.partition))?;
+        let store = DirectoryStore::open(&self.checkpoints.join(self.partition.to_string()))?;
         let input = TopicPartition::new(AD_EVENTS_RAW, self.partition);
         Worker::open(self.shared.clone(), Assignment { input, run: self.run, store })
     }

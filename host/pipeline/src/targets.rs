@@ -13,7 +13,7 @@ use clickmill_schemas::{DeploymentId, PartitionId};
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
     partitions: RwLock<Vec<Arc<Target>>>,
-    paused: AtomicBool,
+    paused: Arc<AtomicBool>,
 }
 
 /// The target of one partition.
@@ -34,6 +34,11 @@ impl Targets {
             all.resize_with(index + 1, Arc::default);
         }
         all[index].clone()
+    }
+
+    /// For workers of another run: targets of their own, and whoever pauses these pauses those.
+    pub(crate) fn beside(&self) -> Self {
+        Self { partitions: RwLock::default(), paused: self.paused.clone() }
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {

@@ -16,6 +16,9 @@ pub const CTR_WINDOWS: &str = "ctr_windows";
 /// Which modules are in force.
 pub const DEPLOYMENTS: &str = "deployments";
 
+/// Which run readers take; only where the topic has been judged again.
+pub const RUNS: &str = "runs";
+
 /// What the configuration says about the topics.
 #[derive(Clone, Debug)]
 pub struct TopicsOptions {
@@ -79,7 +82,7 @@ pub fn create_all(broker: &dyn Broker, options: &TopicsOptions) -> Result<TopicI
 /// Whether the pipeline itself writes and reads this topic.
 #[must_use]
 pub fn is_own(name: &str) -> bool {
-    [AD_EVENTS_RAW, AD_EVENTS_ERROR, CTR_WINDOWS, DEPLOYMENTS].contains(&name)
+    [AD_EVENTS_RAW, AD_EVENTS_ERROR, CTR_WINDOWS, DEPLOYMENTS, RUNS].contains(&name)
 }
 
 /// What is to change of a topic; what is not named stays.

@@ -11,6 +11,7 @@ use clickmill_pipeline::deployment::DeploymentError;
 use clickmill_pipeline::deployment::ask::{PromoteError, RequestError};
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
+use clickmill_pipeline::reprocess::ReprocessError;
 use clickmill_pipeline::savepoint::SavepointError;
 use clickmill_pipeline::shadow::ShadowError;
 use clickmill_pipeline::topics::TopicError;
@@ -211,15 +212,33 @@ impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         let text = error.to_string();
         match error {
-            DeployError::Busy | DeployError::Staged { .. } | DeployError::NotStaged { .. } | DeployError::Nothing => {
-                Self::Conflict(text)
-            }
+            DeployError::Busy
+            | DeployError::Reprocessing
+            | DeployError::Staged { .. }
+            | DeployError::NotStaged { .. }
+            | DeployError::Nothing => Self::Conflict(text),
             DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
             DeployError::Refused(_)
             | DeployError::State { .. }
             | DeployError::Canary { .. }
             | DeployError::HiddenState { .. } => Self::Refused(text),
             DeployError::Deployment(_) | DeployError::Store(_) | DeployError::Judge(_) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<ReprocessError> for ApiError {
+    fn from(error: ReprocessError) -> Self {
+        let text = error.to_string();
+        match error {
+            ReprocessError::Running | ReprocessError::Trimmed { .. } => Self::Conflict(text),
+            ReprocessError::None => Self::NotFound(text),
+            ReprocessError::Request(e) => e.into(),
+            ReprocessError::Deploy(e) => e.into(),
+            ReprocessError::View(e) => e.into(),
+            ReprocessError::Start(_) | ReprocessError::Broker(_) | ReprocessError::Store(_) | ReprocessError::Io(_) => {
+                Self::Internal(text)
+            }
         }
     }
 }

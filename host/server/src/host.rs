@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use serde_json::Value;
 
@@ -19,6 +20,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// What changes the modules; none where this process has no workers.
     fn deployer(&self) -> Option<Arc<Deployer>>;
+
+    /// Judges the topic again; none where no workers run.
+    fn reprocessing(&self) -> Option<Arc<Reprocessing>>;
 
     /// Starts workers for the partitions that the input topic has got; returns once they run.
     ///

@@ -18,6 +18,7 @@ mod host;
 mod live;
 mod metrics;
 mod options;
+mod reprocess;
 mod rounds;
 mod routes;
 mod serve;

@@ -15,7 +15,9 @@ use crate::host::Host;
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
-use crate::{append, assets, blame, guard, health, live, metrics, rounds, shadow, smartmodules, topics, windows};
+use crate::{
+    append, assets, blame, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules, topics, windows,
+};
 
 /// What handlers share.
 pub(crate) struct App {
@@ -77,6 +79,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/pipeline/resume", post(smartmodules::resume))
         .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
         .route("/api/shadow/promote", post(shadow::promote))
+        .route("/api/reprocess", get(reprocess::status).post(reprocess::start).delete(reprocess::stop))
         .route("/api/blame", get(blame::records))
         .route("/api/why-late", get(blame::why_late))
         .route("/api/why-open", get(blame::why_open))

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
+use clickmill_pipeline::runs;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::views::scan::visit_batch;
 use clickmill_pipeline::views::status::{self, ModuleView, RunState};
@@ -103,11 +104,12 @@ impl Following {
             self.pause(FRAME_INTERVAL);
             return Ok(());
         };
+        let run = runs::current(&*self.broker)?.unwrap_or(input.id);
         let feed = match feed {
-            Some(feed) if feed.is_of(input.id, input.spec.partitions) => feed,
+            Some(feed) if feed.is_of(run, input.spec.partitions) => feed,
             _ => {
                 self.position = vec![Offset(0); output.spec.partitions as usize];
-                let mut new = Feed::new(input.id, input.spec.partitions);
+                let mut new = Feed::new(run, input.spec.partitions);
                 // With the newest watermark known beforehand, old windows are skipped by their keys.
                 let status = status::status(&*self.broker, RunState::Running, Vec::new())?;
                 new.expect_watermark(status.partitions.iter().filter_map(|p| p.watermark_ms).max());

@@ -126,10 +126,13 @@ fn cause(deployment: &DeploymentView) -> String {
         Cause::Remove => "remove".to_owned(),
         Cause::Rollback { to } => format!("rollback to {to}"),
         Cause::Promote { of } => format!("promotes {of}"),
+        Cause::Reprocess => "judges again".to_owned(),
+        Cause::Switch { of } => format!("readers take what {of} has judged"),
         Cause::Breaker { undoes } => format!("breaker, undoes {undoes}"),
     };
     match &deployment.partitions {
         None => cause,
+        Some(only) if only.is_empty() => format!("{cause}, beside the live run"),
         Some(only) => {
             let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             format!("{cause}, partition {only} only")

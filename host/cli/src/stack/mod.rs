@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clickmill_broker::{Broker, EmbeddedLog, TopicPartition};
+use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::reprocess::Reprocessing;
+use clickmill_pipeline::runs;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
@@ -103,7 +105,7 @@ impl Stack {
             address,
         };
         let partitions = stack.pipeline.workers().len();
-        stack.start_sinks(config, u32::try_from(partitions)?);
+        stack.start_sinks(config, u32::try_from(partitions)?)?;
         if let Some(server) = server {
             registry.register(Box::new(SinkMetrics::new(stack.sinks.clone())?))?;
             stack.serve(server, registry);
@@ -177,10 +179,14 @@ impl Stack {
         self.broker.clone()
     }
 
-    fn start_sinks(&mut self, config: &Config, partitions: u32) {
+    fn start_sinks(&mut self, config: &Config, partitions: u32) -> Result<()> {
         let source = SinkSource {
             broker: self.broker.clone(),
-            run: RunInfo { id: self.pipeline.run_id(), topic: AD_EVENTS_RAW.to_owned(), partitions },
+            run: run_info(&*self.broker, partitions)?,
+            runs: {
+                let broker = self.broker.clone();
+                Arc::new(move || run_info(&*broker, partitions))
+            },
             windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
         };
         if let Some(postgres) = config.postgres_options() {
@@ -196,6 +202,7 @@ impl Stack {
             let (service, handle) = redis.windows(endpoint, &source);
             self.spawn_sink(service.run(stopped(&self.stop)), handle);
         }
+        Ok(())
     }
 
     fn spawn_sink(&mut self, work: impl Future<Output = ()> + Send + 'static, handle: SinkHandle) {
@@ -206,7 +213,8 @@ impl Stack {
     fn serve(&mut self, server: Server, registry: prometheus::Registry) {
         let deployer = self.pipeline.deployer();
         let (peers, crew, sinks) = (self.pipeline.peers(), self.pipeline.crew(), self.sinks.clone());
-        let view = Arc::new(View { peers, crew, deployer, sinks, registry });
+        let reprocessing = self.pipeline.reprocessing();
+        let view = Arc::new(View { peers, crew, deployer, reprocessing, sinks, registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {
@@ -218,6 +226,18 @@ impl Stack {
     fn sinks_confirmed(&self) -> Result<bool> {
         sinks_confirmed(&*self.broker, &self.sinks)
     }
+}
+
+/// The run that sinks copy.
+fn run_info(broker: &dyn Broker, partitions: u32) -> Result<RunInfo, BrokerError> {
+    let runs = runs::runs(broker)?.ok_or(BrokerError::UnknownTopic { topic: AD_EVENTS_RAW.to_owned() })?;
+    Ok(RunInfo {
+        id: runs.current,
+        topic: AD_EVENTS_RAW.to_owned(),
+        partitions,
+        replaced: runs.replaced,
+        complete_at: runs.switch.map(|switch| switch.windows).unwrap_or_default(),
+    })
 }
 
 fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
@@ -238,6 +258,7 @@ struct View {
     peers: Arc<clickmill_pipeline::Peers>,
     crew: Arc<clickmill_pipeline::Crew>,
     deployer: Arc<Deployer>,
+    reprocessing: Arc<Reprocessing>,
     sinks: Vec<SinkHandle>,
     registry: prometheus::Registry,
 }
@@ -270,6 +291,10 @@ impl Host for View {
 
     fn deployer(&self) -> Option<Arc<Deployer>> {
         Some(self.deployer.clone())
+    }
+
+    fn reprocessing(&self) -> Option<Arc<Reprocessing>> {
+        Some(self.reprocessing.clone())
     }
 
     fn save(&self, name: &str) -> Result<Manifest, SavepointError> {

@@ -26,6 +26,7 @@ use crate::host::StageModule;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
 use crate::quiet::quietly;
+use crate::runs;
 use crate::shadow::Shadows;
 use crate::views::ViewError;
 use crate::views::modules::Activations;
@@ -80,7 +81,7 @@ impl Deployer {
         let deployments = read_all(&*broker)?.into_iter().collect();
         let info = broker.topic(crate::topics::AD_EVENTS_RAW).map_err(DeploymentError::from)?;
         let partitions = info.map_or(0, |info| info.spec.partitions);
-        let chains = Chains::new(engine, limits, modules, deployments);
+        let chains = Arc::new(Chains::new(engine, limits, modules, deployments));
         let registry = Arc::new(Registry::open(broker.clone(), chains, &data_dir, partitions)?);
         Ok(Self::new(registry, broker, clock, data_dir, None))
     }
@@ -167,6 +168,9 @@ impl Deployer {
     /// [`DeployError`], and nothing has changed.
     pub fn deploy(&self, request: &Request, options: &Options, patience: Duration) -> Result<Deployed, DeployError> {
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
+        if runs::candidate(&self.data_dir).is_ok_and(|plan| plan.is_some()) {
+            return Err(DeployError::Reprocessing);
+        }
         let wanted = wanted(&self.history(), self.partitions(), request, options)?;
         let plan = quietly(|| self.plan_of(&wanted, options))?;
         if !plan.changes {
@@ -241,6 +245,10 @@ impl Deployer {
         Ok(plan)
     }
 
+    fn checkpoints(&self) -> Result<PathBuf, DeploymentError> {
+        Ok(runs::current_folder(&*self.broker, &self.data_dir)?)
+    }
+
     /// Whether a generation has begun in a partition, or will, after this deployment.
     fn was_reset(&self, partition: PartitionId, since: DeploymentId) -> bool {
         self.history().iter().any(|(id, d)| *id > since && d.reset_state && d.applies_to(partition))
@@ -254,7 +262,7 @@ impl Deployer {
         live: &Maker<'_>,
     ) -> Result<Vec<StateChange>, DeployError> {
         let mut out = Vec::new();
-        for (partition, checkpoint) in states::newest(&self.data_dir, self.partitions())? {
+        for (partition, checkpoint) in states::newest(&self.checkpoints()?, self.partitions())? {
             if options.partitions.as_ref().is_some_and(|only| !only.contains(&partition)) {
                 continue;
             }

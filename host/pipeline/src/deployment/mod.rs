@@ -90,6 +90,12 @@ pub enum Cause {
     Promote {
         of: DeploymentId,
     },
+    /// What a run is filled with beside the live one.
+    Reprocess,
+    /// A run that was filled with `of` has taken the live one's place.
+    Switch {
+        of: DeploymentId,
+    },
     /// A stage that failed on every record was put back to what it was before `undoes`.
     Breaker {
         undoes: DeploymentId,

@@ -1,7 +1,7 @@
 //! Writes deployments down and hands them to the workers, one at a time; and lets the workers stand still.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -17,12 +17,13 @@ use crate::targets::Targets;
 /// Everything that is deployed, and the way to add to it.
 pub(crate) struct Registry {
     broker: Arc<dyn Broker>,
-    pub(crate) chains: Chains,
+    pub(crate) chains: Arc<Chains>,
     pub(crate) targets: Targets,
     partitions: AtomicU32,
     changing: Mutex<()>,
     /// Holds the reason of a pause, which outlives the process.
     control: DirectoryStore,
+    folder: PathBuf,
 }
 
 /// Name of the reason in the folder [`CONTROL`].
@@ -54,14 +55,23 @@ pub(crate) enum Tripped {
 impl Registry {
     pub(crate) fn open(
         broker: Arc<dyn Broker>,
-        chains: Chains,
+        chains: Arc<Chains>,
         data_dir: &Path,
         partitions: u32,
     ) -> Result<Self, StoreError> {
-        let control = DirectoryStore::open(&data_dir.join(CONTROL))?;
-        let (targets, partitions) = (Targets::default(), AtomicU32::new(partitions));
+        let (targets, control) = (Targets::default(), DirectoryStore::open(&data_dir.join(CONTROL))?);
         targets.set_paused(control.read(PAUSED)?.is_some());
-        Ok(Self { broker, chains, targets, partitions, changing: Mutex::new(()), control })
+        let partitions = AtomicU32::new(partitions);
+        let (changing, folder) = (Mutex::new(()), data_dir.to_owned());
+        Ok(Self { broker, chains, targets, partitions, changing, control, folder })
+    }
+
+    /// For workers of another run, who want deployments of their own.
+    pub(crate) fn beside(&self) -> Result<Self, StoreError> {
+        let control = DirectoryStore::open(&self.folder.join(CONTROL))?;
+        let (broker, chains, folder) = (self.broker.clone(), self.chains.clone(), self.folder.clone());
+        let (targets, partitions) = (self.targets.beside(), AtomicU32::new(self.partitions()));
+        Ok(Self { broker, chains, targets, partitions, changing: Mutex::new(()), control, folder })
     }
 
     /// Lets all workers stand still, until resumed, after a restart too. The first reason stays.
@@ -112,6 +122,18 @@ impl Registry {
             }
         }
         Ok(id)
+    }
+
+    /// After a switch of runs: what the new one was filled with is what is deployed, unless that is written down.
+    pub(crate) fn take_up(&self, turn: &Turn<'_>, of: DeploymentId, now_ms: i64) -> Result<(), ChainError> {
+        let history = self.history();
+        let Some(filled) = history.get(&of) else { return Err(DeploymentError::Unknown(of).into()) };
+        if history.values().any(|d| d.cause == Cause::Switch { of }) {
+            return Ok(());
+        }
+        let deployment =
+            Deployment { created_at_ms: now_ms, cause: Cause::Switch { of }, partitions: None, ..filled.clone() };
+        self.install(turn, deployment).map(drop)
     }
 
     /// Wants the newest deployment of every partition, as after a start.

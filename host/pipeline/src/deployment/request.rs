@@ -61,6 +61,11 @@ pub enum DeployError {
     )]
     Busy,
     #[error(
+        "a run is being filled beside the live one, and what is deployed now would be lost with it: wait for it (`clickmill \
+         reprocess status`), or end it with `clickmill reprocess stop`"
+    )]
+    Reprocessing,
+    #[error(
         "deployment {id} is rolled out to partition {only} only: promote it (`clickmill smartmodule deploy --promote {id}`) or \
          roll it back first"
     )]

@@ -7,14 +7,12 @@ use clickmill_schemas::PartitionId;
 
 use crate::checkpoint::resolve::newest_first;
 use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, StoreError};
-use crate::host::checkpoint_folder;
-use crate::topics::AD_EVENTS_RAW;
 
-/// The newest checkpoint of each partition that has a sound one. Works while workers write others.
-pub(crate) fn newest(data_dir: &Path, partitions: u32) -> Result<Vec<(PartitionId, Checkpoint)>, StoreError> {
+/// The newest checkpoint of each partition that has a sound one, in a run's folder of checkpoints. Works while workers write others.
+pub(crate) fn newest(checkpoints: &Path, partitions: u32) -> Result<Vec<(PartitionId, Checkpoint)>, StoreError> {
     let mut out = Vec::new();
     for partition in (0..partitions).map(PartitionId) {
-        let Some(store) = DirectoryStore::open_to_read(&checkpoint_folder(data_dir, AD_EVENTS_RAW, partition))? else {
+        let Some(store) = DirectoryStore::open_to_read(&checkpoints.join(partition.to_string()))? else {
             continue;
         };
         for name in newest_first(&store.list()?) {

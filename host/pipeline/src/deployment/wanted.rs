@@ -31,7 +31,8 @@ pub(crate) fn wanted(
             return Err(DeployError::NoPartition { partition: *partition, partitions });
         }
     }
-    let (newest_id, newest) = history.last_key_value().ok_or(DeployError::Nothing)?;
+    let deployed = |(_, d): &(&DeploymentId, &Deployment)| d.cause != Cause::Reprocess;
+    let (newest_id, newest) = history.iter().rev().find(deployed).ok_or(DeployError::Nothing)?;
     let (base_id, base) = newest_everywhere(history).ok_or(DeployError::Nothing)?;
     let base = (base_id, base.clone());
     let mut wanted = Wanted {

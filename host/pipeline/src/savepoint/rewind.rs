@@ -22,7 +22,7 @@ use crate::chains::Chains;
 use crate::checkpoint::resolve::newest_first;
 use crate::checkpoint::{CheckpointName, CheckpointStore, DirectoryStore, OutputEnds, take_epoch};
 use crate::deployment::CONTROL;
-use crate::host::{StartError, checkpoint_folder};
+use crate::host::StartError;
 use crate::savepoint::SavepointError;
 use crate::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use crate::views::scan::scan;
@@ -37,6 +37,8 @@ pub(crate) struct Place<'a> {
     pub broker: &'a dyn Broker,
     pub chains: &'a Chains,
     pub data_dir: &'a Path,
+    /// Folder of the run's checkpoints.
+    pub checkpoints: &'a Path,
     pub run: RunId,
     pub partitions: u32,
     pub now_ms: i64,
@@ -117,7 +119,7 @@ fn carry_out(place: &Place<'_>, savepoint: &Savepoint) -> Result<(), StartError>
     let mut terms = BTreeMap::new();
     for (partition, checkpoint) in &savepoint.checkpoints {
         place.broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, *partition), checkpoint.offset);
-        let store = DirectoryStore::open(&checkpoint_folder(place.data_dir, AD_EVENTS_RAW, *partition))?;
+        let store = DirectoryStore::open(&place.checkpoints.join(partition.to_string()))?;
         let epoch = take_epoch(&store)?;
         terms.insert(*partition, (epoch, store));
     }

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{FORMAT, MANIFEST, Manifest, SUMS, SavedPartition, SavepointError, checked_name, folder, io, sum_of};
 use crate::deployment::{ModuleStore, read_all, states};
+use crate::runs;
 
 /// Saves the newest checkpoints of a run. Works while workers write others.
 ///
@@ -28,7 +29,8 @@ pub fn save(
     if target.exists() {
         return Err(SavepointError::Exists(name.to_owned()));
     }
-    let checkpoints: BTreeMap<_, _> = states::newest(data_dir, partitions)?.into_iter().collect();
+    let checkpoints: BTreeMap<_, _> =
+        states::newest(&runs::current_folder(broker, data_dir)?, partitions)?.into_iter().collect();
     if let Some(partition) = (0..partitions).map(PartitionId).find(|p| !checkpoints.contains_key(p)) {
         return Err(SavepointError::Nothing { partition });
     }

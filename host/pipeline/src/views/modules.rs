@@ -13,6 +13,7 @@ use super::scan::scan;
 use crate::deployment::plan::same;
 use crate::deployment::{Cause, Deployment, Stage, newest_everywhere, states};
 use crate::recovery::Recovery;
+use crate::runs;
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 
 /// Where each deployment began to judge, by partition.
@@ -69,14 +70,15 @@ pub fn activations(broker: &dyn Broker, data_dir: &Path) -> Result<Activations, 
     let Some(input) = broker.topic(AD_EVENTS_RAW)? else {
         return Ok(Activations::new());
     };
-    let partitions = input.spec.partitions;
-    let newest: BTreeMap<_, _> = states::newest(data_dir, partitions)?.into_iter().collect();
+    let (partitions, run) = (input.spec.partitions, runs::current(broker)?.unwrap_or(input.id));
+    let newest: BTreeMap<_, _> =
+        states::newest(&runs::current_folder(broker, data_dir)?, partitions)?.into_iter().collect();
     let windows = TopicPartition::new(CTR_WINDOWS, PartitionId(0));
     let all = (0..partitions).map(PartitionId);
     // What lies behind every checkpoint's outputs is read once, for all partitions.
     let ends = all.clone().map(|p| newest.get(&p).map_or(Offset(0), |c| c.outputs.windows));
     let from = ends.min().unwrap_or_default();
-    let mut folds: Vec<Recovery> = all.clone().map(|p| Recovery::new(input.id, p, newest.get(&p))).collect();
+    let mut folds: Vec<Recovery> = all.clone().map(|p| Recovery::new(run, p, newest.get(&p))).collect();
     scan(broker, &windows, from, &mut |_, record| {
         if !clickmill_schemas::partial::is_partial(record.value) {
             let record = WindowRecord::decode(record.key, record.value)?;
@@ -121,7 +123,8 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
     let Some((newest, deployment)) = newest_everywhere(history) else {
         return Vec::new();
     };
-    let rollout = history.last_key_value().filter(|(_, d)| d.partitions.is_some());
+    let deployed = |(_, d): &(&DeploymentId, &Deployment)| d.cause != Cause::Reprocess;
+    let rollout = history.iter().rev().find(deployed).filter(|(_, d)| d.partitions.is_some());
     let staged = |stage: &Stage| {
         let (id, rollout) = rollout?;
         let instead = rollout.stages.iter().find(|s| s.stage == stage.stage && !same(s, stage))?;

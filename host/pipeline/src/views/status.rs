@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::scan::{scan, visit_batch};
 use super::{BadRecord, ViewError};
 use crate::deployment::Deployment;
+use crate::runs;
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS, DEPLOYMENTS};
 
 /// Batches of `ctr_windows` that are read back at most to find who owns the partitions, once each has a commit.
@@ -130,7 +131,8 @@ pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result
         topics,
     };
     if let Some(input) = broker.topic(AD_EVENTS_RAW)? {
-        status.run = Some(input.id);
+        let run = runs::current(broker)?.unwrap_or(input.id);
+        status.run = Some(run);
         let ends = |p| broker.ends(&TopicPartition::new(AD_EVENTS_RAW, p));
         // A partition that never had a record may have no commit either: looking for one would read the whole topic.
         let mut used = BTreeSet::new();
@@ -139,7 +141,7 @@ pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result
                 used.insert(partition);
             }
         }
-        let commits = newest_commits(broker, input.id, &used)?;
+        let commits = newest_commits(broker, run, &used)?;
         for partition in (0..input.spec.partitions).map(PartitionId) {
             // Asked for after the commits: before them, a commit could seem to be ahead of a log that has grown since.
             let view = partition_view(partition, ends(partition)?, commits.get(&partition));
@@ -290,7 +292,7 @@ impl Tail<'_> {
                 Body::Epoch => {
                     self.opened.insert(output.stamp.partition, output.stamp.epoch);
                 }
-                Body::Late { .. } | Body::Decision { .. } | Body::Rewind { .. } => {}
+                Body::Late { .. } | Body::Decision { .. } | Body::Rewind { .. } | Body::Inherit { .. } => {}
             }
             Ok(())
         })?;

@@ -15,6 +15,7 @@ use clickmill_schemas::{Offset, PartitionId, RunId};
 use super::derived::Derived;
 use super::scan::scan;
 use super::{BadRecord, ViewError};
+use crate::runs;
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 
 /// Bytes of partials that a pass may hold.
@@ -126,7 +127,8 @@ impl Pass {
         let (Some(input), Some(output)) = (broker.topic(AD_EVENTS_RAW)?, broker.topic(CTR_WINDOWS)?) else {
             return Ok(Self::default());
         };
-        let mut reading = Reading::new(query, input.id, limit_bytes);
+        let run = runs::current(broker)?.unwrap_or(input.id);
+        let mut reading = Reading::new(query, run, limit_bytes);
         for partition in (0..output.spec.partitions).map(PartitionId) {
             let at = TopicPartition::new(CTR_WINDOWS, partition);
             scan(broker, &at, Offset(0), &mut |offset, record| reading.take(partition, offset, record))?;

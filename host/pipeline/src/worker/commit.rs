@@ -204,7 +204,8 @@ impl Worker {
         }
         let oldest = newest_first(&names).into_iter().take(kept).next_back();
         if let Some((offset, outputs)) = oldest.and_then(|oldest| self.kept.floor(oldest)) {
-            self.shared.peers.keep_from(&*self.shared.broker, self.owner.partition, offset, outputs);
+            let of = (self.owner.run, self.owner.partition);
+            self.shared.peers.keep_from(&*self.shared.broker, of, offset, outputs);
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Worker {
         let read = |(name, read): (_, Read)| (name, read.map_or(OutputEnds::default(), |c| c.outputs));
         let kept = Kept::found(kept.into_iter().map(read));
         if let Some((oldest, outputs)) = kept.oldest() {
-            shared.peers.keep_from(&*shared.broker, partition, oldest.offset, outputs);
+            shared.peers.keep_from(&*shared.broker, (run, partition), oldest.offset, outputs);
         }
         let saved = SavePoint {
             offset: position,

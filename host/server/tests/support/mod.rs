@@ -13,6 +13,7 @@ use std::time::Duration;
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition};
 use clickmill_pipeline::checkpoint::OutputEnds;
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavedPartition, SavepointError};
 use clickmill_pipeline::topics::{self, CTR_WINDOWS, TopicsOptions};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
@@ -44,6 +45,10 @@ impl Host for FakeHost {
 
     fn ready(&self) -> Result<(), String> {
         if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
+    }
+
+    fn reprocessing(&self) -> Option<Arc<Reprocessing>> {
+        None
     }
 
     fn save(&self, name: &str) -> Result<Manifest, SavepointError> {

@@ -1,0 +1,190 @@
+//! Judging the topic again: what comes of it is what the right rule would have given from the start, in every reader.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::sinks::{Sinks, balanced_ledger};
+use common::{Bench, DAY, Value, event, eventually};
+
+/// Nothing of these days passes.
+const STRICT: [&str; 7] = ["smartmodule", "deploy", "--stage", "validate", "--param", "date_to=2014-10-20", "--yes"];
+
+fn bench(sinks: bool) -> Bench {
+    let bench = Bench::new();
+    let off = if sinks { "" } else { "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n" };
+    std::fs::write(bench.file("clickmill.yaml"), format!("{off}pipeline: {{commit_interval_ms: 100}}\n")).unwrap();
+    bench
+}
+
+/// Events of some minutes, with late ones and lines that are none among them.
+fn lines(bench: &Bench, n: i64) -> PathBuf {
+    let mut text = String::new();
+    for i in n * 12_000..(n + 1) * 12_000 {
+        match i % 100 {
+            7 => text.push_str("not json\n"),
+            50 => text.push_str(&format!("{}\n", event(&format!("late-{i}"), DAY))),
+            _ => text.push_str(&format!("{}\n", event(&format!("event-{i}"), DAY + i * 75))),
+        }
+    }
+    let path = bench.file(&format!("lines-{n}.jsonl"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn produce(bench: &Bench, n: i64) {
+    bench.run(&["produce", lines(bench, n).to_str().unwrap()]);
+}
+
+fn committed(bench: &Bench) {
+    eventually("everything is committed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+}
+
+fn same(a: &Bench, b: &Bench, when: &str) {
+    assert_eq!(balanced_ledger(&a.status()), balanced_ledger(&b.status()), "{when}");
+    for size in ["1m", "5m"] {
+        assert!(a.windows(size) == b.windows(size), "{when}: windows of {size} differ");
+    }
+}
+
+fn same_sinks(a: &Bench, b: &Bench, when: &str) {
+    let (a, b) = (Sinks::of(&a.data()).snapshot(), Sinks::of(&b.data()).snapshot());
+    assert!(a.one_minute == b.one_minute, "{when}: realtime.metrics_1min differs");
+    assert!(a.five_minutes == b.five_minutes, "{when}: realtime.metrics_5min differs");
+    assert!(a.all == b.all, "{when}: realtime.ctr_metrics differs");
+    // Hashes expire 300 s after their last write.
+    let both: Vec<_> = a.hashes.keys().filter(|key| b.hashes.contains_key(*key)).collect();
+    assert!(!both.is_empty());
+    for key in both {
+        assert_eq!(a.hashes[key], b.hashes[key], "{when}: {key}");
+    }
+}
+
+#[test]
+fn what_is_judged_again_is_what_the_right_rule_would_have_given_in_every_reader() {
+    let (again, whole) = (bench(true), bench(true));
+    let host = again.start("host", &["run"]);
+    again.until_ready();
+    produce(&again, 0);
+    committed(&again);
+    again.run(&STRICT);
+    produce(&again, 1);
+    committed(&again);
+    again.run(&["smartmodule", "rollback", "--yes"]);
+    let before = again.status();
+    assert!(before["ledger"]["rejected"].as_u64().unwrap() > 11_000, "{before}");
+
+    // Records come in meanwhile.
+    let file = lines(&again, 2);
+    let producing = again.start("produce", &["produce", file.to_str().unwrap()]);
+    let done = again.json(&["reprocess", "--from", "0", "--message", "without the bad rule", "--output", "json"]);
+    assert_eq!(done["state"], "switched", "{done}\n{}", again.log("host"));
+    assert_eq!(producing.wait(), Some(0));
+    committed(&again);
+    (0..3).for_each(|n| produce(&whole, n));
+    whole.run(&["run", "--until-end"]);
+    same(&again, &whole, "while the host runs");
+    assert_ne!(again.status()["run"], before["run"]);
+    let history = again.json(&["smartmodule", "history", "--output", "json"]);
+    assert_eq!((&history[0]["cause"]["kind"], &history[1]["cause"]["kind"]), (&"switch".into(), &"reprocess".into()));
+    // A rule that changes after it is the new run's.
+    again.run(&STRICT);
+    again.run(&["smartmodule", "rollback", "--yes"]);
+    let blamed: Value = again.json(&["blame", "ad_events_raw/0@4200", "--output", "json"]);
+    assert_eq!((&blamed["fate"], &blamed["deployment"]), (&"counted".into(), &history[1]["deployment"]), "{blamed}");
+
+    assert_eq!(host.terminate(), Some(0), "{}", again.log("host"));
+    again.run(&["run", "--until-end"]);
+    same(&again, &whole, "after a restart");
+    same_sinks(&again, &whole, "after a restart");
+    let runs = Sinks::of(&again.data()).sql("SELECT count(*) FROM realtime.runs WHERE is_current");
+    assert_eq!(runs.trim(), "1");
+    // Once more, from a place in the middle, with the same rule: nothing changes.
+    let host = again.start("host", &["run"]);
+    again.until_ready();
+    let done = again.json(&["reprocess", "--from", "2014-10-21T00:10:00Z", "--output", "json"]);
+    assert_eq!(done["state"], "switched", "{done}\n{}", again.log("host"));
+    assert!(done["partitions"][0]["from"].as_u64().unwrap() > 1_000, "{done}");
+    assert_eq!(host.terminate(), Some(0), "{}", again.log("host"));
+    again.run(&["run", "--until-end"]);
+    same(&again, &whole, "again");
+    same_sinks(&again, &whole, "again");
+}
+
+#[test]
+fn a_host_that_is_killed_while_a_run_fills_goes_on_with_it() {
+    let (again, whole) = (bench(false), bench(false));
+    (0..3).for_each(|n| produce(&whole, n));
+    whole.run(&["run", "--until-end"]);
+    let mut host = again.start("host", &["run"]);
+    again.until_ready();
+    produce(&again, 0);
+    committed(&again);
+    again.run(&STRICT);
+    (1..3).for_each(|n| produce(&again, n));
+    committed(&again);
+    again.run(&["smartmodule", "rollback", "--yes"]);
+    for round in 0..3 {
+        // Below 500 the first rule judged.
+        again.run(&["reprocess", "--from", "500", "--detach"]);
+        for wait_ms in [0, 20, 60, 120, 200, 300] {
+            std::thread::sleep(Duration::from_millis(wait_ms));
+            host.kill();
+            host = again.start("host", &["run"]);
+            again.until_ready();
+        }
+        eventually("it has switched", Duration::from_secs(30), || {
+            again.json(&["smartmodule", "history", "--output", "json"])[0]["cause"]["kind"] == "switch"
+        });
+        host.kill();
+        again.run(&["run", "--until-end"]);
+        same(&again, &whole, &format!("round {round}"));
+        host = again.start("host", &["run"]);
+        again.until_ready();
+    }
+    let folders = std::fs::read_dir(again.data().join("checkpoints")).unwrap().count();
+    assert_eq!(folders, 1, "only the checkpoints of the run that readers take are kept");
+}
+
+#[test]
+fn what_cannot_be_judged_again_is_said_and_changes_nothing() {
+    let bench = bench(false);
+    produce(&bench, 0);
+    let said = bench.fails(&["reprocess", "--from", "0"], 2);
+    assert!(said.contains("needs a running host"), "{said}");
+    let said = bench.fails(&["reprocess", "--from", "yesterday"], 2);
+    assert!(said.contains("offset"), "{said}");
+    let _host = bench.start("host", &["run"]);
+    bench.until_ready();
+    committed(&bench);
+    let (windows, run) = (bench.windows("1m"), bench.status()["run"].clone());
+    bench.fails(&["reprocess", "status"], 2);
+    bench.fails(&["reprocess", "stop"], 2);
+    std::fs::write(bench.file("bad.wasm"), b"\0asm").unwrap();
+    bench.fails(&["reprocess", "--from", "0", "--with", "bad.wasm", "--stage", "validate"], 1);
+    bench.fails(&["reprocess", "--from", "0", "--param", "a=b"], 2);
+    // One that is being filled can be ended, and nobody deploys beside it.
+    bench.run(&["smartmodule", "pause"]);
+    bench.run(&["reprocess", "--from", "0", "--stage", "validate", "--param", "date_to=2014-10-20", "--detach"]);
+    let said = bench.fails(&["reprocess", "--from", "0"], 1);
+    assert!(said.contains("is being filled"), "{said}");
+    let said = bench.fails(&STRICT, 1);
+    assert!(said.contains("reprocess stop"), "{said}");
+    bench.run(&["reprocess", "stop"]);
+    bench.run(&["smartmodule", "resume"]);
+    assert_eq!((bench.windows("1m"), &bench.status()["run"]), (windows, &run));
+    bench.run(&STRICT);
+    assert_eq!(bench.json(&["smartmodule", "list", "--output", "json"])[0]["deployment"], 2);
+    // A pause holds a run that is being filled too, and lets it go on.
+    bench.run(&["smartmodule", "pause"]);
+    bench.run(&["reprocess", "--from", "0", "--stage", "validate", "--param", "date_to=2014-10-30", "--detach"]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(bench.json(&["reprocess", "status", "--output", "json"])["state"], "catching_up");
+    bench.run(&["smartmodule", "resume"]);
+    eventually("it has switched", Duration::from_secs(10), || {
+        bench.json(&["reprocess", "status", "--output", "json"])["state"] == "switched"
+    });
+}
