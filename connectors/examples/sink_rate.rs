@@ -44,9 +44,10 @@ async fn measure(dir: &Path, servers: &Servers) -> Result {
     let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default())?);
     let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", PARTITIONS))?;
     broker.create_topic(&TopicSpec::new("ctr_windows", 1))?;
-    let run = RunInfo { id: raw.id, topic: "ad_events_raw".to_owned(), partitions: PARTITIONS };
+    let run = RunInfo::first(raw.id, "ad_events_raw".to_owned(), PARTITIONS);
     let windows = TopicPartition::new("ctr_windows", PartitionId(0));
-    let source = SinkSource { broker, run, windows };
+    let same = run.clone();
+    let source = SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows };
     let endpoint = Endpoint::Private(servers.clone());
     for epoch in 1..=2 {
         fill(&source, epoch)?;

@@ -40,6 +40,14 @@ pub struct RunInfo {
     pub complete_at: Offset,
 }
 
+impl RunInfo {
+    /// A run that replaces none.
+    #[must_use]
+    pub const fn first(id: RunId, topic: String, partitions: u32) -> Self {
+        Self { id, topic, partitions, replaced: Vec::new(), complete_at: Offset(0) }
+    }
+}
+
 /// Tells which run readers are to take now.
 pub type Runs = Arc<dyn Fn() -> Result<RunInfo, BrokerError> + Send + Sync>;
 

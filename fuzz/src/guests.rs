@@ -10,6 +10,7 @@ use clickmill_engine::{
     BatchOutcome, Chain, ChainState, Engine, EngineOptions, Limits, MemoryBatch, Module, ProcessError, StageSpec,
     Verdicts, isolate,
 };
+use clickmill_schemas::Offset;
 use clickmill_schemas::record::RecordSetBuilder;
 use wasm_smith::Config;
 

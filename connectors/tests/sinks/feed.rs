@@ -31,8 +31,7 @@ impl Feed {
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default()).unwrap());
         let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", partitions)).unwrap();
         broker.create_topic(&TopicSpec::new("ctr_windows", 1)).unwrap();
-        let topic = "ad_events_raw".to_owned();
-        let run = RunInfo { id: raw.id, topic, partitions, replaced: Vec::new(), complete_at: Offset(0) };
+        let run = RunInfo::first(raw.id, "ad_events_raw".to_owned(), partitions);
         let same = run.clone();
         let runs: Runs = Arc::new(move || Ok(same.clone()));
         let windows = TopicPartition::new("ctr_windows", PartitionId(0));

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use clickmill_schemas::{DeploymentId, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 
-use super::DeploymentError;
 use super::canary::CanaryError;
 use super::change::{ChangeError, Place};
 use super::plan::Plan;
+use super::{DeploymentError, Stage, digest};
 use crate::chains::ChainError;
 use crate::checkpoint::StoreError;
 use crate::judge::JudgeError;
@@ -24,6 +24,20 @@ pub struct Candidate {
     pub manifest: Option<String>,
     pub wasm: Vec<u8>,
     pub params: BTreeMap<String, String>,
+}
+
+impl Candidate {
+    /// The stage that it is to be.
+    #[must_use]
+    pub fn as_stage(&self) -> Stage {
+        Stage {
+            stage: self.stage.clone(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            sha256: digest(&self.wasm),
+            params: self.params.clone(),
+        }
+    }
 }
 
 /// What is to be deployed.

@@ -6,7 +6,7 @@ use clickmill_schemas::DeploymentId;
 
 use super::change::{self, ChangeError};
 use super::request::{Candidate, DeployError, Options, Request};
-use super::{Cause, Deployment, Stage, digest, newest_everywhere};
+use super::{Cause, Deployment, Stage, newest_everywhere};
 
 /// The chain that is asked for, and what it comes of.
 pub(crate) struct Wanted {
@@ -52,14 +52,7 @@ pub(crate) fn wanted(
     }
     match request {
         Request::Deploy(candidate) => {
-            let stage = Stage {
-                stage: candidate.stage.clone(),
-                name: candidate.name.clone(),
-                version: candidate.version.clone(),
-                sha256: digest(&candidate.wasm),
-                params: candidate.params.clone(),
-            };
-            wanted.stages = change::put(&wanted.stages, stage, &candidate.place)?;
+            wanted.stages = change::put(&wanted.stages, candidate.as_stage(), &candidate.place)?;
             wanted.candidate = Some(candidate.clone());
         }
         Request::Remove { stage } => {

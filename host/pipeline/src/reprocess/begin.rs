@@ -19,7 +19,7 @@ use crate::breaker::OnModuleFailure;
 use crate::checkpoint::{CheckpointStore, DirectoryStore, take_epoch};
 use crate::crew::Crew;
 use crate::deployment::control::{DeployError, Request};
-use crate::deployment::{Cause, Deployment, Stage, append, change, digest, newest_everywhere};
+use crate::deployment::{Cause, Deployment, append, change, newest_everywhere};
 use crate::host::StartError;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -42,18 +42,11 @@ impl Reprocessing {
         let history = registry.history();
         let (newest, base) = newest_everywhere(&history).ok_or(DeployError::Nothing)?;
         let (mut stages, mut candidate) = (base.stages.clone(), None);
-        if let Some(with) = body.with {
-            if let (Request::Deploy(asked), _) = self.deployer.request(with)? {
-                let stage = Stage {
-                    stage: asked.stage.clone(),
-                    name: asked.name.clone(),
-                    version: asked.version.clone(),
-                    sha256: digest(&asked.wasm),
-                    params: asked.params.clone(),
-                };
-                stages = change::put(&stages, stage, &asked.place).map_err(DeployError::from)?;
-                candidate = Some(asked);
-            }
+        if let Some(with) = body.with
+            && let (Request::Deploy(asked), _) = self.deployer.request(with)?
+        {
+            stages = change::put(&stages, asked.as_stage(), &asked.place).map_err(DeployError::from)?;
+            candidate = Some(asked);
         }
         let wasm = candidate.as_ref().map(|asked| asked.wasm.as_slice());
         registry.chains.live(wasm).chain(&stages).map_err(DeployError::Refused)?;

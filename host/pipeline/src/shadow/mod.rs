@@ -21,7 +21,7 @@ use crate::deployment::canary::{tried, value_at};
 use crate::deployment::change::{self, ChangeError};
 use crate::deployment::control::{Candidate, Options};
 use crate::deployment::registry::Registry;
-use crate::deployment::{Stage, digest, newest_everywhere};
+use crate::deployment::{digest, newest_everywhere};
 use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Matrix, Verdict};
 use crate::quiet::lower_priority;
@@ -234,14 +234,7 @@ fn pair(registry: &Registry, candidate: &Candidate, stop: &Arc<AtomicBool>) -> R
     let history = registry.history();
     let newest = newest_everywhere(&history);
     let (against, old) = newest.map(|(id, d)| (id, d.stages.clone())).unwrap_or_default();
-    let stage = Stage {
-        stage: candidate.stage.clone(),
-        name: candidate.name.clone(),
-        version: candidate.version.clone(),
-        sha256: digest(&candidate.wasm),
-        params: candidate.params.clone(),
-    };
-    let new = change::put(&old, stage, &candidate.place)?;
+    let new = change::put(&old, candidate.as_stage(), &candidate.place)?;
     let metering = registry.chains.metering(Some(&candidate.wasm))?;
     let (old_tried, new_tried) = (tried(&old, &metering, &new)?, tried(&new, &metering, &old)?);
     let judge = |chain, most_failures| {
