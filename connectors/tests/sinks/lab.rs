@@ -22,6 +22,17 @@ impl Lab {
         Self { servers: Servers::new(dir.path()), dir }
     }
 
+    /// The server's address; one that was killed a moment ago may need a second attempt at its start, as a sink makes it.
+    pub async fn postgres(&self) -> String {
+        for _ in 0..20 {
+            match self.servers.postgres().await {
+                Err(e) if e.is_passing() => tokio::time::sleep(Duration::from_millis(500)).await,
+                other => return must(other),
+            }
+        }
+        must(self.servers.postgres().await)
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

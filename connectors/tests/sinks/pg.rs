@@ -7,7 +7,7 @@ use clickmill_schemas::Offset;
 use tokio_postgres::{Client, NoTls};
 
 use crate::feed::{Feed, MINUTE, Running, T0};
-use crate::lab::{Lab, must};
+use crate::lab::Lab;
 
 /// One transaction per batch of the log.
 pub fn small_batches() -> PostgresOptions {
@@ -19,7 +19,7 @@ pub fn start(lab: &Lab, feed: &Feed, options: &PostgresOptions) -> Running {
 }
 
 pub async fn connect(lab: &Lab) -> Client {
-    connect_to(&must(lab.servers.postgres().await)).await
+    connect_to(&lab.postgres().await).await
 }
 
 pub async fn connect_to(url: &str) -> Client {

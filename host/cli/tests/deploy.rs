@@ -549,3 +549,53 @@ fn a_module_that_never_ends_is_paused_after_few_records_and_can_be_taken_out() {
     assert!((5..=5 * 3).contains(&failed), "{ledger}");
     assert_eq!(host.terminate(), Some(0));
 }
+
+/// Lets records pass once it has been shown three when it began.
+const LOOKS_BACK: &str = r#"(module
+    (import "env" "copy_records" (func $copy (param i32 i32)))
+    (memory (export "memory") 64)
+    (global $seen (mut i32) (i32.const 0))
+    (func $be (param $at i32) (result i32)
+        (i32.or
+            (i32.or (i32.shl (i32.load8_u (local.get $at)) (i32.const 24))
+                    (i32.shl (i32.load8_u offset=1 (local.get $at)) (i32.const 16)))
+            (i32.or (i32.shl (i32.load8_u offset=2 (local.get $at)) (i32.const 8))
+                    (i32.load8_u offset=3 (local.get $at)))))
+    (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+    (func (export "look_back") (param $p i32) (param $n i32) (param $v i32) (result i32)
+        (global.set $seen (call $be (i32.add (local.get $p) (i32.const 12))))
+        (i32.const 0))
+    (func (export "filter") (param $p i32) (param $n i32) (param $v i32) (result i32)
+        (if (result i32) (i32.eq (global.get $seen) (i32.const 3))
+            (then (call $copy (i32.add (local.get $p) (i32.const 12))
+                      (i32.add (call $be (i32.add (local.get $p) (i32.const 8))) (i32.const 1)))
+                  (call $be (i32.add (local.get $p) (i32.const 12))))
+            (else (call $copy (i32.const 0) (i32.const 5)) (i32.const 0)))))"#;
+
+#[test]
+fn a_stage_that_looks_back_is_shown_the_newest_records_when_it_begins_anew() {
+    let bench = bench("pipeline: {commit_interval_ms: 50}");
+    let module = wat(&bench, "looks.wasm", LOOKS_BACK);
+    let deploy = ["smartmodule", "deploy", &module, "--stage", "looks", "--before", "validate", "--lookback"];
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let refused = bench.fails(&["smartmodule", "deploy", "--stage", "validate", "--lookback", "3", "--yes"], 1);
+    assert!(refused.contains("exports no look_back"), "{refused}");
+    let refused = bench.fails(&[&deploy[..], &["20000", "--yes"]].concat(), 1);
+    assert!(refused.contains("1 to 10000"), "{refused}");
+    let plan = bench.try_run(&[&deploy[..], &["3", "--plan"]].concat());
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(plan.contains("(lookback): not set -> 3"), "{plan}");
+    bench.run(&[&deploy[..], &["3", "--yes"]].concat());
+    bench.post(&events(300));
+    eventually("they have a fate", Duration::from_secs(10), || ledger(&bench)["waiting"] == 0);
+    assert_eq!(ledger(&bench)["dropped"], 300, "there was nothing to look back on");
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("run"));
+    // Fresh instances are shown what the ones before had seen.
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    bench.post(&events(300));
+    eventually("they have a fate", Duration::from_secs(10), || ledger(&bench)["waiting"] == 0);
+    assert_eq!((&ledger(&bench)["dropped"], &ledger(&bench)["counted"]), (&300.into(), &300.into()));
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("run"));
+}

@@ -145,7 +145,7 @@ impl<'a> Maker<'a> {
                 module: self.module(stage)?,
                 params: stage.params.clone(),
                 limits: self.chains.limits.clone(),
-                lookback: None,
+                lookback: stage.lookback.of_engine(),
             })
         };
         stages.iter().map(spec).collect()

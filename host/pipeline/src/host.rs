@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::crew::Crew;
 use crate::deployment::control::{DeployError, Deployer, Workers};
 use crate::deployment::registry::Registry;
-use crate::deployment::{self, DeploymentError, ModuleStore};
+use crate::deployment::{self, DeploymentError, LookBack, ModuleStore};
 use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
@@ -37,6 +37,7 @@ pub struct StageModule {
     pub manifest: Option<String>,
     pub wasm: Vec<u8>,
     pub params: BTreeMap<String, String>,
+    pub lookback: LookBack,
 }
 
 /// What the pipeline is made of.

@@ -155,6 +155,7 @@ fn parts(folder: &Path, broker: Arc<dyn Broker>) -> PipelineParts {
         name: name.to_owned(),
         version: "1".to_owned(),
         manifest: None,
+        lookback: Default::default(),
         wasm: std::fs::read(root.join(format!("target/smartmodules/{name}.wasm"))).unwrap(),
         params: match name {
             "enrich" => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clickmill_pipeline::deployment::LookBack;
 use serde::{Deserialize, Serialize};
 
 /// Names of the modules that the program carries, in the order of the default chain.
@@ -32,12 +33,22 @@ pub struct StageOptions {
     /// directory. Default: none, and enrich uses the pricing table inside the program.
     #[serde(default)]
     pub param_files: BTreeMap<String, PathBuf>,
+    /// Newest records (`last`) and their age (`age_ms`) that the module is shown before the first one that it transforms.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "LookBack::is_none")]
+    pub lookback: LookBack,
 }
 
 impl StageOptions {
     /// One of the program's own modules with its defaults.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), module: None, params: BTreeMap::new(), param_files: BTreeMap::new() }
+        Self {
+            name: name.to_owned(),
+            module: None,
+            params: BTreeMap::new(),
+            param_files: BTreeMap::new(),
+            lookback: LookBack::default(),
+        }
     }
 
     /// Whether it is the program's own module.

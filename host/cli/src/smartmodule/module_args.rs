@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clickmill_pipeline::deployment::LookBack;
 use clickmill_pipeline::deployment::body::DeployBody;
 
 use super::module_file;
@@ -29,6 +30,12 @@ pub struct ModuleArgs {
     /// Let a parameter go back to its default
     #[arg(long = "unset-param", value_name = "NAME")]
     unset_params: Vec<String>,
+    /// Show it so many of the newest records before the first one that it transforms; 0 for none
+    #[arg(long, value_name = "RECORDS")]
+    lookback: Option<u64>,
+    /// Of them not those that are older than this against the newest
+    #[arg(long, value_name = "MS")]
+    lookback_age_ms: Option<u64>,
     /// Its SmartModule.toml [default: the one beside FILE.wasm]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -46,6 +53,8 @@ impl ModuleArgs {
             after: self.after.clone(),
             params: self.params.iter().cloned().collect(),
             unset_params: self.unset_params.clone(),
+            lookback: (self.lookback.is_some() || self.lookback_age_ms.is_some())
+                .then(|| LookBack { last: self.lookback.unwrap_or_default(), age_ms: self.lookback_age_ms }),
             ..DeployBody::default()
         };
         body.params.extend(module_file::params_of_files(&self.param_files)?);

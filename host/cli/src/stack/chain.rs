@@ -34,7 +34,7 @@ fn stage_module(stage: &StageOptions, modules: &[Builtin]) -> Result<StageModule
         params.insert(key.clone(), text);
     }
     if let Some(file) = &stage.module {
-        return own_module(name, file, params);
+        return own_module(stage, file, params);
     }
     let module = modules.iter().find(|m| m.name == name);
     let module = module.with_context(|| format!("there is no module {name} in this program"))?;
@@ -45,11 +45,13 @@ fn stage_module(stage: &StageOptions, modules: &[Builtin]) -> Result<StageModule
         manifest: Some(module.manifest.to_owned()),
         wasm: module.wasm.to_vec(),
         params,
+        lookback: stage.lookback,
     })
 }
 
 /// A module of the user's, with the manifest that lies beside it.
-fn own_module(stage: &str, file: &Path, params: BTreeMap<String, String>) -> Result<StageModule> {
+fn own_module(options: &StageOptions, file: &Path, params: BTreeMap<String, String>) -> Result<StageModule> {
+    let (stage, lookback) = (options.name.as_str(), options.lookback);
     let wrong = |e: String| mistake(format!("stages: {stage}: module: {e}"));
     let wasm = module_file::read(file).map_err(|e| wrong(e.to_string()))?;
     let manifest = module_file::manifest_beside(file).map_err(|e| wrong(e.to_string()))?;
@@ -63,5 +65,5 @@ fn own_module(stage: &str, file: &Path, params: BTreeMap<String, String>) -> Res
         }
         (name, version) = (said.name, said.version);
     }
-    Ok(StageModule { stage: stage.to_owned(), name, version, manifest, wasm, params })
+    Ok(StageModule { stage: stage.to_owned(), name, version, manifest, wasm, params, lookback })
 }

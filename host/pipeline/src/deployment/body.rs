@@ -8,9 +8,9 @@ use clickmill_engine::manifest::Manifest;
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
 use super::change::Place;
 use super::control::{Candidate, Options, Request};
+use super::{LookBack, Stage};
 
 /// A deploy, or the plan of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct DeployBody {
     pub params: BTreeMap<String, String>,
     /// Parameters to go back to their defaults.
     pub unset_params: Vec<String>,
+    /// How far the stage looks back; without it, as far as it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookback: Option<LookBack>,
     pub message: String,
     /// Only to these partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +126,8 @@ impl DeployBody {
         if let Some(Err(problems)) = manifest.as_ref().map(|said| said.check_params(&params)) {
             return Err(BadBody::Params(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")).into());
         }
-        let candidate = Candidate { stage, place, name, version, manifest: self.manifest, wasm, params };
+        let lookback = self.lookback.or(current.map(|s| s.lookback)).unwrap_or_default();
+        let candidate = Candidate { stage, place, name, version, manifest: self.manifest, wasm, params, lookback };
         let options = Options { message: self.message, partitions: self.partitions, reset_state: self.reset_state };
         Ok((Request::Deploy(Box::new(candidate)), options))
     }
@@ -142,6 +146,7 @@ mod tests {
             version: "1".into(),
             sha256: ModuleDigest([1; 32]),
             params: BTreeMap::from([("date_from".into(), "2014-10-21".into())]),
+            lookback: LookBack::default(),
         }]
     }
 

@@ -345,9 +345,9 @@ impl Deployer {
     /// As [`Deployer::deploy`].
     pub fn follow_config(&self, chain: &[StageModule]) -> Result<(), DeployError> {
         let mut config = Vec::new();
-        for StageModule { stage, name, version, manifest, wasm, params } in chain.iter().cloned() {
+        for StageModule { stage, name, version, manifest, wasm, params, lookback } in chain.iter().cloned() {
             let sha256 = self.registry.chains.modules.put(&wasm, manifest.as_deref())?;
-            config.push(Stage { stage, name, version, sha256, params });
+            config.push(Stage { stage, name, version, sha256, params, lookback });
         }
         let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
         let history = self.history();

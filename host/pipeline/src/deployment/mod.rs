@@ -17,10 +17,12 @@ pub mod store;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
+use clickmill_engine::Lookback;
 use clickmill_schemas::record::{Malformed, RecordSetBuilder, Records};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,43 @@ pub struct Stage {
     pub sha256: ModuleDigest,
     #[serde(default)]
     pub params: BTreeMap<String, String>,
+    /// What it is shown before the first record that it transforms.
+    #[serde(default, skip_serializing_if = "LookBack::is_none")]
+    pub lookback: LookBack,
+}
+
+/// How far a stage looks back, as Fluvio's transforms have it; not at all where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LookBack {
+    /// Newest records; 0, where there is an age, for as many as are of it.
+    pub last: u64,
+    /// Not those that are older than this against the newest, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+impl LookBack {
+    /// Whether it does not look back.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn of_engine(self) -> Option<Lookback> {
+        (!self.is_none()).then(|| Lookback { last: self.last, age: self.age_ms.map(Duration::from_millis) })
+    }
+}
+
+impl fmt::Display for LookBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.last, self.age_ms) {
+            (0, None) => f.write_str("none"),
+            (0, Some(age_ms)) => write!(f, "{age_ms} ms"),
+            (last, None) => write!(f, "{last}"),
+            (last, Some(age_ms)) => write!(f, "{last}, {age_ms} ms"),
+        }
+    }
 }
 
 /// The whole chain, as it is in force from each partition's activation on.

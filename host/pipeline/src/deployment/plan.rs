@@ -103,11 +103,17 @@ fn change(old: Option<&Stage>, new: Option<&Stage>) -> StageChange {
     let none = BTreeMap::new();
     let (was, is) = (old.map_or(&none, |s| &s.params), new.map_or(&none, |s| &s.params));
     let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-    let params = names
+    let mut params: Vec<_> = names
         .into_iter()
         .filter(|name| was.get(*name) != is.get(*name))
         .map(|name| ParamChange { name: name.clone(), old: was.get(name).cloned(), new: is.get(name).cloned() })
         .collect();
+    // Shown among them: it changes what a module makes of a record as they do.
+    let looks = |s: Option<&Stage>| s.map(|s| s.lookback).filter(|lookback| !lookback.is_none());
+    if looks(old) != looks(new) {
+        let words = |s| looks(s).map(|lookback| lookback.to_string());
+        params.push(ParamChange { name: "(lookback)".to_owned(), old: words(old), new: words(new) });
+    }
     let change = match (old, new) {
         (None, _) => Change::Added,
         (_, None) => Change::Removed,
@@ -121,7 +127,7 @@ fn change(old: Option<&Stage>, new: Option<&Stage>) -> StageChange {
 /// Whether both judge alike: name and version are words for people.
 #[must_use]
 pub fn same(a: &Stage, b: &Stage) -> bool {
-    a.stage == b.stage && a.sha256 == b.sha256 && a.params == b.params
+    a.stage == b.stage && a.sha256 == b.sha256 && a.params == b.params && a.lookback == b.lookback
 }
 
 /// Whether both chains judge alike.
@@ -141,6 +147,7 @@ mod tests {
             version: "1".to_owned(),
             sha256: ModuleDigest([digest; 32]),
             params: params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            lookback: Default::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::canary::CanaryError;
 use super::change::{ChangeError, Place};
 use super::plan::Plan;
-use super::{DeploymentError, Stage, digest};
+use super::{DeploymentError, LookBack, Stage, digest};
 use crate::chains::ChainError;
 use crate::checkpoint::StoreError;
 use crate::judge::JudgeError;
@@ -24,6 +24,7 @@ pub struct Candidate {
     pub manifest: Option<String>,
     pub wasm: Vec<u8>,
     pub params: BTreeMap<String, String>,
+    pub lookback: LookBack,
 }
 
 impl Candidate {
@@ -36,6 +37,7 @@ impl Candidate {
             version: self.version.clone(),
             sha256: digest(&self.wasm),
             params: self.params.clone(),
+            lookback: self.lookback,
         }
     }
 }

@@ -188,6 +188,7 @@ mod tests {
             version: "1".to_owned(),
             sha256: ModuleDigest([*digest; 32]),
             params: BTreeMap::new(),
+            lookback: Default::default(),
         };
         Deployment {
             stages: stages.iter().map(stage).collect(),

@@ -10,7 +10,7 @@ use clickmill_pipeline::deployment::control::Deployed;
 use clickmill_pipeline::deployment::plan::{
     Change, ModuleOf, ParamChange, Plan, StageChange, StateChange, StateVerdict,
 };
-use clickmill_pipeline::deployment::{Cause, Stage};
+use clickmill_pipeline::deployment::{Cause, LookBack, Stage};
 use clickmill_pipeline::judge::{Cell, Matrix, Sample};
 use clickmill_pipeline::module_log::{LineKind, ModuleLine};
 use clickmill_pipeline::shadow::Report;
@@ -125,6 +125,7 @@ fn deploys_are_as_the_document_has_them() {
             after: text(),
             params: params(),
             unset_params: vec!["a".into()],
+            lookback: Some(LookBack { last: 3, age_ms: None }),
             message: "m".into(),
             partitions: Some(BTreeSet::from([PartitionId(1)])),
             reset_state: true,
@@ -165,9 +166,12 @@ fn stages_and_deployments_are_as_the_document_has_them() {
         Cause::Rollback { to: ID },
         Cause::Promote { of: ID },
         Cause::Breaker { undoes: ID },
+        Cause::Reprocess,
+        Cause::Switch { of: ID },
     ];
     for (cause, partitions) in causes.into_iter().zip([None, Some(vec![PartitionId(0)])].into_iter().cycle()) {
-        let stage = Stage { stage: stage(), name: name(), version: version(), sha256: SHA, params: params() };
+        let lookback = LookBack { last: 10, age_ms: Some(1_000) };
+        let stage = Stage { stage: stage(), name: name(), version: version(), sha256: SHA, params: params(), lookback };
         let view = DeploymentView {
             deployment: ID,
             created_at_ms: 1,

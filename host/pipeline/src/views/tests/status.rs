@@ -106,6 +106,7 @@ fn modules_are_those_of_the_newest_deployment() {
             version: version.into(),
             sha256: ModuleDigest([4; 32]),
             params: Default::default(),
+            lookback: Default::default(),
         };
         let deployment = Deployment {
             stages: vec![stage],
