@@ -47,6 +47,8 @@ struct Session {
     stored: Option<Offset>,
     /// Everything below is in `live`.
     read: Offset,
+    /// Windows of a run that ours has replaced may be there still.
+    others: bool,
     wrote: Instant,
 }
 
@@ -90,7 +92,7 @@ impl RedisSink {
     /// Writes all windows that wait, and with the last of them how far we are.
     async fn flush(&self, session: &mut Session, written: &mut Written) -> Result<(), SinkError> {
         const DOING: &str = "write windows";
-        let Session { connection, live, terms, stored, read, wrote } = session;
+        let Session { connection, live, terms, stored, read, others, wrote } = session;
         let end = *read;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
@@ -126,6 +128,10 @@ impl RedisSink {
         }
         *stored = Some(end);
         *wrote = Instant::now();
+        if *others && end >= self.run.complete_at {
+            remove_others(connection, self.run.id).await?;
+            *others = false;
+        }
         Ok(())
     }
 
@@ -182,8 +188,10 @@ impl Sink for RedisSink {
         let (applied, read_from, memory) =
             state.map_or_else(Default::default, |s| (s.offset, s.rebuild_from, s.memory));
         let terms = Terms::new(self.run.id, memory.epochs.clone());
+        let others = !self.run.replaced.is_empty();
         let live = LiveWindows::new(self.run.partitions, self.options.max_keys, memory);
-        self.session = Some(Session { connection, live, terms, stored, read: read_from, wrote: Instant::now() });
+        self.session =
+            Some(Session { connection, live, terms, stored, read: read_from, others, wrote: Instant::now() });
         Ok(Opened { applied, read_from, server })
     }
 
@@ -268,6 +276,33 @@ async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, SinkError> {
         .set_connection_timeout(Some(Duration::from_secs(10)))
         .set_response_timeout(Some(Duration::from_secs(30)));
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable("connect to Redis"))
+}
+
+/// Removes the windows that `run` has not written: another one had them, and it has not.
+async fn remove_others(connection: &mut MultiplexedConnection, run: RunId) -> Result<(), SinkError> {
+    const DOING: &str = "remove another run's windows";
+    let (ours, mut cursor) = (run.to_string(), 0u64);
+    loop {
+        let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+            .arg(cursor)
+            .arg(&["MATCH", &version_key("metrics:*"), "COUNT", "1000"])
+            .query_async(connection)
+            .await
+            .map_err(unavailable(DOING))?;
+        for key in keys {
+            let version: Option<String> =
+                redis::cmd("GET").arg(&key).query_async(connection).await.map_err(unavailable(DOING))?;
+            let of_other = version.is_some_and(|version| !version.starts_with(&ours));
+            let hash = key.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}'));
+            if let (true, Some(hash)) = (of_other, hash) {
+                redis::cmd("DEL").arg(&[hash, &key]).exec_async(connection).await.map_err(unavailable(DOING))?;
+            }
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Removes the hashes of all windows and their versions.

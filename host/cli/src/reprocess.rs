@@ -49,6 +49,12 @@ pub struct Args {
     /// The stage that it stands for [default: the name in its SmartModule.toml]
     #[arg(long, requires = "from")]
     stage: Option<String>,
+    /// Add the stage in front of this one
+    #[arg(long, value_name = "STAGE", conflicts_with = "after", requires = "with")]
+    before: Option<String>,
+    /// Add the stage behind this one
+    #[arg(long, value_name = "STAGE", requires = "with")]
+    after: Option<String>,
     /// Set a parameter of the stage; those not named stay as they are
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = module_file::pair, requires = "from")]
     params: Vec<(String, String)>,
@@ -113,7 +119,8 @@ fn with(args: &Args) -> Result<Option<DeployBody>> {
         };
     }
     let params = args.params.iter().cloned().collect();
-    let mut body = DeployBody { stage: args.stage.clone(), params, ..DeployBody::default() };
+    let (stage, before, after) = (args.stage.clone(), args.before.clone(), args.after.clone());
+    let mut body = DeployBody { stage, before, after, params, ..DeployBody::default() };
     if let Some(file) = &args.with {
         body.set_wasm(&module_file::read(file)?);
         body.manifest = module_file::manifest_beside(file)?;

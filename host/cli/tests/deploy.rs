@@ -588,14 +588,14 @@ fn a_stage_that_looks_back_is_shown_the_newest_records_when_it_begins_anew() {
     assert!(plan.contains("(lookback): not set -> 3"), "{plan}");
     bench.run(&[&deploy[..], &["3", "--yes"]].concat());
     bench.post(&events(300));
-    eventually("they have a fate", Duration::from_secs(10), || ledger(&bench)["waiting"] == 0);
+    eventually("they have a fate", Duration::from_secs(10), || bench.status()["ledger"]["waiting"] == 0);
     assert_eq!(ledger(&bench)["dropped"], 300, "there was nothing to look back on");
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("run"));
     // Fresh instances are shown what the ones before had seen.
     let host = bench.start("run", &["run"]);
     bench.until_ready();
     bench.post(&events(300));
-    eventually("they have a fate", Duration::from_secs(10), || ledger(&bench)["waiting"] == 0);
+    eventually("they have a fate", Duration::from_secs(10), || bench.status()["ledger"]["waiting"] == 0);
     assert_eq!((&ledger(&bench)["dropped"], &ledger(&bench)["counted"]), (&300.into(), &300.into()));
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("run"));
 }

@@ -14,37 +14,11 @@ use std::time::{Duration, Instant};
 
 use clickmill_broker::partitioner::partition_for;
 use common::sinks::balanced_ledger;
-use common::{Bench, DAY, Running, Value, event, eventually};
-
-/// Hands every record on, and takes any parameters. `TRAP` in an input makes it trap, `LOOP` never ends.
-const MODULE: &str = r#"(module
-    (import "env" "copy_records" (func $copy (param i32 i32)))
-    (memory (export "memory") 256)
-    (func $be (param $at i32) (result i32)
-        (i32.or
-            (i32.or (i32.shl (i32.load8_u (local.get $at)) (i32.const 24))
-                    (i32.shl (i32.load8_u offset=1 (local.get $at)) (i32.const 16)))
-            (i32.or (i32.shl (i32.load8_u offset=2 (local.get $at)) (i32.const 8))
-                    (i32.load8_u offset=3 (local.get $at)))))
-    (func (export "alloc") (param i32) (result i32) (i32.const 65536))
-    (func (export "init") (param i32 i32 i32) (result i32) (i32.const 0))
-    (func (export "array_map") (param $p i32) (param $n i32) (param $v i32) (result i32)
-        (local $i i32) (local $word i32)
-        (local.set $i (local.get $p))
-        (block $done (loop $next
-            (br_if $done (i32.ge_u (local.get $i) (i32.add (local.get $p) (local.get $n))))
-            (local.set $word (i32.load (local.get $i)))
-            (if (i32.eq (local.get $word) (i32.const 0x50415254)) (then unreachable))
-            (if (i32.eq (local.get $word) (i32.const 0x504f4f4c)) (then (loop $ever (br $ever))))
-            (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br $next)))
-        (call $copy (i32.add (local.get $p) (i32.const 12))
-            (i32.add (call $be (i32.add (local.get $p) (i32.const 8))) (i32.const 1)))
-        (call $be (i32.add (local.get $p) (i32.const 12)))))"#;
+use common::{Bench, DAY, POISON, Running, Value, event, eventually};
 
 /// The module, made as long as `len` by a section that means nothing.
 fn padded(len: usize) -> Vec<u8> {
-    let mut wasm = wat::parse_str(MODULE).unwrap();
+    let mut wasm = wat::parse_str(POISON).unwrap();
     let size = len - wasm.len() - 6;
     wasm.push(0);
     wasm.extend((0..5).map(|i| (size >> (7 * i)) as u8 & 0x7f | if i < 4 { 0x80 } else { 0 }));

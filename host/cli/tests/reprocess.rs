@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::sinks::{Sinks, balanced_ledger};
-use common::{Bench, DAY, Value, event, eventually};
+use common::{Bench, DAY, POISON, Value, event, eventually};
 
 /// Nothing of these days passes.
 const STRICT: [&str; 7] = ["smartmodule", "deploy", "--stage", "validate", "--param", "date_to=2014-10-20", "--yes"];
@@ -25,6 +25,7 @@ fn lines(bench: &Bench, n: i64) -> PathBuf {
     let mut text = String::new();
     for i in n * 12_000..(n + 1) * 12_000 {
         match i % 100 {
+            _ if i % 997 == 500 => text.push_str(&format!("{{\"poison\":\"TRAP {i}\"}}\n")),
             7 => text.push_str("not json\n"),
             50 => text.push_str(&format!("{}\n", event(&format!("late-{i}"), DAY))),
             _ => text.push_str(&format!("{}\n", event(&format!("event-{i}"), DAY + i * 75))),
@@ -90,7 +91,8 @@ fn what_is_judged_again_is_what_the_right_rule_would_have_given_in_every_reader(
     assert_ne!(again.status()["run"], before["run"]);
     let history = again.json(&["smartmodule", "history", "--output", "json"]);
     assert_eq!((&history[0]["cause"]["kind"], &history[1]["cause"]["kind"]), (&"switch".into(), &"reprocess".into()));
-    // A rule that changes after it is the new run's.
+    // The rule that was undone before it stays undone, and one that changes after it is the new run's.
+    bench_has_nothing_to_roll_back(&again);
     again.run(&STRICT);
     again.run(&["smartmodule", "rollback", "--yes"]);
     let blamed: Value = again.json(&["blame", "ad_events_raw/0@4200", "--output", "json"]);
@@ -112,11 +114,73 @@ fn what_is_judged_again_is_what_the_right_rule_would_have_given_in_every_reader(
     again.run(&["run", "--until-end"]);
     same(&again, &whole, "again");
     same_sinks(&again, &whole, "again");
+    // And with a rule that lets nothing pass: what the run before had is nowhere any more.
+    let host = again.start("host", &["run"]);
+    again.until_ready();
+    again.run(&["reprocess", "--from", "0", "--stage", "validate", "--param", "date_to=2014-10-20"]);
+    assert_eq!(host.terminate(), Some(0), "{}", again.log("host"));
+    again.run(&["run", "--until-end"]);
+    let sinks = Sinks::of(&again.data()).snapshot();
+    assert_eq!((sinks.one_minute.as_str(), sinks.all.as_str(), sinks.hashes.len()), ("", "", 0));
+}
+
+fn bench_has_nothing_to_roll_back(bench: &Bench) {
+    let said = bench.fails(&["smartmodule", "rollback", "--yes"], 2);
+    assert!(said.contains("nothing"), "{said}");
+}
+
+#[test]
+fn what_is_still_to_be_judged_again_is_kept_and_partitions_are_not_added() {
+    let bench = bench(false);
+    let settings = std::fs::read_to_string(bench.file("clickmill.yaml")).unwrap();
+    let small = "broker: {segment_bytes: 1048576, maintenance_interval_ms: 100}";
+    std::fs::write(bench.file("clickmill.yaml"), format!("{settings}{small}\n")).unwrap();
+    // Rows that do not compress as well as those of the other tests: several segments.
+    let rows = |seed| bench.generate(60_000, seed, 2).to_str().unwrap().to_owned();
+    (1..3).for_each(|seed| drop(bench.run(&["produce", &rows(seed)])));
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    committed(&bench);
+    let (windows, ledger) = (bench.windows("1m"), balanced_ledger(&bench.status()));
+    bench.run(&["smartmodule", "pause"]);
+    bench.run(&["reprocess", "--from", "0", "--detach"]);
+    bench.run(&["topic", "alter", "ad_events_raw", "--retention-max-bytes", "1048576"]);
+    let said = bench.fails(&["topic", "alter", "ad_events_raw", "--partitions", "5"], 1);
+    assert!(said.contains("is being filled"), "{said}");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+    let said = bench.fails(&["topic", "alter", "ad_events_raw", "--partitions", "5"], 2);
+    assert!(said.contains("is being filled"), "{said}");
+    let _host = bench.start("host", &["run"]);
+    bench.until_ready();
+    std::thread::sleep(Duration::from_millis(500));
+    bench.run(&["smartmodule", "resume"]);
+    eventually("it has switched", Duration::from_secs(20), || {
+        bench.json(&["smartmodule", "history", "--output", "json"])[0]["cause"]["kind"] == "switch"
+    });
+    assert_eq!((bench.windows("1m"), balanced_ledger(&bench.status())), (windows, ledger));
+    // Once checkpoints have moved on it goes, and cannot be judged again.
+    for seed in 3..6 {
+        bench.run(&["produce", &rows(seed)]);
+        committed(&bench);
+    }
+    eventually("retention takes it", Duration::from_secs(20), || {
+        bench.status()["partitions"][0]["log_start_offset"].as_u64() > Some(0)
+    });
+    let said = bench.fails(&["reprocess", "--from", "0"], 1);
+    assert!(said.contains("retention"), "{said}");
 }
 
 #[test]
 fn a_host_that_is_killed_while_a_run_fills_goes_on_with_it() {
     let (again, whole) = (bench(false), bench(false));
+    for bench in [&again, &whole] {
+        let module = bench.file("traps.wasm");
+        std::fs::write(&module, wat::parse_str(POISON).unwrap()).unwrap();
+        bench.run(&["run", "--until-end"]);
+        let module = module.to_str().unwrap();
+        bench.run(&["smartmodule", "deploy", module, "--stage", "traps", "--before", "validate", "--yes"]);
+    }
     (0..3).for_each(|n| produce(&whole, n));
     whole.run(&["run", "--until-end"]);
     let mut host = again.start("host", &["run"]);
@@ -128,8 +192,8 @@ fn a_host_that_is_killed_while_a_run_fills_goes_on_with_it() {
     committed(&again);
     again.run(&["smartmodule", "rollback", "--yes"]);
     for round in 0..3 {
-        // Below 500 the first rule judged.
-        again.run(&["reprocess", "--from", "500", "--detach"]);
+        // Below it the first rule judged, and records that the module failed on are among those.
+        again.run(&["reprocess", "--from", "3900", "--detach"]);
         for wait_ms in [0, 20, 60, 120, 200, 300] {
             std::thread::sleep(Duration::from_millis(wait_ms));
             host.kill();

@@ -95,7 +95,7 @@ impl Crew {
     ) -> Result<(), StartError> {
         let run = self.run();
         let checkpoints = runs::folder(&self.data_dir, self.topic, run);
-        self.shared.peers.floors.hold(run, partitions.clone());
+        self.shared.peers.floors.hold(&*self.shared.broker, run, partitions.clone());
         let supervisor = |p| Supervisor {
             shared: self.shared.clone(),
             run,

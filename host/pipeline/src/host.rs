@@ -134,7 +134,17 @@ impl Pipeline {
             parts.data_dir.clone(),
             Some(Workers { peers: peers.clone(), log: log.clone() }),
         ));
-        deployer.follow_config(&parts.stages).map_err(|e| match e {
+        // What is deployed while a run is being filled would be lost with the one that it replaces.
+        let filling = runs::candidate(&parts.data_dir)?.filter(|plan| plan.run != run);
+        let followed = match &filling {
+            Some(plan) => {
+                tracing::warn!("a run is being filled: clickmill.yaml's chain is looked at again at the next start");
+                peers.floors.hold(&*broker, plan.run, 0..partitions);
+                Ok(())
+            }
+            None => deployer.follow_config(&parts.stages),
+        };
+        followed.map_err(|e| match e {
             DeployError::Store(e) => e.into(),
             DeployError::Deployment(e) | DeployError::Refused(ChainError::Deployment(e)) => e.into(),
             e => StartError::Refused(e),

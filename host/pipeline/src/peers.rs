@@ -56,6 +56,14 @@ impl Floors {
     fn set(&self, broker: &dyn Broker, (run, partition): (RunId, PartitionId), floor: (Offset, OutputEnds)) {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         floors.insert((run, partition), floor);
+        Self::tell(&floors, broker, partition);
+    }
+
+    fn tell(
+        floors: &BTreeMap<(RunId, PartitionId), (Offset, OutputEnds)>,
+        broker: &dyn Broker,
+        partition: PartitionId,
+    ) {
         let of_it = floors.iter().filter(|((_, p), _)| *p == partition).map(|(_, (offset, _))| *offset);
         broker.keep_from(&TopicPartition::new(AD_EVENTS_RAW, partition), of_it.min().unwrap_or_default());
         let least = |of: fn(&OutputEnds) -> Offset| floors.values().map(|(_, ends)| of(ends)).min().unwrap_or_default();
@@ -64,10 +72,11 @@ impl Floors {
     }
 
     /// A run that needs all of these partitions, from their beginning.
-    pub(crate) fn hold(&self, run: RunId, partitions: std::ops::Range<u32>) {
+    pub(crate) fn hold(&self, broker: &dyn Broker, run: RunId, partitions: std::ops::Range<u32>) {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions.map(PartitionId) {
             floors.entry((run, partition)).or_default();
+            Self::tell(&floors, broker, partition);
         }
     }
 

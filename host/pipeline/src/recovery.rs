@@ -43,6 +43,27 @@ pub struct Decisions {
 }
 
 impl Decisions {
+    /// Takes over what was decided for another run; nothing has come of it in this one.
+    pub(crate) fn inherit(&mut self, decisions: impl IntoIterator<Item = (Offset, Decision)>) {
+        for (offset, decision) in decisions {
+            match decision {
+                Decision::Activation { deployment, generation } => {
+                    self.activations.entry(offset).or_insert(Activation { deployment, generation });
+                }
+                Decision::Verdict { stage, message, .. } => {
+                    self.verdicts.entry(offset).or_insert(WrittenVerdict { stage, message });
+                }
+                Decision::WatermarkAdvance { watermark_ms } => {
+                    let advance = self.advances.entry(offset).or_insert(watermark_ms);
+                    *advance = (*advance).max(watermark_ms);
+                }
+                Decision::Gap { end } => {
+                    self.gaps.entry(offset).or_insert(end);
+                }
+            }
+        }
+    }
+
     /// The first offset after `position` at which something binds: no call into the chain may reach beyond it.
     #[must_use]
     pub fn next_after(&self, position: Offset) -> Option<Offset> {

@@ -3,13 +3,16 @@
 //! A run's id is that of the input topic until somebody judges the topic again; that run has an id of its own, and readers
 //! take it from the record in [`RUNS`] on which says so. One append is the whole switch.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clickmill_broker::{Broker, BrokerError, Retention, TopicPartition, TopicSpec};
+use clickmill_schemas::output::Decision;
 use clickmill_schemas::record::{RecordSetBuilder, Records};
 use clickmill_schemas::{DeploymentId, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{CheckpointStore, DirectoryStore, StoreError};
 use crate::reprocess::Plan;
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS, RUNS};
 
@@ -115,6 +118,21 @@ pub fn current_folder(broker: &dyn Broker, data_dir: &Path) -> Result<PathBuf, B
 /// Name of a file in the folder of a run that no reader takes yet.
 pub(crate) const CANDIDATE: &str = "candidate";
 
+/// Name of a file in a run's folder that says that everything was taken over: the decisions that it obeys, by partition.
+pub(crate) const INHERITED: &str = "inherited";
+
+/// What a run has taken over for a partition: what its checkpoints do not hold.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(crate) fn inherited(folder: &Path, partition: PartitionId) -> Result<Vec<(Offset, Decision)>, StoreError> {
+    let Some(store) = DirectoryStore::open_to_read(folder)? else { return Ok(Vec::new()) };
+    let Some(bytes) = store.read(INHERITED)? else { return Ok(Vec::new()) };
+    let read = serde_json::from_slice::<BTreeMap<PartitionId, Vec<(Offset, Decision)>>>(&bytes);
+    let unreadable = |e| StoreError { doing: "read", path: folder.join(INHERITED), source: std::io::Error::other(e) };
+    Ok(read.map_err(unreadable)?.remove(&partition).unwrap_or_default())
+}
+
 /// Folders of checkpoints in a data directory.
 fn folders(data_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(data_dir.join("checkpoints")) {
@@ -142,7 +160,15 @@ pub fn folder_in(data_dir: &Path) -> std::io::Result<PathBuf> {
     Ok(taken.unwrap_or_else(|| data_dir.join("checkpoints").join(AD_EVENTS_RAW)))
 }
 
-/// The run that is being filled, if one is.
+/// Whether a run is being filled.
+///
+/// # Errors
+/// Where the data directory cannot be read.
+pub fn is_filling(data_dir: &Path) -> std::io::Result<bool> {
+    Ok(candidate(data_dir)?.is_some())
+}
+
+/// The same, with what is to be done.
 ///
 /// # Errors
 /// Where the data directory cannot be read.

@@ -14,6 +14,7 @@ use clickmill_schemas::{PartitionId, RunId};
 use crate::checkpoint::DirectoryStore;
 use crate::input::InputError;
 use crate::peers::WorkerState;
+use crate::runs;
 use crate::topics::AD_EVENTS_RAW;
 use crate::worker::{Assignment, Shared, Worker, WorkerError};
 
@@ -34,7 +35,8 @@ impl Supervisor {
     pub(crate) fn open(&self) -> Result<Worker, WorkerError> {
         let store = DirectoryStore::open(&self.checkpoints.join(self.partition.to_string()))?;
         let input = TopicPartition::new(AD_EVENTS_RAW, self.partition);
-        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store })
+        let inherited = runs::inherited(&self.checkpoints, self.partition)?;
+        Worker::open(self.shared.clone(), Assignment { input, run: self.run, store, inherited })
     }
 
     /// Runs until the pipeline stops, or the worker fails for good.

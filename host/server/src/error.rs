@@ -231,7 +231,10 @@ impl From<ReprocessError> for ApiError {
     fn from(error: ReprocessError) -> Self {
         let text = error.to_string();
         match error {
-            ReprocessError::Running | ReprocessError::Trimmed { .. } => Self::Conflict(text),
+            ReprocessError::Running | ReprocessError::Trimmed { .. } | ReprocessError::Partitions => {
+                Self::Conflict(text)
+            }
+            ReprocessError::With => Self::BadRequest(text),
             ReprocessError::None => Self::NotFound(text),
             ReprocessError::Request(e) => e.into(),
             ReprocessError::Deploy(e) => e.into(),

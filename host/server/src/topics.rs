@@ -72,6 +72,11 @@ pub(crate) async fn alter(
 ) -> Result<Json<TopicView>, ApiError> {
     let change: topics::Alter = read(&app, request).await?;
     app.blocking(move |app| {
+        let filling = app.host.reprocessing().is_some_and(|reprocessing| reprocessing.is_unfinished());
+        if name == AD_EVENTS_RAW && change.partitions.is_some() && filling {
+            let why = "a run is being filled, which would lack them: wait for it (`clickmill reprocess status`), or end it first";
+            return Err(ApiError::Conflict(format!("no partitions are added to {name} now: {why}")));
+        }
         let info = topics::alter(&*app.broker, &name, &change)?;
         if name == AD_EVENTS_RAW && change.partitions.is_some() {
             app.host.partitions_added().map_err(|why| {

@@ -4,6 +4,7 @@ use std::io;
 
 use anyhow::Result;
 use clickmill_broker::{Broker, EmbeddedLog};
+use clickmill_pipeline::runs;
 use clickmill_pipeline::topics::{self, Alter, Create, Limit};
 use clickmill_pipeline::views::status::{TopicView, topic};
 use serde_json::{Value, json};
@@ -130,7 +131,14 @@ pub fn alter(args: &AlterArgs, config: &Config) -> Result<()> {
     };
     let altered = match Topics::of(config)? {
         Topics::Host(host) => host.ask("PATCH", &format!("/api/topics/{}", percent_encoded(&args.name)), &change)?,
-        Topics::Log(log) => view(&log, &topics::alter(&log, &args.name, &change)?)?,
+        Topics::Log(log) => {
+            if change.partitions.is_some() && runs::is_filling(&config.data_dir)? {
+                let why =
+                    "a run is being filled, which would lack them: start the host with `clickmill run` and wait for it";
+                return Err(mistake(format!("no partitions are added now: {why}")));
+            }
+            view(&log, &topics::alter(&log, &args.name, &change)?)?
+        }
     };
     show(&altered, args.output)
 }

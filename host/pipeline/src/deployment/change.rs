@@ -96,9 +96,20 @@ pub fn rollback_target(
     let mut at = history.last_key_value();
     let newest = at.map_or(DeploymentId(0), |(id, _)| *id);
     let stages = at.map(|(_, d)| d.stages.clone()).unwrap_or_default();
-    // What is in force may itself be a rollback: then it is its target that is gone back from.
-    while let Some((_, Deployment { cause: super::Cause::Rollback { to }, .. })) = at {
-        at = history.get_key_value(to);
+    // What is in force may itself be a rollback: then it is its target that is gone back from. Or it may be what a run was
+    // filled with, and the same as what judged before it.
+    loop {
+        at = match at {
+            Some((_, Deployment { cause: super::Cause::Rollback { to }, .. })) => history.get_key_value(to),
+            Some((id, Deployment { cause: super::Cause::Switch { .. }, .. })) => {
+                let before = history.range(..id).rev().find(|(_, d)| d.partitions.is_none());
+                match before.filter(|(_, d)| d.stages == stages) {
+                    Some(before) => Some(before),
+                    None => break,
+                }
+            }
+            _ => break,
+        };
     }
     let from = at.map_or(newest, |(id, _)| *id);
     let earlier = history.range(..from).rev().find(|(_, d)| d.stages != stages && d.partitions.is_none());

@@ -162,6 +162,14 @@ impl Deployer {
         quietly(|| self.plan_of(&wanted, options))
     }
 
+    /// Whether the canary lets a module pass, whatever state it can read.
+    ///
+    /// # Errors
+    /// As [`Deployer::deploy`].
+    pub(crate) fn check(&self, request: &Request) -> Result<(), DeployError> {
+        self.plan(request, &Options { reset_state: true, ..Options::default() })?.passes()
+    }
+
     /// Checks, writes down, and waits up to `patience` for the partitions to follow.
     ///
     /// # Errors
@@ -182,10 +190,7 @@ impl Deployer {
             let (activations, waiting) = self.followed(wanted.base.0, options);
             return Ok(Deployed { deployment: wanted.base.0, changed: false, activations, waiting, plan });
         }
-        if let Some(failure) = plan.canary.as_ref().filter(|canary| canary.failures > 0) {
-            let first = failure.failure.clone().unwrap_or_else(|| "it failed on the first of them".to_owned());
-            return Err(DeployError::Canary { failures: failure.failures, first });
-        }
+        plan.passes()?;
         let id = quietly(|| self.write_down(&turn, wanted, options))?;
         drop(turn);
         let (activations, waiting) = self.wait_for(id, options, patience);

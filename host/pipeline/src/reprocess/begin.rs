@@ -9,7 +9,7 @@ use clickmill_broker::{Broker, TopicPartition};
 use clickmill_schemas::merge::{Fence, WindowRecord};
 use clickmill_schemas::output::{Body as Record, Decision, Output, Stamp};
 use clickmill_schemas::record::{RecordSetBuilder, Records};
-use clickmill_schemas::{Generation, Offset, PartitionId, RunId};
+use clickmill_schemas::{Offset, PartitionId, RunId};
 use sha2::{Digest, Sha256};
 
 use super::coordinate::Coordinator;
@@ -19,18 +19,16 @@ use crate::breaker::OnModuleFailure;
 use crate::checkpoint::{CheckpointStore, DirectoryStore, take_epoch};
 use crate::crew::Crew;
 use crate::deployment::control::{DeployError, Request};
-use crate::deployment::{Cause, Deployment, append, change, newest_everywhere};
+use crate::deployment::{Cause, Deployment, append, change, newest_everywhere, states};
 use crate::host::StartError;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-use crate::runs::{self, CANDIDATE};
+use crate::runs::{self, CANDIDATE, INHERITED};
 use crate::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use crate::views::scan::scan;
 use crate::views::{BadRecord, ViewError};
 use crate::worker::{Shared, WorkerOptions};
 
-/// Name of a file in a run's folder that says that everything was taken over.
-const INHERITED: &str = "inherited";
 /// Bytes of batches asked for at once.
 const FETCH_BYTES: usize = 1 << 20;
 
@@ -42,11 +40,17 @@ impl Reprocessing {
         let history = registry.history();
         let (newest, base) = newest_everywhere(&history).ok_or(DeployError::Nothing)?;
         let (mut stages, mut candidate) = (base.stages.clone(), None);
-        if let Some(with) = body.with
-            && let (Request::Deploy(asked), _) = self.deployer.request(with)?
-        {
-            stages = change::put(&stages, asked.as_stage(), &asked.place).map_err(DeployError::from)?;
-            candidate = Some(asked);
+        if let Some(with) = body.with {
+            if with.plan || with.reset_state || with.partitions.is_some() || !with.message.is_empty() {
+                return Err(ReprocessError::With);
+            }
+            let request = self.deployer.request(with)?.0;
+            // As a deploy would; what state it can read shows where it takes over.
+            self.deployer.check(&request)?;
+            if let Request::Deploy(asked) = request {
+                stages = change::put(&stages, asked.as_stage(), &asked.place).map_err(DeployError::from)?;
+                candidate = Some(asked);
+            }
         }
         let wasm = candidate.as_ref().map(|asked| asked.wasm.as_slice());
         registry.chains.live(wasm).chain(&stages).map_err(DeployError::Refused)?;
@@ -119,7 +123,8 @@ impl Reprocessing {
     pub(super) fn begin(&self, plan: Plan) -> Result<Running, ReprocessError> {
         let live = &self.live.shared;
         let partitions = live.registry.partitions();
-        live.peers.floors.hold(plan.run, 0..partitions);
+        live.peers.floors.hold(&*self.broker, plan.run, 0..partitions);
+        self.is_whole(&plan)?;
         self.inherit(&plan)?;
         let registry = Arc::new(live.registry.beside()?);
         for partition in (0..partitions).map(PartitionId) {
@@ -152,7 +157,24 @@ impl Reprocessing {
         };
         let thread = std::thread::Builder::new().name("reprocess".to_owned()).spawn(move || coordinator.run());
         let thread = thread.map_err(StartError::Thread)?;
-        Ok(Running { plan, crew, outcome, stop, thread })
+        Ok(Running { plan, crew, outcome, stop, thread: Some(thread) })
+    }
+
+    /// Whether everything that is still to be judged is there: what retention has taken would be missing in the new run.
+    fn is_whole(&self, plan: &Plan) -> Result<(), ReprocessError> {
+        let folder = runs::folder(&self.data_dir, self.live.topic, plan.run);
+        let count = self.live.shared.registry.partitions();
+        let known: BTreeMap<_, _> = states::newest(&folder, count)?.into_iter().collect();
+        for partition in (0..count).map(PartitionId) {
+            let start = self.broker.ends(&TopicPartition::new(AD_EVENTS_RAW, partition))?.start;
+            if start > known.get(&partition).map_or(Offset(0), |checkpoint| checkpoint.offset) {
+                return Err(ReprocessError::Trimmed { partition, start });
+            }
+            if !plan.from.contains_key(&partition) {
+                return Err(ReprocessError::Partitions);
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what was decided below the offsets from which on the run may differ. May be done again.
@@ -162,7 +184,7 @@ impl Reprocessing {
         if marks.read(INHERITED)?.is_some() {
             return Ok(());
         }
-        let decisions = decisions(&*self.broker, plan)?;
+        let mut decisions = decisions(&*self.broker, plan)?;
         let mut set = RecordSetBuilder::default();
         let now_ms = self.clock.now_ms();
         for (partition, from) in &plan.from {
@@ -174,19 +196,21 @@ impl Reprocessing {
             };
             put(Record::Epoch);
             put(Record::Inherit { from: plan.inherits });
-            let mut generation = None::<Generation>;
-            for (offset, decision) in decisions.get(partition).into_iter().flatten() {
-                if let Decision::Activation { generation: stated, .. } = decision {
-                    generation = generation.max(*stated);
-                }
+            let taken = decisions.entry(*partition).or_default();
+            let generation = taken.iter().filter_map(|(_, decision)| match decision {
+                Decision::Activation { generation, .. } => *generation,
+                _ => None,
+            });
+            let decision = Decision::Activation { deployment: plan.of, generation: generation.max() };
+            taken.push((*from, decision));
+            taken.iter().for_each(|(offset, decision)| {
                 put(Record::Decision { offset: *offset, decision: decision.clone() });
-            }
-            let decision = Decision::Activation { deployment: plan.of, generation };
-            put(Record::Decision { offset: *from, decision });
+            });
         }
         let windows = TopicPartition::new(CTR_WINDOWS, PartitionId(0));
         self.broker.append(&windows, &set)?.wait()?;
-        marks.create(INHERITED, b"")?;
+        // The records are for who asks; the workers go by the file, which no checkpoint leaves behind.
+        marks.create(INHERITED, &serde_json::to_vec(&decisions).unwrap_or_default())?;
         Ok(())
     }
 }

@@ -89,9 +89,10 @@ impl Coordinator {
             std::thread::sleep(LOOK / 4);
         }
         let partitions = registry.partitions();
-        if behind() || self.crew.shared.peers.snapshot().len() as u32 != partitions {
+        let lacks = self.plan.from.len() != partitions as usize;
+        if behind() || lacks {
             self.live.start(&mut threads, 0..partitions)?;
-            return Ok(None);
+            return if lacks { Err(ReprocessError::Partitions) } else { Ok(None) };
         }
         self.crew.stop();
         let replaced = self.live.run();

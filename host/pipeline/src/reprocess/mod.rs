@@ -109,6 +109,13 @@ pub enum ReprocessError {
          without it would lack what it counted; `clickmill run --from SAVEPOINT` goes back without a new run"
     )]
     Trimmed { partition: PartitionId, start: Offset },
+    #[error("`with` says which module judges; `plan`, `reset_state`, `partitions` and `message` have no place in it")]
+    With,
+    #[error(
+        "partitions were added since the run was begun, and it lacks them: end it with `clickmill reprocess stop`, and begin \
+         another"
+    )]
+    Partitions,
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
@@ -140,7 +147,7 @@ struct Running {
     crew: Arc<Crew>,
     outcome: Arc<Mutex<Option<Result<(), String>>>>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Reprocessing {
@@ -168,7 +175,8 @@ impl Reprocessing {
             return Err(ReprocessError::Running);
         }
         let plan = self.plan(body)?;
-        let begun = self.begin(plan)?;
+        let run = plan.run;
+        let begun = self.begin(plan).inspect_err(|_| self.forget(run))?;
         let status = self.status_of(&begun)?;
         *running = Some(begun);
         Ok(status)
@@ -178,7 +186,14 @@ impl Reprocessing {
     pub(crate) fn resume(&self) -> Result<(), ReprocessError> {
         if let Some(plan) = runs::candidate(&self.data_dir)? {
             tracing::info!(run = %plan.run, "filling a run beside the live one goes on");
-            *self.lock() = Some(self.begin(plan)?);
+            let (run, begun) = (plan.run, self.begin(plan));
+            match begun {
+                Err(why @ (ReprocessError::Trimmed { .. } | ReprocessError::Partitions)) => {
+                    tracing::error!(%run, %why, "the run beside the live one is given up");
+                    self.forget(run);
+                }
+                begun => *self.lock() = Some(begun?),
+            }
         }
         Ok(())
     }
@@ -187,6 +202,12 @@ impl Reprocessing {
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         self.lock().as_ref().is_some_and(Running::is_under_way)
+    }
+
+    /// Whether there is one that no reader takes, under way or failed: partitions are not added then.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.lock().as_ref().is_some_and(Running::is_unfinished)
     }
 
     /// How far it is.
@@ -203,21 +224,31 @@ impl Reprocessing {
     /// [`ReprocessError::None`] where there is nothing to end, or where its checkpoints cannot be removed.
     pub fn stop(&self) -> Result<Status, ReprocessError> {
         let mut slot = self.lock();
-        let running = slot.take().filter(Running::is_unfinished).ok_or(ReprocessError::None)?;
-        let status = self.status_of(&running)?;
+        let running = slot.as_mut().filter(|running| running.is_unfinished()).ok_or(ReprocessError::None)?;
         running.end();
-        self.live.shared.peers.floors.forget(status.run);
-        // What has just switched stays.
-        if runs::current(&*self.broker)? != Some(status.run) {
-            let gone = runs::folder(&self.data_dir, self.live.topic, status.run);
-            std::fs::remove_dir_all(gone)?;
+        // It may just have switched; then it stays.
+        let status = self.status_of(running)?;
+        if status.state != State::Switched {
+            self.forget(status.run);
+            *slot = None;
         }
         Ok(status)
     }
 
+    /// Forgets a run that no reader takes. What cannot be removed now is found and removed by a later stop or start.
+    fn forget(&self, run: RunId) {
+        self.live.shared.peers.floors.forget(run);
+        let folder = runs::folder(&self.data_dir, self.live.topic, run);
+        // Without this file nobody goes on with it.
+        let removed = std::fs::remove_file(folder.join(runs::CANDIDATE)).and_then(|()| std::fs::remove_dir_all(folder));
+        if let Err(error) = removed {
+            tracing::error!(%run, %error, "the checkpoints of a run that was given up cannot be removed");
+        }
+    }
+
     /// Ends the threads; the next start goes on.
     pub(crate) fn close(&self) {
-        if let Some(running) = self.lock().take() {
+        if let Some(running) = self.lock().as_mut() {
             running.end();
         }
     }
@@ -250,10 +281,12 @@ impl Running {
         !matches!(*self.outcome.lock().unwrap_or_else(PoisonError::into_inner), Some(Ok(())))
     }
 
-    fn end(self) {
+    fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // A panic of it has been reported by then.
-        let _ = self.thread.join();
+        if let Some(thread) = self.thread.take() {
+            // A panic of it has been reported by then.
+            let _ = thread.join();
+        }
         self.crew.stop();
     }
 }

@@ -83,7 +83,9 @@ pub enum SavepointError {
     Damaged { name: String, why: String },
     #[error("savepoint {name} has format {found}, and this program reads up to {FORMAT}: use the newer clickmill")]
     Newer { name: String, found: u32 },
-    #[error("savepoint {name} is of run {found}, and this data directory's run is {ours}: it belongs to another log")]
+    #[error(
+        "savepoint {name} is of run {found}, and this data directory's run is {ours}: it belongs to another log, or was made before `reprocess` replaced that run"
+    )]
     OtherRun { name: String, found: RunId, ours: RunId },
     #[error(
         "savepoint {name} has {saved} partitions, and the topic {now}: partitions were added since, and it cannot be gone \

@@ -31,12 +31,14 @@ pub(crate) struct Assignment {
     pub input: TopicPartition,
     pub run: RunId,
     pub store: DirectoryStore,
+    /// What was decided for another run, and binds this one.
+    pub inherited: Vec<(Offset, Decision)>,
 }
 
 impl Worker {
     /// Recovers a partition, ready to run.
     pub(crate) fn open(shared: Arc<Shared>, assignment: Assignment) -> Result<Self, WorkerError> {
-        let Assignment { input, run, store } = assignment;
+        let Assignment { input, run, store, inherited } = assignment;
         let partition = input.partition;
         let target = shared.registry.targets.of(partition);
         let chains = &shared.registry.chains;
@@ -55,6 +57,7 @@ impl Worker {
             read_outputs(&shared, (run, partition), checkpoint.as_ref(), (ends, term), newcomer.as_mut())?;
 
         let position = checkpoint.as_ref().map_or(Offset(0), |c| c.offset);
+        recovered.decisions.inherit(inherited.into_iter().filter(|(offset, _)| *offset >= position));
         let found = recovered.decisions.activations.get(&position).map(|a| a.deployment);
         // Before the first worker starts, there is a deployment for every partition.
         let deployment = checkpoint.as_ref().map(|c| c.deployment).or(found).or(target.wanted()).unwrap_or_default();
