@@ -215,6 +215,16 @@ fn other_columns_a_missing_file_and_unknown_keys_are_the_user_s_mistakes() {
 }
 
 #[test]
+fn a_stage_whose_file_is_no_module_is_named_with_its_file() {
+    let bench = Bench::new();
+    fs::write(bench.file("rule.wasm"), "(module)").unwrap();
+    fs::write(bench.file("clickmill.yaml"), "stages: [{name: rule, module: rule.wasm}]\n").unwrap();
+    let said = bench.fails(&["run"], 2);
+    assert!(said.contains("stages: rule: module: rule.wasm is no WebAssembly module"), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+}
+
+#[test]
 fn a_gz_cut_short_keeps_what_came_before_and_says_where() {
     let bench = Bench::new();
     quiet(&bench);

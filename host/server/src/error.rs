@@ -239,9 +239,11 @@ impl From<ReprocessError> for ApiError {
             ReprocessError::Request(e) => e.into(),
             ReprocessError::Deploy(e) => e.into(),
             ReprocessError::View(e) => e.into(),
-            ReprocessError::Start(_) | ReprocessError::Broker(_) | ReprocessError::Store(_) | ReprocessError::Io(_) => {
-                Self::Internal(text)
-            }
+            ReprocessError::NotCommitted
+            | ReprocessError::Start(_)
+            | ReprocessError::Broker(_)
+            | ReprocessError::Store(_)
+            | ReprocessError::Io(_) => Self::Internal(text),
         }
     }
 }

@@ -54,6 +54,9 @@ fn own_module(options: &StageOptions, file: &Path, params: BTreeMap<String, Stri
     let (stage, lookback) = (options.name.as_str(), options.lookback);
     let wrong = |e: String| mistake(format!("stages: {stage}: module: {e}"));
     let wasm = module_file::read(file).map_err(|e| wrong(e.to_string()))?;
+    if !wasm.starts_with(b"\0asm") {
+        return Err(wrong(format!("{} is no WebAssembly module: it does not begin as one does", file.display())));
+    }
     let manifest = module_file::manifest_beside(file).map_err(|e| wrong(e.to_string()))?;
     let (mut name, mut version) = (stage.to_owned(), String::new());
     if let Some(text) = &manifest {

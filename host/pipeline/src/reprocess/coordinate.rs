@@ -36,7 +36,14 @@ impl Coordinator {
         while !self.stop.load(Ordering::Relaxed) {
             let ended = match self.failure() {
                 Some(why) => Some(Err(why)),
-                None if self.is_level() => self.switch().transpose().map(|done| done.map_err(|e| e.to_string())),
+                None if self.is_level() => {
+                    let done = self.switch().transpose().map(|done| done.map_err(|e| e.to_string()));
+                    if done.is_none() {
+                        // The live workers are not made to stand still again at once.
+                        self.rest();
+                    }
+                    done
+                }
                 None => None,
             };
             if let Some(ended) = ended {
@@ -47,6 +54,13 @@ impl Coordinator {
                 *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
                 return;
             }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn rest(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < STAND_STILL && !self.stop.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
         }
     }
@@ -85,7 +99,8 @@ impl Coordinator {
             let (live, new) = (self.live.shared.peers.snapshot(), self.crew.shared.peers.snapshot());
             live.iter().zip(&new).any(|(live, new)| new.position < live.committed)
         };
-        while behind() && begun.elapsed() < STAND_STILL && self.failure().is_none() {
+        let stopped = || self.stop.load(Ordering::Relaxed) || self.failure().is_some();
+        while behind() && begun.elapsed() < STAND_STILL && !stopped() {
             std::thread::sleep(LOOK / 4);
         }
         let partitions = registry.partitions();
@@ -95,6 +110,11 @@ impl Coordinator {
             return if lacks { Err(ReprocessError::Partitions) } else { Ok(None) };
         }
         self.crew.stop();
+        let (live, new) = (self.live.shared.peers.snapshot(), self.crew.shared.peers.snapshot());
+        if live.iter().zip(&new).any(|(live, new)| new.committed < live.committed) {
+            self.live.start(&mut threads, 0..partitions)?;
+            return Err(ReprocessError::NotCommitted);
+        }
         let replaced = self.live.run();
         let switched = runs::switch_to(&*self.broker, self.plan.run, self.plan.of, self.clock.now_ms());
         // Whatever comes of the rest, the workers go on with the run that readers take.

@@ -116,6 +116,10 @@ pub enum ReprocessError {
          another"
     )]
     Partitions,
+    #[error(
+        "the new run could not commit what it had judged: end it with `clickmill reprocess stop`, and begin another"
+    )]
+    NotCommitted,
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
