@@ -93,7 +93,7 @@ pub fn rollback_target(
     if let Some(id) = to {
         return if history.contains_key(&id) { Ok(id) } else { Err(ChangeError::Unknown { id }) };
     }
-    let mut at = history.last_key_value();
+    let mut at = history.iter().rev().find(|(_, d)| d.partitions.is_none());
     let newest = at.map_or(DeploymentId(0), |(id, _)| *id);
     let stages = at.map(|(_, d)| d.stages.clone()).unwrap_or_default();
     // What is in force may itself be a rollback: then it is its target that is gone back from. Or it may be what a run was
@@ -126,7 +126,8 @@ pub fn stage_undone(
     let of = |d: &Deployment| d.stages.iter().find(|s| s.stage == stage).cloned();
     let current = history.get(&from)?;
     let now = of(current)?;
-    let before = history.range(..from).rev().map(|(_, d)| of(d)).find(|was| was.as_ref() != Some(&now))?;
+    let live = history.range(..from).rev().filter(|(_, d)| d.cause != super::Cause::Reprocess);
+    let before = live.map(|(_, d)| of(d)).find(|was| was.as_ref() != Some(&now))?;
     let mut stages = current.stages.clone();
     let at = stages.iter().position(|s| s.stage == stage)?;
     match before {
@@ -243,6 +244,29 @@ mod tests {
         assert_eq!(stage_undone(&all, DeploymentId(3), "a").unwrap(), chain(&[("a", 1), ("x", 7), ("b", 2)]));
         assert_eq!(stage_undone(&all, DeploymentId(3), "x").unwrap(), chain(&[("a", 2), ("b", 2)]));
         assert_eq!(stage_undone(&all, DeploymentId(0), "a"), None);
+    }
+
+    #[test]
+    fn what_a_run_is_filled_with_was_never_in_force_before_it_has_switched() {
+        let mut all = history(&[
+            (&[("a", 1)], Cause::Config),
+            (&[("a", 2)], Cause::Deploy),
+            (&[("a", 1)], Cause::Rollback { to: DeploymentId(0) }),
+            (&[("a", 3)], Cause::Reprocess),
+        ]);
+        all.get_mut(&DeploymentId(3)).unwrap().partitions = Some(Default::default());
+        assert!(rollback_target(&all, None).is_err(), "it was undone, and the run was given up");
+        let with = |stages: &[(&str, u8)], cause| {
+            let mut all = all.clone();
+            all.insert(DeploymentId(4), history(&[(stages, cause)]).remove(&DeploymentId(0)).unwrap());
+            all
+        };
+        let same = with(&[("a", 1)], Cause::Switch { of: DeploymentId(3) });
+        assert!(rollback_target(&same, None).is_err(), "judged again by the same chain");
+        let other = with(&[("a", 4)], Cause::Switch { of: DeploymentId(3) });
+        assert_eq!(rollback_target(&other, None), Ok(DeploymentId(2)));
+        let failing = with(&[("a", 4)], Cause::Deploy);
+        assert_eq!(stage_undone(&failing, DeploymentId(4), "a").unwrap(), chain(&[("a", 1)]));
     }
 
     #[test]
