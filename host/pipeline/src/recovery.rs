@@ -43,23 +43,35 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Takes over what was decided for another run; nothing has come of it in this one.
+    /// Takes over what was decided for another run, in the order in which it was written; nothing has come of it in this one.
     pub(crate) fn inherit(&mut self, decisions: impl IntoIterator<Item = (Offset, Decision)>) {
+        let mut taken = Self::default();
         for (offset, decision) in decisions {
-            match decision {
-                Decision::Activation { deployment, generation } => {
-                    self.activations.entry(offset).or_insert(Activation { deployment, generation });
-                }
-                Decision::Verdict { stage, message, .. } => {
-                    self.verdicts.entry(offset).or_insert(WrittenVerdict { stage, message });
-                }
-                Decision::WatermarkAdvance { watermark_ms } => {
-                    let advance = self.advances.entry(offset).or_insert(watermark_ms);
-                    *advance = (*advance).max(watermark_ms);
-                }
-                Decision::Gap { end } => {
-                    self.gaps.entry(offset).or_insert(end);
-                }
+            taken.take(offset, &decision);
+        }
+        // What this run has written itself comes first.
+        let own = std::mem::replace(self, taken);
+        self.activations.extend(own.activations);
+        self.verdicts.extend(own.verdicts);
+        self.advances.extend(own.advances);
+        self.gaps.extend(own.gaps);
+    }
+
+    /// Takes in a decision: of several of a kind at one offset the last one binds, of watermarks the greatest.
+    fn take(&mut self, offset: Offset, decision: &Decision) {
+        match decision {
+            Decision::Activation { deployment, generation } => {
+                self.activations.insert(offset, Activation { deployment: *deployment, generation: *generation });
+            }
+            Decision::Verdict { stage, message, .. } => {
+                self.verdicts.insert(offset, WrittenVerdict { stage: stage.clone(), message: message.clone() });
+            }
+            Decision::WatermarkAdvance { watermark_ms } => {
+                let advance = self.advances.entry(offset).or_insert(*watermark_ms);
+                *advance = (*advance).max(*watermark_ms);
+            }
+            Decision::Gap { end } => {
+                self.gaps.insert(offset, *end);
             }
         }
     }
@@ -187,39 +199,20 @@ impl Recovery {
     }
 
     fn decision(&mut self, offset: Offset, decision: &Decision) {
-        let named = self.windows_name;
-        self.decided(offset, decision);
+        self.out.decisions.take(offset, decision);
+        // What was taken over from another run says nothing of this one.
         if self.inherited == Some(self.windows_epoch) {
-            self.windows_name = named;
+            return;
         }
-    }
-
-    fn decided(&mut self, offset: Offset, decision: &Decision) {
-        let decisions = &mut self.out.decisions;
         match decision {
-            Decision::Activation { deployment, generation } => {
-                let activation = Activation { deployment: *deployment, generation: *generation };
-                decisions.activations.insert(offset, activation);
-                // It may lie ahead of everything that the worker has seen, and nothing comes out of it before it is
-                // reached: what may be decided and committed below it stays free.
-                return;
-            }
-            Decision::Verdict { stage, message, .. } => {
-                let verdict = WrittenVerdict { stage: stage.clone(), message: message.clone() };
-                decisions.verdicts.insert(offset, verdict);
-                // The verdict is about the record at `offset`: up to it nothing may be decided anew.
-                return self.names(offset.plus(1));
-            }
-            Decision::WatermarkAdvance { watermark_ms } => {
-                let advance = decisions.advances.entry(offset).or_insert(*watermark_ms);
-                *advance = (*advance).max(*watermark_ms);
-            }
-            Decision::Gap { end } => {
-                decisions.gaps.insert(offset, *end);
-                return self.names(*end);
-            }
+            // It may lie ahead of everything that the worker has seen, and nothing comes out of it before it is reached: what
+            // may be decided and committed below it stays free.
+            Decision::Activation { .. } => {}
+            // The verdict is about the record at `offset`: up to it nothing may be decided anew.
+            Decision::Verdict { .. } => self.names(offset.plus(1)),
+            Decision::WatermarkAdvance { .. } => self.names(offset),
+            Decision::Gap { end } => self.names(*end),
         }
-        self.names(offset);
     }
 }
 
@@ -230,6 +223,24 @@ mod tests {
     use super::*;
 
     const RUN: RunId = RunId([1; 16]);
+
+    #[test]
+    fn of_inherited_activations_at_one_offset_the_last_one_binds() {
+        let activation = |deployment, generation: Option<u32>| Decision::Activation {
+            deployment: DeploymentId(deployment),
+            generation: generation.map(Generation),
+        };
+        let mut own = Decisions::default();
+        let kept = Activation { deployment: DeploymentId(9), generation: None };
+        own.activations.insert(Offset(7), kept);
+        own.inherit([
+            (Offset(5), activation(1, None)),
+            (Offset(5), activation(2, Some(1))),
+            (Offset(7), activation(3, None)),
+        ]);
+        let begins = Activation { deployment: DeploymentId(2), generation: Some(Generation(1)) };
+        assert_eq!(own.activations, BTreeMap::from([(Offset(5), begins), (Offset(7), kept)]));
+    }
 
     fn record(partition: u32, epoch: u64, body: Body) -> WindowRecord {
         let stamp = Stamp { run: RUN, partition: PartitionId(partition), epoch: Epoch(epoch) };
