@@ -53,7 +53,7 @@ pub(crate) struct Floors(Mutex<BTreeMap<(RunId, PartitionId), (Offset, OutputEnd
 
 impl Floors {
     /// Takes in a floor, and tells the broker the least of all.
-    fn set(&self, broker: &dyn Broker, (run, partition): (RunId, PartitionId), floor: (Offset, OutputEnds)) {
+    pub(crate) fn set(&self, broker: &dyn Broker, (run, partition): (RunId, PartitionId), floor: (Offset, OutputEnds)) {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         floors.insert((run, partition), floor);
         Self::tell(&floors, broker, partition);
@@ -138,17 +138,5 @@ impl Peers {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let others = peers.iter().filter(|p| p.partition != partition);
         others.map(|p| Neighbour { watermark_ms: p.watermark_ms, quiet_for: quiet(p) }).collect()
-    }
-
-    /// Tells the broker what recovery may still need: the oldest kept checkpoint of each partition, and the least of
-    /// the output ends that they store.
-    pub(crate) fn keep_from(
-        &self,
-        broker: &dyn Broker,
-        (run, partition): (RunId, PartitionId),
-        offset: Offset,
-        outputs: OutputEnds,
-    ) {
-        self.floors.set(broker, (run, partition), (offset, outputs));
     }
 }

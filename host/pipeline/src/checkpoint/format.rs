@@ -15,7 +15,7 @@ const MAGIC: &[u8; 4] = b"CMCK";
 pub const VERSION: u16 = 1;
 const HEAD_AT: usize = 14;
 
-/// Ends of the output topics up to which everything that this checkpoint covers has been written.
+/// Where recovery from this checkpoint begins to read the output topics: all that is needed of what lies before is in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputEnds {
     pub windows: Offset,

@@ -1,14 +1,15 @@
 //! A partition's worker: reads batches, runs the chain, commits.
 //!
 //! [`open`] recovers, this file loops, [`crate::input`] is what goes through the chain at once, [`swap`] changes the chain,
-//! [`outputs`] holds what the next commit appends, [`commit`] appends it and writes the checkpoint, [`fault`] finds the
-//! record that a module fails on. What is decided lies in the pure
+//! [`outputs`] holds what the next commit appends, [`commit`] takes it together, [`committer`] appends it and writes the
+//! checkpoint while the worker goes on, [`fault`] finds the record that a module fails on. What is decided lies in the pure
 //! modules `checkpoint::resolve`, `recovery` and `idle`; here it is carried out. Workers never talk to each other.
 //!
 //! Between two calls of the loop the worker is *settled*: all that is written down for its position is in force. A fault
 //! goes back to the save point and obeys again what is written down from there on.
 
 mod commit;
+mod committer;
 mod fault;
 mod open;
 mod outputs;
@@ -28,7 +29,7 @@ use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, P
 
 use crate::breaker::{Breaker, OnModuleFailure};
 use crate::chains::ChainError;
-use crate::checkpoint::{Damaged, DirectoryStore, Kept, OutputEnds, StoreError};
+use crate::checkpoint::{Damaged, OutputEnds, StoreError};
 use crate::clock::Clock;
 use crate::deployment::registry::Registry;
 use crate::deployment::{Deployment, DeploymentError};
@@ -39,6 +40,7 @@ use crate::module_log::{LineKind, ModuleLine, ModuleLog};
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::Recovered;
 use crate::targets::Target;
+use committer::Committer;
 use fault::Onward;
 use outputs::Outputs;
 use swap::{Announced, Pace};
@@ -147,7 +149,7 @@ pub(crate) struct Shared {
 /// A point that the worker can go back to without reading a checkpoint.
 struct SavePoint {
     offset: Offset,
-    state: ChainState,
+    state: Arc<ChainState>,
     ledger: Ledger,
     deployment: DeploymentId,
     generation: Generation,
@@ -159,7 +161,6 @@ pub(crate) struct Worker {
     input: TopicPartition,
     owner: Owner,
     epoch: Epoch,
-    store: DirectoryStore,
     chain: Chain,
     deployment: DeploymentId,
     stages: Deployment,
@@ -179,8 +180,10 @@ pub(crate) struct Worker {
     position: Offset,
     ledger: Ledger,
     outputs: Outputs,
+    committer: Committer,
+    /// Of the output topics, after the last commit that is durable.
     ends: OutputEnds,
-    kept: Kept,
+    /// Offset of the last commit, which may be under way.
     committed: Offset,
     /// A decision waits for the next commit.
     decided: bool,
@@ -198,6 +201,8 @@ impl Worker {
     /// Works until told to stop; commits once more before it returns.
     pub(crate) fn run(mut self) -> Result<(), WorkerError> {
         self.settle()?;
+        let committed = self.committed;
+        self.shared.peers.update(self.owner.partition, |peer| peer.committed = committed);
         self.publish(WorkerState::Running);
         self.publish_deployment();
         while !self.stopped() {
@@ -218,13 +223,12 @@ impl Worker {
                     break;
                 }
             }
-            if self.commit_is_due() {
-                self.commit()?;
-            }
+            self.commit_if_due()?;
         }
         if self.has_news() && self.may_decide() {
             self.commit()?;
         }
+        self.finish_commit()?;
         self.publish(WorkerState::Stopped);
         Ok(())
     }
@@ -236,7 +240,7 @@ impl Worker {
     /// One round of a pause: what has been processed is committed, and deployments are taken up all the same.
     fn stand_still(&mut self) -> Result<(), WorkerError> {
         if self.has_news() && self.may_decide() {
-            self.commit()?;
+            self.commit_durably()?;
         }
         self.publish(WorkerState::Paused);
         while self.shared.registry.targets.paused() && !self.stopped() {
@@ -263,9 +267,7 @@ impl Worker {
             if !self.process(&input)? {
                 return Ok(false);
             }
-            if self.commit_is_due() {
-                self.commit()?;
-            }
+            self.commit_if_due()?;
         }
         Ok(true)
     }
@@ -386,21 +388,26 @@ impl Worker {
         }
     }
 
-    fn commit_is_due(&mut self) -> bool {
-        self.has_news()
-            && self.may_decide()
-            && (self.last_commit.elapsed() >= self.shared.options.commit_interval
-                || self.outputs.bytes() + self.chain.pending_bytes() >= self.shared.options.commit_pending_bytes)
+    /// One commit at a time; where too much waits for the next, the worker waits too.
+    fn commit_if_due(&mut self) -> Result<(), WorkerError> {
+        self.look_at_commit()?;
+        if !self.has_news() || !self.may_decide() {
+            return Ok(());
+        }
+        let time = !self.committer.is_under_way() && self.last_commit.elapsed() >= self.shared.options.commit_interval;
+        if time || self.outputs.bytes() + self.chain.pending_bytes() >= self.shared.options.commit_pending_bytes {
+            self.commit()?;
+        }
+        Ok(())
     }
 
     fn publish(&mut self, state: WorkerState) {
-        let (epoch, position, committed) = (self.epoch, self.position, self.committed);
+        let (epoch, position) = (self.epoch, self.position);
         let watermark = self.chain.watermark();
         self.shared.peers.update(self.owner.partition, |peer| {
             peer.state = state;
             peer.epoch = epoch;
             peer.position = position;
-            peer.committed = committed;
             peer.watermark_ms = watermark;
         });
     }

@@ -12,7 +12,7 @@ use clickmill_schemas::partial::Owner;
 use clickmill_schemas::record::{Record, RecordSetBuilder, Records};
 use clickmill_schemas::{Generation, Offset, PartitionId, RunId};
 
-use super::commit::{errors_topic, windows_topic};
+use super::committer::{Committer, errors_topic, windows_topic};
 use super::outputs::Outputs;
 use super::swap::Pace;
 use super::{SavePoint, Shared, Worker, WorkerError};
@@ -77,11 +77,11 @@ impl Worker {
         let read = |(name, read): (_, Read)| (name, read.map_or(OutputEnds::default(), |c| c.outputs));
         let kept = Kept::found(kept.into_iter().map(read));
         if let Some((oldest, outputs)) = kept.oldest() {
-            shared.peers.keep_from(&*shared.broker, (run, partition), oldest.offset, outputs);
+            shared.peers.floors.set(&*shared.broker, (run, partition), (oldest.offset, outputs));
         }
         let saved = SavePoint {
             offset: position,
-            state,
+            state: Arc::new(state),
             ledger: ledger.clone(),
             deployment,
             generation,
@@ -98,11 +98,11 @@ impl Worker {
             }
         }
         let heading = recovered.decisions.activations.last_key_value().map_or(deployment, |(_, a)| a.deployment);
+        let ends = OutputEnds { windows: term.windows.max(ends.windows), errors: term.errors.max(ends.errors) };
         let mut worker = Self {
             input,
             owner: Owner { run, partition, generation },
             epoch,
-            store,
             chain,
             deployment,
             stages,
@@ -118,8 +118,8 @@ impl Worker {
             position,
             ledger,
             outputs: Outputs::default(),
-            ends: OutputEnds { windows: term.windows.max(ends.windows), errors: term.errors.max(ends.errors) },
-            kept,
+            committer: Committer::start(shared.clone(), store, kept, ends),
+            ends,
             committed: position,
             decided: false,
             last_commit: Instant::now(),

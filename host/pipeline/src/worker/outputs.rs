@@ -18,8 +18,8 @@ pub(super) struct Waiting {
 /// Dead letters and late events since the last commit.
 #[derive(Default)]
 pub(super) struct Outputs {
-    pub letters: Vec<Waiting>,
-    pub late: Vec<Waiting>,
+    letters: Vec<Waiting>,
+    late: Vec<Waiting>,
     bytes: usize,
 }
 
@@ -45,8 +45,10 @@ impl Outputs {
         self.bytes = self.letters.iter().chain(&self.late).map(Waiting::bytes).sum();
     }
 
-    pub(super) fn clear(&mut self) {
-        self.back_to(Mark::default());
+    /// Dead letters and late events, for a commit.
+    pub(super) fn take(&mut self) -> (Vec<Waiting>, Vec<Waiting>) {
+        let Self { letters, late, .. } = std::mem::take(self);
+        (letters, late)
     }
 
     fn letter(&mut self, waiting: Waiting) {

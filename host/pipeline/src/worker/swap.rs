@@ -184,7 +184,7 @@ impl Worker {
         } else {
             // What was counted so far is closed where it stands; replay finds it committed.
             if begins.is_some() && self.may_decide() {
-                self.commit()?;
+                self.commit_durably()?;
             }
             if let Some(watermark_ms) = self.chain.watermark() {
                 chain.advance(watermark_ms).map_err(|fault| failed(fault.into()))?;
