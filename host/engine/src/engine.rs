@@ -30,7 +30,7 @@ pub struct EngineOptions {
 #[derive(Clone, Debug)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
-    meters: bool,
+    options: EngineOptions,
 }
 
 impl Engine {
@@ -59,7 +59,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config).map_err(|e| setup(&format!("{e:#}")))?;
         let ticking = wasmtime.weak();
         thread::Builder::new().name("wasm-epoch".into()).spawn(move || tick(&ticking)).map_err(|e| setup(&e))?;
-        Ok(Self { wasmtime, meters: options.fuel })
+        Ok(Self { wasmtime, options: options.clone() })
     }
 
     /// Compiles a module and checks its imports and exports. Nothing of it runs yet.
@@ -70,9 +70,15 @@ impl Engine {
         Module::compile(&self.wasmtime, wasm)
     }
 
+    /// How it was set up.
+    #[must_use]
+    pub const fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
     /// Whether it counts instructions.
     pub(crate) const fn meters(&self) -> bool {
-        self.meters
+        self.options.fuel
     }
 
     pub(crate) fn is_of(&self, module: &Module) -> bool {

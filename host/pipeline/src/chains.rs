@@ -90,7 +90,8 @@ impl Chains {
         if let Some(compiler) = self.metering.get() {
             return Ok(Maker::new(self, compiler, candidate));
         }
-        let options = EngineOptions { fuel: true, ..EngineOptions::default() };
+        let cache_dir = self.live.engine.options().cache_dir.clone();
+        let options = EngineOptions { cache_dir, fuel: true, ..EngineOptions::default() };
         let engine = Engine::new(&options).map_err(|source| ChainError::Module { stage: "canary".into(), source })?;
         Ok(Maker::new(self, self.metering.get_or_init(|| Compiler::new(engine)), candidate))
     }

@@ -1,7 +1,5 @@
 //! Work beside the stream: in a thread of the lowest priority, so that the workers come first.
 
-use std::panic::resume_unwind;
-
 /// Lowest priority of a thread.
 const NICE: i32 = 19;
 
@@ -11,13 +9,13 @@ pub(crate) fn lower_priority() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
-/// Does `work` in a thread of its own at the lowest priority, and waits for it.
+/// Does `work` in a thread of its own at the lowest priority, and waits for it. A pool of one thread: the compiler would
+/// otherwise share its work out to threads of its own, which come before no worker but not after them either.
 pub(crate) fn quietly<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            lower_priority();
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).start_handler(|_| lower_priority()).build();
+    match pool {
+        Ok(pool) => pool.install(work),
+        // No thread is to be had: better done loudly than not at all.
+        Err(_) => work(),
+    }
 }

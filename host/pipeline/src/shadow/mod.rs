@@ -24,7 +24,7 @@ use crate::deployment::registry::Registry;
 use crate::deployment::{digest, newest_everywhere};
 use crate::input::{Input, InputError};
 use crate::judge::{Judge, JudgeError, Matrix, Verdict};
-use crate::quiet::lower_priority;
+use crate::quiet::{lower_priority, quietly};
 use crate::topics::AD_EVENTS_RAW;
 
 pub use condition::Condition;
@@ -150,7 +150,7 @@ impl Shadows {
             return Err(ShadowError::Running { stage: running.candidate.stage.clone() });
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let pair = pair(registry, &candidate, &stop)?;
+        let pair = quietly(|| pair(registry, &candidate, &stop))?;
         let report = Report {
             stage: candidate.stage.clone(),
             name: candidate.name.clone(),
@@ -263,7 +263,7 @@ impl Follower {
     /// Some records of each partition.
     fn round(&mut self, pair: &mut Pair) -> Result<(), ShadowError> {
         if self.registry.chains.newest() != Some(pair.against) {
-            *pair = self::pair(&self.registry, &self.candidate, &self.stop)?;
+            *pair = quietly(|| self::pair(&self.registry, &self.candidate, &self.stop))?;
             self.report.lock().unwrap_or_else(PoisonError::into_inner).against = pair.against;
         }
         for (partition, from) in self.next.clone() {
