@@ -24,7 +24,7 @@ use crate::smartmodule::{ModuleArgs, deployed_text, matrix};
   clickmill shadow promote --if 'flips<0.1%'
   clickmill shadow stop
 
-It runs in a host, in a thread of the lowest priority that reads the topic by itself: it cannot fail the live chain, and
+It runs in a host, in a thread of low priority that reads the topic by itself: it cannot fail the live chain, and
 where it falls behind it leaves records out and says how many. It ends with its host."
 )]
 pub struct Args {

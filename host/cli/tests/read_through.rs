@@ -6,36 +6,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{Bench, DAY, Value, event};
-
-/// Hands every record on; `TRAP` in an input makes it trap.
-const MODULE: &str = r#"(module
-    (import "env" "copy_records" (func $copy (param i32 i32)))
-    (memory (export "memory") 256)
-    (func $be (param $at i32) (result i32)
-        (i32.or
-            (i32.or (i32.shl (i32.load8_u (local.get $at)) (i32.const 24))
-                    (i32.shl (i32.load8_u offset=1 (local.get $at)) (i32.const 16)))
-            (i32.or (i32.shl (i32.load8_u offset=2 (local.get $at)) (i32.const 8))
-                    (i32.load8_u offset=3 (local.get $at)))))
-    (func (export "alloc") (param i32) (result i32) (i32.const 65536))
-    (func (export "map") (param $p i32) (param $n i32) (param $v i32) (result i32)
-        (local $i i32)
-        (local.set $i (local.get $p))
-        (block $done (loop $next
-            (br_if $done (i32.ge_u (local.get $i) (i32.add (local.get $p) (local.get $n))))
-            (if (i32.eq (i32.load (local.get $i)) (i32.const 0x50415254)) (then unreachable))
-            (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br $next)))
-        (call $copy (i32.add (local.get $p) (i32.const 12))
-            (i32.add (call $be (i32.add (local.get $p) (i32.const 8))) (i32.const 1)))
-        (call $be (i32.add (local.get $p) (i32.const 12)))))"#;
-
-fn module(bench: &Bench, name: &str, wasm: &[u8]) -> String {
-    let path = bench.file(name);
-    std::fs::write(&path, wasm).unwrap();
-    path.to_str().unwrap().to_owned()
-}
+use common::{Bench, DAY, POISON, Value, event};
 
 /// Sound events, two lines that are none, and three that make the module trap.
 fn lines(bench: &Bench) -> PathBuf {
@@ -65,7 +36,7 @@ fn what_passes_is_what_is_there_and_everything_else_is_accounted_for() {
     std::fs::write(bench.file("clickmill.yaml"), "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n")
         .unwrap();
     bench.run(&["produce", lines(&bench).to_str().unwrap()]);
-    let same = module(&bench, "same.wasm", &wat::parse_str(MODULE).unwrap());
+    let same = bench.wat("same.wasm", &POISON.replace("array_map", "map"));
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/smartmodules/validate.wasm");
 
     let (plain, _) = read(&bench, &["--output", "json"]);
@@ -89,8 +60,9 @@ fn what_passes_is_what_is_there_and_everything_else_is_accounted_for() {
     for bad in [&["--through", "/nowhere.wasm"][..], &["--param", "a=b"], &["--through", &same, "--param", "a"]] {
         bench.fails(&[&["topic", "read", "ad_events_raw"], bad].concat(), 2);
     }
-    let text = module(&bench, "text.wasm", b"not a module");
-    let said = bench.fails(&["topic", "read", "ad_events_raw", "--through", &text], 1);
+    std::fs::write(bench.file("text.wasm"), b"not a module").unwrap();
+    let text = bench.file("text.wasm");
+    let said = bench.fails(&["topic", "read", "ad_events_raw", "--through", text.to_str().unwrap()], 1);
     assert!(said.contains("text.wasm is refused") && said.contains("does not compile"), "{said}");
 
     let host = bench.start("host", &["run"]);

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::Bench;
+use common::{Bench, POISON};
 
 /// Runs a verb of `smartmodule` in a folder. What is compiled is kept from test to test.
 fn smartmodule(bench: &Bench, folder: &Path, args: &[&str]) -> Output {
@@ -138,9 +138,7 @@ fn mistakes_say_what_to_do() {
     assert!(fails(&["test"]).contains("smartmodule build"));
     let folder = project(&bench, "again", "map");
     assert!(fails(&["new", "again", "--kind", "map", "--path", folder.to_str().unwrap()]).contains("not empty"));
-    std::fs::write(folder.join("again.wasm"), wat::parse_str(ECHO).unwrap()).unwrap();
-    let wasm = folder.join("again.wasm");
-    let wasm = wasm.to_str().unwrap();
+    let wasm = &bench.wat("again/again.wasm", POISON);
     assert!(fails(&["bench", wasm, "--input", "nowhere.jsonl"]).contains("nowhere.jsonl"));
     std::fs::write(folder.join("cases/basic.jsonl"), "\n{\"in\":\"x\",\"expect\":[\"gone\"]}\n").unwrap();
     let said = fails(&["test", wasm]);
@@ -148,12 +146,3 @@ fn mistakes_say_what_to_do() {
     std::fs::write(folder.join("SmartModule.toml"), "[package]\nname = 1\n").unwrap();
     assert!(fails(&["build", "again"]).contains("SmartModule.toml: line 2, column 8: "));
 }
-
-/// A module that hands on its input.
-const ECHO: &str = r#"(module
-    (import "env" "copy_records" (func $copy (param i32 i32)))
-    (memory (export "memory") 2)
-    (func (export "alloc") (param i32) (result i32) (i32.const 65536))
-    (func (export "array_map") (param $p i32) (param $n i32) (param i32) (result i32)
-        (call $copy (i32.add (local.get $p) (i32.const 12)) (i32.sub (local.get $n) (i32.const 19)))
-        (i32.load8_u offset=15 (local.get $p))))"#;

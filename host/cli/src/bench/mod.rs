@@ -2,7 +2,8 @@
 //!
 //! Speeds are ratios against `reference`, frozen, or against gunzip + csv, taken in turn with ours: medians of five.
 //! [`chain`] is one core and no broker, [`end_to_end`] the topic to PostgreSQL, [`produce`] a file to the topic,
-//! [`process`] what needs a host of its own: memory, latency, restart; [`swap`] a change of the chain under load.
+//! [`process`] what needs a host of its own: memory, latency, restart; [`swap`] a change of the chain under load, [`shadow`]
+//! what a shadow takes from it.
 
 mod chain;
 mod end_to_end;
@@ -11,6 +12,8 @@ mod process;
 mod produce;
 pub mod reference;
 mod report;
+mod shadow;
+mod stream;
 mod swap;
 
 use std::path::{Path, PathBuf};
@@ -66,10 +69,12 @@ enum Part {
     Restart,
     /// 200 changes of the chain under 100,000 events/s.
     Swap,
+    /// The live chain with a shadow beside it.
+    Shadow,
 }
 
-const ALL: [Part; 7] =
-    [Part::Chain, Part::EndToEnd, Part::Produce, Part::Latency, Part::Memory, Part::Restart, Part::Swap];
+const ALL: [Part; 8] =
+    [Part::Chain, Part::EndToEnd, Part::Produce, Part::Latency, Part::Memory, Part::Restart, Part::Swap, Part::Shadow];
 
 pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
     let parts = if args.only.is_empty() { &ALL[..] } else { &args.only };
@@ -85,6 +90,7 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
             Part::Memory => process::memory(&bench, args.large_rows, &mut report)?,
             Part::Restart => process::restart(&bench, args.large_rows, &mut report)?,
             Part::Swap => swap::measure(&bench, &mut report)?,
+            Part::Shadow => shadow::measure(&bench, &mut report)?,
         }
     }
     match args.output {

@@ -20,22 +20,17 @@ use clickmill_pipeline::{Pipeline, PipelineParts};
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
 
-use super::{Bench, Goal, Report, events, forget};
+use super::stream::{RATE, Stream};
+use super::{Bench, Goal, Report, forget};
 use crate::config::Config;
 use crate::stack;
 
-/// Events a second, over all partitions, and how often some are sent.
-const RATE: usize = 100_000;
-const EVERY: Duration = Duration::from_millis(3);
 /// Changes, and the time between two of them.
 const SWAPS: usize = 200;
 const BETWEEN: Duration = Duration::from_millis(100);
 /// Time before and after a partition's switch that belongs to it: the decision is written down 50 ms ahead of the stream.
 const BEFORE: Duration = Duration::from_millis(75);
 const AFTER: Duration = Duration::from_millis(50);
-/// Events that are sent, again and again, each round an hour later: about as many as Avazu has in an hour.
-const EVENTS: u64 = 200_000;
-const HOUR_MS: i64 = 3_600_000;
 /// Longest wait for a change to be acknowledged.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Compilations of each module from the cache.
@@ -120,7 +115,7 @@ impl Watched {
 
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let config = bench.config("swap");
-    let lines = events::produced(bench, EVENTS, 1)?.iter().map(|line| Line::of(line)).collect::<Result<Vec<_>>>()?;
+    let stream = Stream::new(bench)?;
     compile(&config, report)?;
     let watched = Arc::new(Watched { broker: Arc::new(stack::place::open_log(&config)?), reads: Mutex::default() });
     let pipeline = Pipeline::start(PipelineParts {
@@ -139,7 +134,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let sender = {
         let (broker, stop) = (watched.clone(), stop.clone());
         let partitions = config.broker.topics.ad_events_raw.partitions;
-        std::thread::spawn(move || send(&*broker, partitions, lines, &stop))
+        std::thread::spawn(move || stream.flow(&*broker, partitions, &stop))
     };
     let changed = change(&pipeline.deployer(), &watched);
     stop.store(true, Ordering::Relaxed);
@@ -183,78 +178,6 @@ fn compile(config: &Config, report: &mut Report) -> Result<()> {
     }
     report.add("swap: compile of a module from the cache", super::median(times) * 1e3, "ms", Goal::AtMost(5.0));
     Ok(())
-}
-
-/// An event in JSON, and where its time stands in it.
-struct Line {
-    text: Vec<u8>,
-    ts_ms: i64,
-    /// Place of its 13 digits.
-    ts_at: usize,
-    /// Place of the eight digits of `hour`.
-    hour_at: usize,
-}
-
-impl Line {
-    fn of(text: &[u8]) -> Result<Self> {
-        let after = |key: &str| {
-            let found = text.windows(key.len()).position(|w| w == key.as_bytes());
-            found.map(|at| at + key.len()).with_context(|| format!("an event without {key}"))
-        };
-        let (ts_at, hour_at) = (after("\"ts\":")?, after("\"hour\":\"")?);
-        let digits = text.get(ts_at..ts_at + 13).context("a ts of 13 digits")?;
-        ensure!(text.get(hour_at + 8) == Some(&b'"'), "an hour of 8 digits");
-        Ok(Self { text: text.to_vec(), ts_ms: std::str::from_utf8(digits)?.parse()?, ts_at, hour_at })
-    }
-
-    fn an_hour_later(&mut self, hours: &mut Hours) -> Result<()> {
-        self.ts_ms += HOUR_MS;
-        self.text[self.ts_at..self.ts_at + 13].copy_from_slice(format!("{:013}", self.ts_ms).as_bytes());
-        self.text[self.hour_at..self.hour_at + 8].copy_from_slice(hours.text_of(self.ts_ms)?);
-        Ok(())
-    }
-}
-
-/// `YYMMDDHH` of the hour that was asked for last.
-#[derive(Default)]
-struct Hours {
-    hour: i64,
-    text: String,
-}
-
-impl Hours {
-    fn text_of(&mut self, ts_ms: i64) -> Result<&[u8]> {
-        let hour = ts_ms.div_euclid(HOUR_MS);
-        if hour != self.hour {
-            let start = jiff::Timestamp::from_millisecond(hour * HOUR_MS)?;
-            (self.hour, self.text) = (hour, start.strftime("%y%m%d%H").to_string());
-        }
-        Ok(self.text.as_bytes())
-    }
-}
-
-/// Sends at [`RATE`] until told to stop; events a second that were sent.
-fn send(broker: &dyn Broker, partitions: u32, mut lines: Vec<Line>, stop: &AtomicBool) -> Result<f64> {
-    let per_batch = (RATE as f64 * EVERY.as_secs_f64()) as usize / partitions as usize;
-    let (begun, mut sent, mut next, mut hours) = (Instant::now(), 0_u64, 0, Hours::default());
-    for round in 0_u32.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        std::thread::sleep((EVERY * round).saturating_sub(begun.elapsed()));
-        for partition in (0..partitions).map(PartitionId) {
-            let mut set = RecordSetBuilder::default();
-            for _ in 0..per_batch {
-                set.push(None, &lines[next].text, 0);
-                lines[next].an_hour_later(&mut hours)?;
-                next = (next + 1) % lines.len();
-            }
-            sent += u64::from(set.count());
-            // Not waited for: the broker bounds what is in flight.
-            drop(broker.append(&TopicPartition::new(AD_EVENTS_RAW, partition), &set)?);
-        }
-    }
-    Ok(sent as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// The longest times between two batches of each partition, and the times that the deploys took.

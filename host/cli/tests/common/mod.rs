@@ -120,6 +120,13 @@ impl Bench {
     }
 
     /// Windows of one size, all dimensions, as the contract's CSV.
+    /// A module in the text format, as a file.
+    pub fn wat(&self, name: &str, text: &str) -> String {
+        let file = self.file(name);
+        std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
     pub fn windows(&self, size: &str) -> String {
         self.run(&["windows", "--size", size, "--output", "csv"])
     }

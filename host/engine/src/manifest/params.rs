@@ -15,6 +15,16 @@ pub enum ParamProblem {
     Value { name: String, value: String, expected: String },
 }
 
+impl ParamProblem {
+    /// The parameter's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Unknown { name, .. } | Self::Missing { name, .. } | Self::Value { name, .. } => name,
+        }
+    }
+}
+
 fn meant(suggestion: Option<&str>, known: &[String]) -> String {
     suggestion.map_or_else(|| format!("there are {}", known.join(", ")), |meant| format!("did you mean {meant:?}?"))
 }

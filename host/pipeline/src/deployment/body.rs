@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clickmill_engine::manifest::Manifest;
+use clickmill_engine::manifest::{Manifest, ParamProblem};
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
@@ -122,9 +122,14 @@ impl DeployBody {
         };
         let mut params = current.map(|s| s.params.clone()).unwrap_or_default();
         self.unset_params.iter().for_each(|name| drop(params.remove(name)));
+        let kept: BTreeSet<String> = params.keys().filter(|name| !self.params.contains_key(*name)).cloned().collect();
         params.extend(self.params);
         if let Some(Err(problems)) = manifest.as_ref().map(|said| said.check_params(&params)) {
-            return Err(BadBody::Params(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")).into());
+            let say = |problem: &ParamProblem| match kept.contains(problem.name()) {
+                true => format!("{problem} (the stage has it now; `--unset-param {}` takes it away)", problem.name()),
+                false => problem.to_string(),
+            };
+            return Err(BadBody::Params(problems.iter().map(say).collect::<Vec<_>>().join("; ")).into());
         }
         let lookback = self.lookback.or(current.map(|s| s.lookback)).unwrap_or_default();
         let candidate = Candidate { stage, place, name, version, manifest: self.manifest, wasm, params, lookback };
@@ -194,6 +199,9 @@ mod tests {
             "there is no parameter \"slat\"; did you mean \"salt\"?; the parameter \"salt\" is missing"
         );
         assert!(with(&[], "[package]\nname = 1").unwrap_err().starts_with("SmartModule.toml: line 2, column 8: "));
+        let takes_over = manifest.replace("mask", "validate");
+        let said = with(&["salt"], &takes_over).unwrap_err();
+        assert!(said.contains("`--unset-param date_from`"), "of the stage that is there: {said}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub enum DeployError {
          roll it back first"
     )]
     Staged { id: DeploymentId, only: String },
-    #[error("deployment {id} is rolled out everywhere already")]
+    #[error("deployment {id} is no rollout that is under way: there is nothing to promote")]
     NotStaged { id: DeploymentId },
     #[error(
         "there is nothing to change yet: nothing has ever been deployed in this data directory; `clickmill run` begins it"

@@ -1,64 +1,9 @@
-//! Savepoints: after `run --from` everything is as if the run had never gone beyond it, in every reader.
+//! Savepoints: after `run --from` everything is as if the run had never gone beyond it.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
-
-mod common;
-
-use std::path::PathBuf;
 use std::time::Duration;
 
-use common::sinks::{Sinks, balanced_ledger};
-use common::{Bench, DAY, event, eventually};
-
-/// Nothing of these days passes.
-const STRICT: [&str; 7] = ["smartmodule", "deploy", "--stage", "validate", "--param", "date_to=2014-10-20", "--yes"];
-
-fn bench(sinks: bool) -> Bench {
-    let bench = Bench::new();
-    let off = if sinks { "" } else { "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n" };
-    std::fs::write(bench.file("clickmill.yaml"), format!("{off}pipeline: {{commit_interval_ms: 100}}\n")).unwrap();
-    bench
-}
-
-/// Events of some minutes, with late ones and lines that are none among them.
-fn lines(bench: &Bench, n: i64) -> PathBuf {
-    let mut text = String::new();
-    for i in n * 3_000..(n + 1) * 3_000 {
-        match i % 100 {
-            7 => text.push_str("not json\n"),
-            50 => text.push_str(&format!("{}\n", event(&format!("late-{i}"), DAY))),
-            _ => text.push_str(&format!("{}\n", event(&format!("event-{i}"), DAY + i * 300))),
-        }
-    }
-    let path = bench.file(&format!("lines-{n}.jsonl"));
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-fn produce(bench: &Bench, n: i64) {
-    bench.run(&["produce", lines(bench, n).to_str().unwrap()]);
-}
-
-fn committed(bench: &Bench) {
-    eventually("everything is committed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
-}
-
-fn same(a: &Bench, b: &Bench, when: &str) {
-    assert_eq!(balanced_ledger(&a.status()), balanced_ledger(&b.status()), "{when}");
-    for size in ["1m", "5m"] {
-        assert!(a.windows(size) == b.windows(size), "{when}: windows of {size} differ");
-    }
-    let (a, b) = (Sinks::of(&a.data()).snapshot(), Sinks::of(&b.data()).snapshot());
-    assert!(a.one_minute == b.one_minute, "{when}: realtime.metrics_1min differs");
-    assert!(a.five_minutes == b.five_minutes, "{when}: realtime.metrics_5min differs");
-    assert!(a.all == b.all, "{when}: realtime.ctr_metrics differs");
-    // Hashes expire 300 s after their last write. One without fields is none.
-    let both: Vec<_> = a.hashes.keys().filter(|key| b.hashes.contains_key(*key)).collect();
-    assert!(!both.is_empty());
-    for key in both {
-        assert_eq!(a.hashes[key], b.hashes[key], "{when}: {key}");
-    }
-}
+use crate::common::sinks::balanced_ledger;
+use crate::{STRICT, bench, committed, produce, same, same_sinks};
 
 #[test]
 fn a_run_that_goes_back_is_one_that_never_went_on() {
@@ -82,6 +27,7 @@ fn a_run_that_goes_back_is_one_that_never_went_on() {
     (0..3).for_each(|n| produce(&whole, n));
     whole.run(&["run", "--until-end"]);
     same(&gone, &whole, "back to before the rule");
+    same_sinks(&gone, &whole, "back to before the rule");
 
     // Killed at whatever moment of going back: what the next start ends, or begins, comes to the same.
     for wait_ms in [30, 80, 150, 250, 400] {
@@ -91,6 +37,7 @@ fn a_run_that_goes_back_is_one_that_never_went_on() {
     }
     gone.run(&["run", "--until-end"]);
     same(&gone, &whole, "after kills");
+    same_sinks(&gone, &whole, "after kills");
     let refused = gone.fails(&["run", "--from", "after"], 2);
     assert!(refused.contains("has gone back to"), "{refused}");
 
@@ -103,12 +50,13 @@ fn a_run_that_goes_back_is_one_that_never_went_on() {
     (1..3).for_each(|n| produce(&strict, n));
     strict.run(&["run", "--until-end"]);
     same(&gone, &strict, "with a rule that lets nothing pass");
+    same_sinks(&gone, &strict, "with a rule that lets nothing pass");
 }
 
 #[test]
 fn a_savepoint_is_whole_or_not_there_and_says_what_is_wrong_with_it() {
     let bench = bench(false);
-    bench.run(&["produce", lines(&bench, 0).to_str().unwrap()]);
+    produce(&bench, 0);
     let said = bench.fails(&["checkpoint", "save", "early"], 1);
     assert!(said.contains("no checkpoint yet"), "{said}");
     bench.run(&["run", "--until-end"]);
@@ -149,5 +97,5 @@ fn a_savepoint_is_whole_or_not_there_and_says_what_is_wrong_with_it() {
     bench.fails(&["checkpoint", "delete", "good"], 2);
     // What was refused has changed nothing.
     bench.run(&["run", "--until-end"]);
-    assert_eq!(balanced_ledger(&bench.status())[0], 3_000);
+    assert_eq!(balanced_ledger(&bench.status())[0], 12_000);
 }

@@ -1,68 +1,10 @@
-//! Judging the topic again: what comes of it is what the right rule would have given from the start, in every reader.
+//! Judging the topic again: what comes of it is what the right rule would have given from the start.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
-
-mod common;
-
-use std::path::PathBuf;
 use std::time::Duration;
 
-use common::sinks::{Sinks, balanced_ledger};
-use common::{Bench, DAY, POISON, Value, event, eventually};
-
-/// Nothing of these days passes.
-const STRICT: [&str; 7] = ["smartmodule", "deploy", "--stage", "validate", "--param", "date_to=2014-10-20", "--yes"];
-
-fn bench(sinks: bool) -> Bench {
-    let bench = Bench::new();
-    let off = if sinks { "" } else { "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n" };
-    std::fs::write(bench.file("clickmill.yaml"), format!("{off}pipeline: {{commit_interval_ms: 100}}\n")).unwrap();
-    bench
-}
-
-/// Events of some minutes, with late ones and lines that are none among them.
-fn lines(bench: &Bench, n: i64) -> PathBuf {
-    let mut text = String::new();
-    for i in n * 12_000..(n + 1) * 12_000 {
-        match i % 100 {
-            _ if i % 997 == 500 => text.push_str(&format!("{{\"poison\":\"TRAP {i}\"}}\n")),
-            7 => text.push_str("not json\n"),
-            50 => text.push_str(&format!("{}\n", event(&format!("late-{i}"), DAY))),
-            _ => text.push_str(&format!("{}\n", event(&format!("event-{i}"), DAY + i * 75))),
-        }
-    }
-    let path = bench.file(&format!("lines-{n}.jsonl"));
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-fn produce(bench: &Bench, n: i64) {
-    bench.run(&["produce", lines(bench, n).to_str().unwrap()]);
-}
-
-fn committed(bench: &Bench) {
-    eventually("everything is committed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
-}
-
-fn same(a: &Bench, b: &Bench, when: &str) {
-    assert_eq!(balanced_ledger(&a.status()), balanced_ledger(&b.status()), "{when}");
-    for size in ["1m", "5m"] {
-        assert!(a.windows(size) == b.windows(size), "{when}: windows of {size} differ");
-    }
-}
-
-fn same_sinks(a: &Bench, b: &Bench, when: &str) {
-    let (a, b) = (Sinks::of(&a.data()).snapshot(), Sinks::of(&b.data()).snapshot());
-    assert!(a.one_minute == b.one_minute, "{when}: realtime.metrics_1min differs");
-    assert!(a.five_minutes == b.five_minutes, "{when}: realtime.metrics_5min differs");
-    assert!(a.all == b.all, "{when}: realtime.ctr_metrics differs");
-    // Hashes expire 300 s after their last write.
-    let both: Vec<_> = a.hashes.keys().filter(|key| b.hashes.contains_key(*key)).collect();
-    assert!(!both.is_empty());
-    for key in both {
-        assert_eq!(a.hashes[key], b.hashes[key], "{when}: {key}");
-    }
-}
+use crate::common::sinks::{Sinks, balanced_ledger};
+use crate::common::{Bench, POISON, Value, eventually};
+use crate::{STRICT, bench, committed, lines, produce, same, same_sinks};
 
 #[test]
 fn what_is_judged_again_is_what_the_right_rule_would_have_given_in_every_reader() {
@@ -175,11 +117,9 @@ fn what_is_still_to_be_judged_again_is_kept_and_partitions_are_not_added() {
 fn a_host_that_is_killed_while_a_run_fills_goes_on_with_it() {
     let (again, whole) = (bench(false), bench(false));
     for bench in [&again, &whole] {
-        let module = bench.file("traps.wasm");
-        std::fs::write(&module, wat::parse_str(POISON).unwrap()).unwrap();
+        let module = bench.wat("traps.wasm", POISON);
         bench.run(&["run", "--until-end"]);
-        let module = module.to_str().unwrap();
-        bench.run(&["smartmodule", "deploy", module, "--stage", "traps", "--before", "validate", "--yes"]);
+        bench.run(&["smartmodule", "deploy", &module, "--stage", "traps", "--before", "validate", "--yes"]);
     }
     (0..3).for_each(|n| produce(&whole, n));
     whole.run(&["run", "--until-end"]);

@@ -1,0 +1,154 @@
+//! Modules that are no fit, fail, never end or have something to say.
+
+use std::time::Duration;
+
+use crate::common::{Value, eventually};
+use crate::{bench, built, ledger, produce};
+
+#[test]
+fn what_is_no_fit_module_is_refused_and_nothing_changes() {
+    let bench = bench("engine: {call_time_limit_ms: 100}");
+    bench.run(&["produce", produce(&bench, 2_000).to_str().unwrap()]);
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    let before = bench.run(&["smartmodule", "list", "--output", "json"]);
+
+    std::fs::write(bench.file("text.wasm"), "this is no module").unwrap();
+    let whole = std::fs::read(built("validate")).unwrap();
+    std::fs::write(bench.file("cut.wasm"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(bench.file("empty.wasm"), b"").unwrap();
+    let (alloc, memory) =
+        (r#"(func (export "alloc") (param i32) (result i32) (i32.const 1024))"#, r#"(memory (export "memory") 16)"#);
+    let with = |name: &str, body: &str| bench.wat(name, &format!("(module {memory} {alloc} {body})"));
+    let map = |body: &str| format!(r#"(func (export "array_map") (param i32 i32 i32) (result i32) {body})"#);
+    let importing = format!(r#"(module (import "env" "launch" (func)) {memory} {alloc} {})"#, map("(i32.const 0)"));
+    let refused = [
+        (bench.file("text.wasm").to_str().unwrap().to_owned(), "does not compile"),
+        (bench.file("cut.wasm").to_str().unwrap().to_owned(), "does not compile"),
+        (bench.file("empty.wasm").to_str().unwrap().to_owned(), "does not compile"),
+        (with("bare.wasm", ""), "exports no transform"),
+        (bench.wat("imports.wasm", &importing), "env.launch"),
+        (
+            with("starts.wasm", &format!("{} (func $s (loop $l (br $l))) (start $s)", map("(i32.const 0)"))),
+            "time limit",
+        ),
+        (with("traps.wasm", &map("unreachable")), "canary failed"),
+        (with("loops.wasm", &map("(loop $l (br $l)) (i32.const 0)")), "time limit"),
+        (with("negative.wasm", &map("(i32.const -33)")), "cannot encode its output"),
+        (with("silent.wasm", &map("(i32.const 1)")), "copy_records"),
+    ];
+    for (file, why) in &refused {
+        let error =
+            bench.fails(&["smartmodule", "deploy", file, "--stage", "extra", "--after", "validate", "--yes"], 1);
+        assert!(error.contains(why), "{file}: {error}");
+        bench.fails(&["smartmodule", "deploy", file, "--stage", "extra", "--after", "validate", "--plan"], 1);
+    }
+    let refuse = |args: &[&str], code, why: &str| {
+        let error = bench.fails(&[&["smartmodule"], args].concat(), code);
+        assert!(error.contains(why), "{args:?}: {error}");
+    };
+    let wrong = ["deploy", "--stage", "validate", "--param", "max_string_bytes=many", "--yes"];
+    refuse(&wrong, 2, "max_string_bytes");
+    refuse(&["deploy", "--stage", "validate", "--param", "max_string_byte=5", "--yes"], 2, "max_string_bytes");
+    refuse(&["deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--yes"], 1, "--reset-state");
+    refuse(&["deploy", "--stage", "nowhere", "--yes"], 2, "the chain is validate, enrich, ctr-window");
+    refuse(&["deploy", built("validate").to_str().unwrap(), "--stage", "x", "--after", "y", "--yes"], 2, "no stage y");
+    refuse(&["deploy", built("enrich").to_str().unwrap(), "--stage", "validate"], 2, "--yes");
+    refuse(&["deploy", "missing.wasm", "--yes"], 2, "missing.wasm");
+    refuse(&["rollback", "--yes"], 2, "nothing before deployment 0");
+    refuse(&["rollback", "--to", "77", "--yes"], 2, "no deployment 77");
+    refuse(&["remove", "nowhere", "--yes"], 2, "no stage nowhere");
+    refuse(&["deploy", "--promote", "0", "--yes"], 1, "nothing to promote");
+    refuse(&["show", "nowhere"], 2, "the chain is");
+    assert_eq!(bench.run(&["smartmodule", "list", "--output", "json"]), before);
+    assert_eq!(bench.json(&["smartmodule", "history", "--output", "json"]).as_array().unwrap().len(), 1);
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_stage_that_fails_on_every_record_goes_back_once_and_nothing_is_lost() {
+    let bench = bench("engine: {call_time_limit_ms: 50}\npipeline: {commit_interval_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    // With no record to try it on, the canary lets it pass.
+    let trap = bench.wat(
+        "trap.wasm",
+        r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "array_map") (param i32 i32 i32) (result i32) unreachable))"#,
+    );
+    bench.run(&["smartmodule", "deploy", &trap, "--stage", "guard", "--before", "validate", "--yes"]);
+    bench.run(&["produce", produce(&bench, 20_000).to_str().unwrap()]);
+    eventually("all is processed", Duration::from_secs(30), || bench.status()["ledger"]["waiting"] == 0);
+    let ledger_now = ledger(&bench);
+    let failed = ledger_now["rejected_by_rule"]["smartmodule"].as_u64().unwrap();
+    assert!((20..=20 * 3).contains(&failed), "{failed} records until the breaker tripped in each partition");
+    assert_eq!(ledger_now["counted"].as_u64(), Some(20_000 - failed));
+    let history = bench.json(&["smartmodule", "history", "--output", "json"]);
+    let causes: Vec<&str> = history.as_array().unwrap().iter().map(|d| d["cause"]["kind"].as_str().unwrap()).collect();
+    assert_eq!(causes, ["breaker", "deploy", "config"], "once, for all partitions");
+    assert!(bench.log("run").contains("goes back to the module before"));
+    host.kill();
+    bench.run(&["run", "--until-end"]);
+    assert_eq!(ledger(&bench), ledger_now);
+}
+
+#[test]
+fn a_module_that_never_ends_is_paused_after_few_records_and_can_be_taken_out() {
+    let bench = bench("engine: {call_time_limit_ms: 20}\npipeline: {on_module_failure: pause, breaker_records: 5}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let endless = bench.wat(
+        "endless.wasm",
+        r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "array_map") (param i32 i32 i32) (result i32) (loop $ever (br $ever)) (i32.const 0)))"#,
+    );
+    bench.run(&["smartmodule", "deploy", &endless, "--stage", "guard", "--before", "validate", "--yes"]);
+    bench.run(&["produce", produce(&bench, 5_000).to_str().unwrap()]);
+    let paused = || bench.run(&["status"]).contains("PAUSED");
+    eventually("the pipeline is paused", Duration::from_secs(60), paused);
+    bench.run(&["smartmodule", "rollback", "--yes"]);
+    bench.run(&["smartmodule", "resume"]);
+    eventually("all is processed", Duration::from_secs(30), || bench.status()["ledger"]["waiting"] == 0);
+    let ledger = ledger(&bench);
+    let failed = ledger["rejected"].as_u64().unwrap();
+    assert!((5..=5 * 3).contains(&failed), "{ledger}");
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn what_a_module_says_and_why_it_panicked_reaches_the_user() {
+    let bench = bench("pipeline: {commit_interval_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    // Says a line for each batch, and hands all on.
+    let talker = bench.wat(
+        "talker.wasm",
+        r#"(module
+            (import "env" "copy_records" (func $copy (param i32 i32)))
+            (import "env" "clickmill_log" (func $log (param i32 i32)))
+            (memory (export "memory") 256)
+            (data (i32.const 16) "good day")
+            (func $be (param $at i32) (result i32)
+                (i32.or
+                    (i32.or (i32.shl (i32.load8_u (local.get $at)) (i32.const 24))
+                            (i32.shl (i32.load8_u offset=1 (local.get $at)) (i32.const 16)))
+                    (i32.or (i32.shl (i32.load8_u offset=2 (local.get $at)) (i32.const 8))
+                            (i32.load8_u offset=3 (local.get $at)))))
+            (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+            (func (export "array_map") (param $p i32) (param $n i32) (param $v i32) (result i32)
+                (call $log (i32.const 16) (i32.const 8))
+                (call $copy (i32.add (local.get $p) (i32.const 12))
+                    (i32.add (call $be (i32.add (local.get $p) (i32.const 8))) (i32.const 1)))
+                (call $be (i32.add (local.get $p) (i32.const 12)))))"#,
+    );
+    bench.run(&["smartmodule", "deploy", &talker, "--stage", "talker", "--before", "validate", "--yes"]);
+    bench.run(&["produce", produce(&bench, 100).to_str().unwrap()]);
+    let lines = || bench.run(&["smartmodule", "logs", "talker", "--output", "json"]);
+    eventually("the line is there", Duration::from_secs(10), || lines().contains("good day"));
+    let line: Value = serde_json::from_str(lines().lines().next().unwrap()).unwrap();
+    assert_eq!((&line["kind"], &line["stage"], &line["text"]), (&"log".into(), &"talker".into(), &"good day".into()));
+    assert_eq!(bench.run(&["smartmodule", "logs", "validate"]), "");
+    assert_eq!(host.terminate(), Some(0));
+    bench.fails(&["smartmodule", "logs"], 2);
+}

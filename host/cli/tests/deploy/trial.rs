@@ -1,0 +1,76 @@
+//! Tried before it is for all: on one partition, in the shadow.
+
+use std::time::Duration;
+
+use crate::common::eventually;
+use crate::{activations, bench, ledger, produce, variant};
+
+#[test]
+fn a_rollout_to_one_partition_is_promoted_to_all_and_a_pause_outlives_the_host() {
+    let bench = bench("pipeline: {commit_interval_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let file = variant(&bench, "validate", "canary");
+    let file = file.to_str().unwrap();
+    let staged = bench.json(&[
+        "smartmodule",
+        "deploy",
+        file,
+        "--stage",
+        "validate",
+        "--partition",
+        "1",
+        "--yes",
+        "--output",
+        "json",
+    ]);
+    assert_eq!(staged["activations"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1"]);
+    let other =
+        bench.fails(&["smartmodule", "deploy", "--stage", "validate", "--param", "date_to=2030-01-01", "--yes"], 1);
+    assert!(other.contains("--promote 1"), "{other}");
+    bench.run(&["smartmodule", "deploy", "--promote", "1", "--yes"]);
+    assert_eq!(activations(&bench, "validate").len(), 3);
+
+    bench.run(&["smartmodule", "pause", "--message", "looking at it"]);
+    bench.run(&["produce", produce(&bench, 1_000).to_str().unwrap()]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(bench.status()["ledger"]["waiting"], 1_000);
+    host.kill();
+    assert!(bench.fails(&["run", "--until-end"], 2).contains("looking at it"));
+    let host = bench.start("run", &["run"]);
+    eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(bench.status()["ledger"]["waiting"], 1_000);
+    bench.run(&["smartmodule", "resume"]);
+    eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_shadow_reports_what_would_flip_and_is_promoted_on_a_condition() {
+    let bench = bench("pipeline: {commit_interval_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    bench.fails(&["shadow", "report"], 2);
+    bench.run(&["shadow", "start", "--stage", "validate", "--param", "max_string_bytes=12"]);
+    assert!(bench.fails(&["shadow", "start", "--stage", "validate"], 1).contains("running already"));
+    bench.run(&["produce", produce(&bench, 10_000).to_str().unwrap()]);
+    let report = || bench.json(&["shadow", "report", "--output", "json"]);
+    eventually("the shadow has seen all", Duration::from_secs(30), || report()["records"] == 10_000);
+    let seen = report();
+    assert_eq!((&seen["flips"], &seen["skipped"], &seen["failures"]), (&5_000.into(), &0.into(), &0.into()));
+    let cells = seen["cells"].as_array().unwrap();
+    let flipped = cells.iter().find(|c| c["new"] == "rejected:string_too_long").unwrap();
+    assert_eq!((&flipped["old"], &flipped["records"]), (&"passed".into(), &5_000.into()));
+    assert!(flipped["samples"][0]["message"].as_str().unwrap().contains("site_domain"));
+    assert!(seen["fuel_per_record_new"].as_u64() > Some(100));
+    eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(ledger(&bench)["rejected"], 0, "its output is thrown away");
+    let refused = bench.fails(&["shadow", "promote", "--if", "flips<0.1%"], 1);
+    assert!(refused.contains("50.0000%"), "{refused}");
+    bench.fails(&["shadow", "promote", "--if", "flips!"], 2);
+    bench.run(&["shadow", "promote", "--if", "flips<=5000, failures=0"]);
+    bench.fails(&["shadow", "report"], 2);
+    assert_eq!(activations(&bench, "validate").len(), 3);
+    assert_eq!(host.terminate(), Some(0));
+}
