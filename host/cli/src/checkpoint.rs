@@ -343,8 +343,8 @@ fn fault(stored: &Stored, status: &Status) -> Option<String> {
     }
     [
         (AD_EVENTS_RAW, checkpoint.partition, checkpoint.offset),
-        (CTR_WINDOWS, PartitionId(0), checkpoint.outputs.windows),
-        (AD_EVENTS_ERROR, PartitionId(0), checkpoint.outputs.errors),
+        (CTR_WINDOWS, PartitionId(0), checkpoint.needs().windows),
+        (AD_EVENTS_ERROR, PartitionId(0), checkpoint.needs().errors),
     ]
     .into_iter()
     .find_map(|(topic, partition, needed)| ahead(&status.topics, topic, partition, needed))

@@ -6,9 +6,10 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use common::Bench;
 use common::sinks::balanced_ledger;
+use common::{Bench, DAY, event, eventually};
 
 const ROWS: u64 = 60_000;
 
@@ -124,4 +125,30 @@ fn a_checkpoint_of_a_newer_version_stops_the_start() {
     fs::write(&checkpoint, bytes).unwrap();
     let error = bench.fails(&["run", "--until-end"], 2);
     assert!(error.contains("format 99"), "{error}");
+}
+
+#[test]
+fn outputs_that_are_shorter_than_their_newest_commit_are_refused() {
+    let bench = Bench::new();
+    let off = "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\npipeline: {commit_interval_ms: 100}\n";
+    fs::write(bench.file("clickmill.yaml"), off).unwrap();
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let (topic, copy) = (bench.data().join("log/ctr_windows"), bench.file("copy"));
+    for round in 0..2 {
+        let events: Vec<_> = (0..60).map(|i| event(&format!("e{round}-{i}"), DAY + i).to_string()).collect();
+        bench.post(&events.join("\n"));
+        eventually("they are committed", Duration::from_secs(10), || bench.status()["ledger"]["waiting"] == 0);
+        if round == 0 {
+            let done = std::process::Command::new("cp").arg("-a").args([&topic, &copy]).status().unwrap();
+            assert!(done.success());
+        }
+    }
+    host.kill();
+    // A backup that is older than the checkpoints.
+    fs::remove_dir_all(&topic).unwrap();
+    fs::rename(&copy, &topic).unwrap();
+    let said = bench.fails(&["run", "--until-end"], 1);
+    assert!(said.contains("ahead of that log's end") && said.contains("ctr_windows/0"), "{said}");
+    assert_eq!(bench.try_run(&["checkpoint", "verify"]).status.code(), Some(1));
 }

@@ -1,10 +1,11 @@
 //! From a deployment's id to a chain that can run: reads the record, loads the modules, compiles each digest once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use clickmill_engine::{Chain, ChainState, Engine, EngineError, EngineOptions, Limits, Module, StageSpec};
-use clickmill_schemas::{DeploymentId, ModuleDigest};
+use clickmill_schemas::{DeploymentId, ModuleDigest, PartitionId};
 
 use crate::deployment::{Deployment, DeploymentError, ModuleStore, Stage, newest_everywhere};
 
@@ -73,6 +74,13 @@ impl Chains {
         for compiler in std::iter::once(&self.live).chain(self.metering.get()) {
             compiler.lock().retain(|digest, _| named.contains(digest));
         }
+    }
+
+    /// Whether one of the deployments after `since` up to `wanted` begins a generation in a partition, which may skip some.
+    pub(crate) fn begins_generation(&self, partition: PartitionId, since: DeploymentId, wanted: DeploymentId) -> bool {
+        let known = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
+        let skipped = (Bound::Excluded(since), Bound::Included(wanted));
+        since < wanted && known.range(skipped).any(|(_, d)| d.reset_state && d.applies_to(partition))
     }
 
     /// A fresh chain of this deployment.

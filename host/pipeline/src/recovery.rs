@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Checkpoint;
 
 /// A sandbox verdict as it was written down.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenVerdict {
     pub stage: String,
     pub message: String,
@@ -122,7 +122,12 @@ impl Recovery {
     pub fn new(run: RunId, partition: PartitionId, checkpoint: Option<&Checkpoint>) -> Self {
         let epoch = checkpoint.map_or(Epoch(0), |c| c.epoch);
         let offset = checkpoint.map_or(Offset(0), |c| c.offset);
-        let out = Recovered { resume_at: offset, errors_through: offset, late_through: offset, ..Recovered::default() };
+        let mut decisions = Decisions::default();
+        if let Some(checkpoint) = checkpoint {
+            decisions.activations.clone_from(&checkpoint.ahead);
+            decisions.verdicts.clone_from(&checkpoint.verdicts);
+        }
+        let out = Recovered { decisions, resume_at: offset, errors_through: offset, late_through: offset };
         let (windows_name, errors_name) = (offset, offset);
         let inherited = None;
         Self { run, partition, windows_epoch: epoch, errors_epoch: epoch, windows_name, errors_name, inherited, out }
@@ -262,6 +267,15 @@ mod tests {
         let mut recovery = Recovery::new(RUN, PartitionId(0), None);
         records.iter().for_each(|r| recovery.window_record(r));
         recovery.finish()
+    }
+
+    #[test]
+    fn what_a_checkpoint_says_of_what_lies_ahead_is_obeyed_and_holds_nothing_back() {
+        let checkpoint = crate::checkpoint::format::tests::sample(3, 100);
+        let got = Recovery::new(checkpoint.run, checkpoint.partition, Some(&checkpoint)).finish();
+        assert_eq!(got.decisions.activations, checkpoint.ahead);
+        assert_eq!(got.decisions.verdicts, checkpoint.verdicts);
+        assert_eq!(got.resume_at, Offset(100));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::{Bench, eventually};
-use crate::{bench, events, ledger, produce};
+use crate::{activations, bench, events, ledger, produce};
 
 /// Lets records pass once it has been shown three when it began.
 const LOOKS_BACK: &str = r#"(module
@@ -60,6 +60,27 @@ fn a_state_that_cannot_be_read_is_left_in_its_generation_and_the_counts_add_up()
     }
     assert_ne!(of(&reset, "site_category"), of(&quiet, "site_category"), "counted in the first generation only");
     assert_eq!(ledger(&reset), ledger(&quiet));
+}
+
+#[test]
+fn a_generation_begins_too_where_its_deployment_is_skipped() {
+    let bench = bench("");
+    bench.run(&["produce", produce(&bench, 3_000).to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+    // Both before a worker sees the first of them.
+    let fewer =
+        ["smartmodule", "deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--reset-state", "--yes"];
+    bench.run(&fewer);
+    bench.run(&["smartmodule", "deploy", "--stage", "validate", "--param", "max_string_bytes=10", "--yes"]);
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    bench.post(&events(300));
+    eventually("they have a fate", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("run"));
+    for stage in ["ctr-window", "validate"] {
+        assert_eq!(activations(&bench, stage).len(), 3, "{}", bench.log("run"));
+    }
+    assert_eq!((&ledger(&bench)["counted"], &ledger(&bench)["rejected"]), (&3_150.into(), &150.into()));
 }
 
 #[test]

@@ -192,3 +192,19 @@ fn what_cannot_be_judged_again_is_said_and_changes_nothing() {
         bench.json(&["reprocess", "status", "--output", "json"])["state"] == "switched"
     });
 }
+
+#[test]
+fn a_generation_that_begins_where_the_run_begins_to_differ_is_taken_over() {
+    let bench = bench(false);
+    produce(&bench, 0);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    committed(&bench);
+    let fewer =
+        ["smartmodule", "deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--reset-state", "--yes"];
+    bench.run(&fewer);
+    let before = (bench.windows("1m"), balanced_ledger(&bench.status()));
+    bench.run(&["reprocess", "--from", "100000000"]);
+    assert_eq!((bench.windows("1m"), balanced_ledger(&bench.status())), before);
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+}

@@ -8,7 +8,7 @@ use clickmill_schemas::output::Ledger;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
-use crate::recovery::Activation;
+use crate::recovery::{Activation, WrittenVerdict};
 
 const MAGIC: &[u8; 4] = b"CMCK";
 /// Version of this format; a newer one is refused.
@@ -36,13 +36,19 @@ pub struct Checkpoint {
     pub deployment: DeploymentId,
     /// Where each deployment began to judge this partition.
     pub activations: BTreeMap<Offset, DeploymentId>,
-    /// Those that are written down for `offset` and beyond: their records lie before `outputs`, where nobody reads them
+    /// Those that are written down for `offset` and beyond: their records may lie before `outputs`, where nobody reads them
     /// again.
     #[serde(default)]
     pub ahead: BTreeMap<Offset, Activation>,
+    /// The same of verdicts: the worker went back behind them.
+    #[serde(default)]
+    pub verdicts: BTreeMap<Offset, WrittenVerdict>,
     pub ledger: Ledger,
     pub watermark_ms: Option<i64>,
     pub outputs: OutputEnds,
+    /// Ends of the output topics after the commit that it belongs to: a topic that is shorter has lost some of it.
+    #[serde(default)]
+    pub written: OutputEnds,
     /// Wall clock, epoch milliseconds, for people.
     pub written_at_ms: i64,
     /// The chain's state, as its engine encodes it.
@@ -68,6 +74,14 @@ pub enum Damaged {
 }
 
 impl Checkpoint {
+    /// The least that the output topics must have where nothing has been lost.
+    #[must_use]
+    pub fn needs(&self) -> OutputEnds {
+        // Those that were written before there was `written` have it in `outputs`.
+        let (read, written) = (self.outputs, self.written);
+        OutputEnds { windows: read.windows.max(written.windows), errors: read.errors.max(written.errors) }
+    }
+
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         // Plain structs: serialization has no failing case.
@@ -134,7 +148,12 @@ pub(crate) mod tests {
             )]),
             ledger: Ledger { counted: offset, ..Ledger::default() },
             watermark_ms: Some(123),
+            verdicts: BTreeMap::from([(
+                Offset(offset + 2),
+                WrittenVerdict { stage: "enrich".into(), message: "wasm trap".into() },
+            )]),
             outputs: OutputEnds { windows: Offset(4), errors: Offset(5) },
+            written: OutputEnds { windows: Offset(7), errors: Offset(5) },
             written_at_ms: 9,
             state: vec![1, 2, 3, 4, 5],
         }

@@ -183,7 +183,8 @@ impl Registry {
             message: format!("stage {stage} failed on every record: {message}"),
             created_at_ms: now_ms,
             cause: Cause::Breaker { undoes: failing },
-            reset_state: false,
+            // Where a generation was begun for it, the module before cannot read its state either.
+            reset_state: current.reset_state,
             ..current.clone()
         };
         Ok(Tripped::RolledBack(self.install(&turn, undo)?))

@@ -234,7 +234,7 @@ fn decisions(
         let WindowRecord::Output(Output { body, .. }) = record else { return Ok(()) };
         let of = found.entry(partition).or_default();
         match body {
-            Record::Decision { offset, decision } if Some(&offset) < plan.from.get(&partition) => {
+            Record::Decision { offset, decision } if binds_before(offset, &decision, plan.from.get(&partition)) => {
                 of.push((offset, decision));
             }
             // What was decided beyond a savepoint that was gone back to holds no more.
@@ -247,4 +247,10 @@ fn decisions(
         Ok(())
     })?;
     Ok(found)
+}
+
+/// Whether a decision is one of those below where the run begins to differ. A chain that begins right there is followed by the
+/// run's own, in the generation that it may have opened.
+fn binds_before(offset: Offset, decision: &Decision, from: Option<&Offset>) -> bool {
+    from.is_some_and(|from| offset < *from || offset == *from && matches!(decision, Decision::Activation { .. }))
 }

@@ -162,7 +162,9 @@ fn carry_out(place: &Place<'_>, savepoint: &Savepoint) -> Result<(), StartError>
         let mut checkpoint = checkpoint.clone();
         // What lay ahead of it was decided for what is judged again.
         checkpoint.ahead.clear();
-        (checkpoint.epoch, checkpoint.outputs, checkpoint.written_at_ms) = (*epoch, outputs, place.now_ms);
+        checkpoint.verdicts.clear();
+        (checkpoint.epoch, checkpoint.written_at_ms) = (*epoch, place.now_ms);
+        (checkpoint.outputs, checkpoint.written) = (outputs, outputs);
         let name = CheckpointName { epoch: *epoch, offset: checkpoint.offset };
         store.create(&name.file(), &checkpoint.encode())?;
     }

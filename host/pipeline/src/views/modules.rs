@@ -90,7 +90,6 @@ pub fn activations(broker: &dyn Broker, data_dir: &Path) -> Result<Activations, 
     for (partition, fold) in all.zip(folds) {
         let checkpoint = newest.get(&partition);
         let mut began = checkpoint.map(|c| c.activations.clone()).unwrap_or_default();
-        began.extend(checkpoint.iter().flat_map(|c| &c.ahead).map(|(at, a)| (*at, a.deployment)));
         began.extend(fold.finish().decisions.activations.into_iter().map(|(at, a)| (at, a.deployment)));
         out.insert(partition, began);
     }

@@ -21,6 +21,8 @@ impl Worker {
         let emitted = self.chain.emit().map_err(WorkerError::State)?;
         let (letters, late) = self.outputs.take();
         self.save_point()?;
+        self.verdicts.forget_before(self.position);
+        self.convicted = self.convicted.split_off(&self.position);
         let record = Output { stamp: self.stamp(), body: Body::Commit(self.commit_record(now_ms)) };
         let commit = committer::Commit {
             begun,
@@ -35,7 +37,6 @@ impl Worker {
             again: self.position == self.committed,
         };
         self.committer.hand_over(commit);
-        self.verdicts.forget_before(self.position);
         self.committed = self.position;
         self.decided = false;
         self.last_commit = begun;
@@ -99,7 +100,10 @@ impl Worker {
             ahead: self.recovered.decisions.activations.range(self.position..).map(|(at, a)| (*at, *a)).collect(),
             ledger: self.ledger.clone(),
             watermark_ms: self.chain.watermark(),
+            verdicts: self.convicted.clone(),
             outputs: self.ends,
+            // Known once it is written.
+            written: self.ends,
             written_at_ms: now_ms,
             state: Vec::new(),
         }

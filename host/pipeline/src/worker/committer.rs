@@ -50,7 +50,7 @@ pub(super) struct Commit {
     pub letters: Vec<Waiting>,
     pub late: Vec<Waiting>,
     pub record: Output,
-    /// Without its state.
+    /// Without its state, and without the ends of what is written now.
     pub checkpoint: Checkpoint,
     pub state: Arc<ChainState>,
     /// There is one at this offset already, of this term: an idle partition's watermark has moved.
@@ -163,6 +163,7 @@ impl Desk {
         windows.push(commit.record.key().as_bytes(), &commit.record.encode())?;
         self.ends.windows = windows.finish()?.unwrap_or(self.ends.windows);
 
+        commit.checkpoint.written = self.ends;
         commit.checkpoint.state = commit.state.to_bytes();
         let bytes = self.write_checkpoint(&commit.checkpoint, commit.again)?;
         let (partition, offset) = (commit.owner.partition, commit.checkpoint.offset);

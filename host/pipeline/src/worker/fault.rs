@@ -11,6 +11,7 @@ use crate::breaker::OnModuleFailure;
 use crate::chains::ChainError;
 use crate::deployment::registry::Tripped;
 use crate::module_log::LineKind;
+use crate::recovery::WrittenVerdict;
 
 /// Batches before which the state is saved once a module has failed, so that a stream of poison still moves.
 const CAREFUL_BATCHES: u32 = 64;
@@ -72,6 +73,7 @@ impl Worker {
         if self.breaker.convicted(self.deployment, &stage, offset, limit) {
             self.stop_module(&stage, &message)?;
         }
+        self.convicted.insert(offset, WrittenVerdict { stage: stage.clone(), message: message.clone() });
         self.verdicts.insert(offset, stage, message);
         Ok(())
     }

@@ -15,6 +15,7 @@ mod open;
 mod outputs;
 mod swap;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ use crate::input::{Input, InputError};
 use crate::metrics::Metrics;
 use crate::module_log::{LineKind, ModuleLine, ModuleLog};
 use crate::peers::{Peers, WorkerState};
-use crate::recovery::Recovered;
+use crate::recovery::{Recovered, WrittenVerdict};
 use crate::targets::Target;
 use committer::Committer;
 use fault::Onward;
@@ -177,6 +178,8 @@ pub(crate) struct Worker {
     breaker: Breaker,
     recovered: Recovered,
     verdicts: Verdicts,
+    /// Those of them that are written down for this run.
+    convicted: BTreeMap<Offset, WrittenVerdict>,
     position: Offset,
     ledger: Ledger,
     outputs: Outputs,

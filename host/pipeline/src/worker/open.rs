@@ -57,6 +57,7 @@ impl Worker {
             read_outputs(&shared, (run, partition), checkpoint.as_ref(), (ends, term), newcomer.as_mut())?;
 
         let position = checkpoint.as_ref().map_or(Offset(0), |c| c.offset);
+        let convicted = recovered.decisions.verdicts.clone();
         recovered.decisions.inherit(inherited.into_iter().filter(|(offset, _)| *offset >= position));
         let found = recovered.decisions.activations.get(&position).map(|a| a.deployment);
         // Before the first worker starts, there is a deployment for every partition.
@@ -89,9 +90,6 @@ impl Worker {
         };
         let stages = chains.deployment(deployment)?;
         if let Some(checkpoint) = &checkpoint {
-            for (offset, activation) in &checkpoint.ahead {
-                recovered.decisions.activations.entry(*offset).or_insert(*activation);
-            }
             for (offset, deployment) in &checkpoint.activations {
                 let passed = Activation { deployment: *deployment, generation: None };
                 recovered.decisions.activations.entry(*offset).or_insert(passed);
@@ -115,6 +113,7 @@ impl Worker {
             breaker: Breaker::default(),
             recovered,
             verdicts,
+            convicted,
             position,
             ledger,
             outputs: Outputs::default(),
@@ -227,7 +226,8 @@ fn check_ends(
     input_end: Offset,
 ) -> Result<(), WorkerError> {
     let name = CheckpointName { epoch: checkpoint.epoch, offset: checkpoint.offset }.file();
-    let outputs = [(windows_topic(), checkpoint.outputs.windows), (errors_topic(), checkpoint.outputs.errors)];
+    let needs = checkpoint.needs();
+    let outputs = [(windows_topic(), needs.windows), (errors_topic(), needs.errors)];
     let mut all = vec![(input.to_string(), checkpoint.offset, input_end)];
     for (topic, offset) in outputs {
         all.push((topic.to_string(), offset, shared.broker.ends(&topic)?.end));

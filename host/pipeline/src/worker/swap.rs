@@ -83,7 +83,7 @@ impl Worker {
             return Ok(());
         }
         let begun = Instant::now();
-        let reset = self.shared.registry.chains.deployment(wanted)?.reset_state;
+        let reset = self.shared.registry.chains.begins_generation(self.owner.partition, self.heading, wanted);
         let heading = self.heading_generation();
         let generation = stated(if reset { Generation(heading.0 + 1) } else { heading });
         // Nothing is let through that can be spared: not a record that waits for the disk, nor, where the old module
