@@ -33,7 +33,10 @@ impl ModuleStore {
             self.store.delete(&file(digest))?;
             self.store.create(&file(digest), wasm)?;
         }
-        if let Some(manifest) = manifest {
+        // A write that finds the name taken has synced for nothing, and workers' commits wait for the same disk.
+        if let Some(manifest) = manifest
+            && self.manifest(digest)?.is_none()
+        {
             self.store.create(&format!("{digest}.toml"), manifest.as_bytes())?;
         }
         Ok(digest)
