@@ -101,11 +101,19 @@ fn a_host_on_a_full_disk_waits_and_ends_where_an_undisturbed_one_does() {
     let [produced, counted, ..] = balanced_ledger(&full.status());
     assert!(produced == counted && (2_000..ROWS).contains(&produced), "{produced} {counted}");
 
-    // Killed and started again without room: an error that names the place, and nothing is lost.
-    disk.fill();
+    // Killed, and started again without room for what is to be committed: it ends or waits, and either way says why.
     host.kill();
-    let error = full.fails(&["run", "--until-end"], 1);
-    assert!(error.contains(full.data().to_str().unwrap()) && error.contains("No space"), "{error}");
+    let sending = full.start("more", &["produce", "--resume", "--rate", "5000", rows]);
+    std::thread::sleep(Duration::from_millis(500));
+    sending.terminate();
+    assert_ne!(full.status()["ledger"]["waiting"], 0, "{}", full.log("more"));
+    disk.fill();
+    let mut again = full.start("again", &["run", "--until-end"]);
+    eventually("it says that there is no room", Duration::from_secs(20), || {
+        let said = full.log("again");
+        said.contains(full.data().to_str().unwrap()) && said.contains("No space")
+    });
+    assert_eq!(if again.is_running() { again.terminate() } else { again.wait() }, Some(1), "{}", full.log("again"));
     disk.make_room();
     full.run(&["produce", "--resume", rows]);
     full.run(&["run", "--until-end"]);
