@@ -81,7 +81,6 @@ fn a_host_on_a_full_disk_waits_and_ends_where_an_undisturbed_one_does() {
         full.status()["ledger"]["counted"].as_u64().unwrap() > 2_000
     });
     disk.fill();
-    // What was acknowledged since the last commit cannot be committed.
     let mut reason = String::new();
     eventually("the host says that it waits", Duration::from_secs(20), || {
         reason = why_not_ready(&full).unwrap_or_default();
@@ -92,7 +91,6 @@ fn a_host_on_a_full_disk_waits_and_ends_where_an_undisturbed_one_does() {
     assert_eq!(producer.wait(), Some(1));
     let said = full.log("produce");
     assert!(said.contains("full") || said.contains("No space"), "{said}");
-    assert_ne!(full.status()["ledger"]["waiting"], 0);
 
     // Room again, and the same process goes on.
     disk.make_room();
