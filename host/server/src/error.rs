@@ -10,6 +10,7 @@ use clickmill_pipeline::checkpoint::StoreError;
 use clickmill_pipeline::deployment::DeploymentError;
 use clickmill_pipeline::deployment::ask::{PromoteError, RequestError};
 use clickmill_pipeline::deployment::body::BadBody;
+use clickmill_pipeline::deployment::change::ChangeError;
 use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::reprocess::ReprocessError;
 use clickmill_pipeline::savepoint::SavepointError;
@@ -217,6 +218,7 @@ impl From<DeployError> for ApiError {
             | DeployError::Staged { .. }
             | DeployError::NotStaged { .. }
             | DeployError::Nothing => Self::Conflict(text),
+            DeployError::Change(ChangeError::NoneToRemove { .. }) => Self::NotFound(text),
             DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
             DeployError::Refused(_)
             | DeployError::State { .. }

@@ -22,6 +22,8 @@ pub enum Place {
 pub enum ChangeError {
     #[error("there is no stage {stage}; the chain is {chain}. To add one, say where: --before or --after a stage")]
     NoSuchStage { stage: String, chain: String },
+    #[error("there is no stage {stage} to remove; the chain is {chain}")]
+    NoneToRemove { stage: String, chain: String },
     #[error("there is no stage {anchor} to put {stage} beside; the chain is {chain}")]
     NoSuchPlace { stage: String, anchor: String, chain: String },
     #[error("stage {stage} is the only one; a chain needs at least one")]
@@ -72,7 +74,7 @@ pub fn put(stages: &[Stage], stage: Stage, place: &Place) -> Result<Vec<Stage>, 
 pub fn remove(stages: &[Stage], name: &str) -> Result<Vec<Stage>, ChangeError> {
     let next: Vec<_> = stages.iter().filter(|s| s.stage != name).cloned().collect();
     if next.len() == stages.len() {
-        return Err(ChangeError::NoSuchStage { stage: name.to_owned(), chain: names(stages) });
+        return Err(ChangeError::NoneToRemove { stage: name.to_owned(), chain: names(stages) });
     }
     if next.is_empty() {
         return Err(ChangeError::LastStage { stage: name.to_owned() });
@@ -214,7 +216,7 @@ mod tests {
     fn the_last_stage_cannot_be_removed() {
         assert_eq!(remove(&chain(&[("a", 1), ("b", 1)]), "a").unwrap(), chain(&[("b", 1)]));
         assert!(matches!(remove(&chain(&[("a", 1)]), "a"), Err(ChangeError::LastStage { .. })));
-        assert!(matches!(remove(&chain(&[("a", 1)]), "z"), Err(ChangeError::NoSuchStage { .. })));
+        assert!(matches!(remove(&chain(&[("a", 1)]), "z"), Err(ChangeError::NoneToRemove { .. })));
     }
 
     #[test]
