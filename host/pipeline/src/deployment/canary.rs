@@ -16,6 +16,7 @@ use crate::deployment::Stage;
 use crate::deployment::plan::same;
 use crate::input::Input;
 use crate::judge::{Failure, Judge, JudgeError, Matrix, Verdict, newest_records};
+use crate::quiet::Pace;
 
 /// Records that a module may fail on before the canary ends.
 const MOST_FAILURES: usize = 10;
@@ -61,6 +62,7 @@ pub(crate) fn hidden_state(
     new: &[Stage],
 ) -> Result<Option<(String, Offset)>, CanaryError> {
     let specs = metering.specs(new)?;
+    let mut pace = Pace::new();
     for (at, stage) in new.iter().enumerate() {
         if specs[at].module.is_stateful() || old.iter().any(|s| same(s, stage)) {
             continue;
@@ -69,7 +71,8 @@ pub(crate) fn hidden_state(
         newest_records(broker, partitions, STATELESSNESS_RECORDS, WITHIN, |input| {
             let sample: [&dyn BatchSource; 1] = [input];
             // A module that fails here fails in the canary too, which says so.
-            let difference = statelessness(metering.engine(), &specs[..=at], &sample).ok().flatten();
+            let difference =
+                statelessness(metering.engine(), &specs[..=at], &sample, &mut || pace.rest()).ok().flatten();
             found = difference.map(|difference| difference.offset);
             Ok(found.is_none())
         })?;
@@ -107,11 +110,12 @@ pub(crate) fn run(
     let mut before = Judge::new(metering.chain(old_tried)?, MOST_OLD_FAILURES).until(move || begun.elapsed() > WITHIN);
     let mut after = Judge::new(metering.chain(new_tried)?, MOST_FAILURES).until(move || begun.elapsed() > 2 * WITHIN);
     let (start_before, start_after) = (before.fuel(), after.fuel());
-    let mut canary = Canary::default();
+    let (mut canary, mut pace) = (Canary::default(), Pace::new());
     newest_records(broker, partitions, records, WITHIN, |input| {
         let (was, is) = (before.judge(input)?, after.judge(input)?);
         failures(&mut canary, input, &was, &after.take_failures());
         compare(&mut canary, input, &was, &is);
+        pace.rest();
         Ok(!after.has_given_up() && !before.has_given_up())
     })?;
     canary.old_given_up = before.has_given_up();

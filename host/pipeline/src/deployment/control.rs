@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::host::StageModule;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
-use crate::quiet::quietly;
+use crate::quiet::{Pace, quietly};
 use crate::runs;
 use crate::shadow::Shadows;
 use crate::views::ViewError;
@@ -266,7 +266,7 @@ impl Deployer {
         options: &Options,
         live: &Maker<'_>,
     ) -> Result<Vec<StateChange>, DeployError> {
-        let mut out = Vec::new();
+        let (mut out, mut pace) = (Vec::new(), Pace::new());
         for (partition, checkpoint) in states::newest(&self.checkpoints()?, self.partitions())? {
             if options.partitions.as_ref().is_some_and(|only| !only.contains(&partition)) {
                 continue;
@@ -276,6 +276,7 @@ impl Deployer {
             if checkpoint.ledger.accounted() == 0 {
                 continue;
             }
+            pace.rest();
             // A generation may have begun behind the checkpoint, or be about to: its state is the empty one.
             let bytes = match self.was_reset(partition, checkpoint.deployment) {
                 true => {
