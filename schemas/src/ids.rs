@@ -47,13 +47,10 @@ number! {
 }
 
 impl Offset {
-    /// The offset `n` records further on.
-    ///
-    /// # Panics
-    /// Past `u64::MAX` records, which no log reaches.
+    /// The offset `n` records further on; the greatest there is where somebody asks for one behind it, which no log reaches.
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
-        Self(self.0 + n)
+        Self(self.0.saturating_add(n))
     }
 }
 

@@ -184,7 +184,14 @@ impl Host {
         let request = request.body(body).with_context(asking)?;
         // A body with DELETE is unusual, and has a meaning here.
         let request = self.agent.configure_request(request).allow_non_standard_methods(true).build();
-        let response = self.agent.run(request).with_context(asking)?;
+        let response = self.agent.run(request).map_err(|error| {
+            let refused = matches!(&error, ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused);
+            let unknown = match method == "GET" || refused {
+                true => "",
+                false => " (it may have been done all the same: look at `clickmill status` and `smartmodule history`)",
+            };
+            anyhow::Error::new(error).context(format!("{}{unknown}", asking()))
+        })?;
         let status = response.status().as_u16();
         let body = response.into_body();
         if status == 200 {

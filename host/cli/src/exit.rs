@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use clickmill_broker::BrokerError;
+use clickmill_pipeline::blame::BlameError;
+use clickmill_pipeline::deployment::ask::RequestError;
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
 use clickmill_pipeline::savepoint::SavepointError;
@@ -44,6 +46,8 @@ fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
         || cause.is::<BindError>()
         || matches!(cause.downcast_ref(), Some(BrokerError::Locked { .. } | BrokerError::NewerFormat { .. }))
         || cause.is::<BadBody>()
+        || matches!(cause.downcast_ref(), Some(RequestError::Body(_)))
+        || matches!(cause.downcast_ref(), Some(BlameError::NoPartition { .. } | BlameError::NoOffset { .. }))
         || matches!(cause.downcast_ref(), Some(TopicError::Own { .. }))
         || cause.downcast_ref().is_some_and(SavepointError::is_a_mistake)
         || matches!(cause.downcast_ref(), Some(StartError::Savepoint(error)) if error.is_a_mistake())

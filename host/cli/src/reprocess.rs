@@ -78,11 +78,15 @@ enum Verb {
     Stop,
 }
 
+/// Smaller numbers are offsets, greater ones epoch milliseconds: March 1973, and more records than a partition holds.
+const FIRST_TIME_MS: u64 = 100_000_000_000;
+
 fn parse_from(text: &str) -> Result<From, String> {
-    if let Ok(offset) = text.parse() {
-        return Ok(From::Offset(Offset(offset)));
+    match text.parse() {
+        Ok(number) if number < FIRST_TIME_MS => Ok(From::Offset(Offset(number))),
+        Err(_) if text.starts_with('-') => Err(format!("{text} is neither an offset nor a time of an event")),
+        _ => parse_time(text).map(From::TimeMs).map_err(|e| format!("{e}, or an offset below {FIRST_TIME_MS}")),
     }
-    parse_time(text).map(From::TimeMs).map_err(|e| format!("{e}, or an offset"))
 }
 
 /// # Errors

@@ -185,6 +185,35 @@ fn a_folder_that_is_no_topic_is_passed_over_and_a_topic_without_its_file_is_not(
     assert!(said.contains("ctr_windows/topic.json"), "{said}");
 }
 
+/// The greatest numbers there are, asked of a host and of a folder: said, with no panic in either.
+#[test]
+fn offsets_and_times_that_nothing_reaches() {
+    let (bench, _) = processed();
+    let last = format!("ad_events_raw/0@{}", u64::MAX);
+    let ask = || {
+        for (verb, wrong) in [
+            ("blame", last.as_str()),
+            ("why-late", &last),
+            ("why-open", "1m@9223372036854775807"),
+            ("why-open", "5m@-9223372036854775808"),
+        ] {
+            let said = bench.fails(&[verb, wrong], 2);
+            assert!(said.contains(&u64::MAX.to_string()) || said.contains("no time"), "{verb} {wrong}: {said}");
+        }
+        let many = ["smartmodule", "deploy", "--stage", "validate", "--param", "max_string_bytes=many", "--yes"];
+        assert!(bench.fails(&many, 2).contains("max_string_bytes"));
+    };
+    ask();
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    ask();
+    for from in ["99999999", "-1"] {
+        bench.fails(&["reprocess", &format!("--from={from}")], 2);
+    }
+    assert!(!bench.log("host").contains("panicked"), "{}", bench.log("host"));
+    assert_eq!(host.terminate(), Some(0));
+}
+
 #[test]
 fn a_file_that_exists_is_said_once() {
     let bench = Bench::new();

@@ -10,6 +10,8 @@ use wasmtime::{ExternType, FuncType, InstancePre};
 use crate::guest::Host;
 use crate::{EngineError, bounds, imports};
 
+/// How every module begins.
+const MAGIC: &[u8] = b"\0asm";
 /// Longest module that is compiled; compiling takes memory and time in proportion.
 const MAX_WASM_BYTES: usize = 32 << 20;
 
@@ -105,6 +107,10 @@ impl Module {
             return Err(EngineError::TooLarge { bytes: wasm.len(), limit: MAX_WASM_BYTES });
         }
         let digest = ModuleDigest(Sha256::digest(wasm).into());
+        if !wasm.starts_with(MAGIC) {
+            let message = "it is no WebAssembly module: it does not begin as one does (`\\0asm`)".to_owned();
+            return Err(EngineError::Compile { sha256: digest, message });
+        }
         bounds::check(wasm).map_err(|problem| EngineError::TooMuch { sha256: digest, problem })?;
         let failed = |e: wasmtime::Error| EngineError::Compile { sha256: digest, message: format!("{e:#}") };
         let module = wasmtime::Module::from_binary(engine, wasm).map_err(failed)?;

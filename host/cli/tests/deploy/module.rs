@@ -55,6 +55,11 @@ fn what_is_no_fit_module_is_refused_and_nothing_changes() {
     refuse(&["deploy", "--stage", "nowhere", "--yes"], 2, "the chain is validate, enrich, ctr-window");
     refuse(&["deploy", built("validate").to_str().unwrap(), "--stage", "x", "--after", "y", "--yes"], 2, "no stage y");
     refuse(&["deploy", built("enrich").to_str().unwrap(), "--stage", "validate"], 2, "--yes");
+    // Without its SmartModule.toml beside it: the registry has it.
+    std::fs::copy(built("validate"), bench.file("lonely.wasm")).unwrap();
+    refuse(&["deploy", "lonely.wasm", "--param", "max_string_bytes=many", "--yes"], 2, "max_string_bytes");
+    std::fs::write(bench.file("no.wasm"), "not a module").unwrap();
+    refuse(&["deploy", "no.wasm", "--stage", "x", "--after", "validate", "--yes"], 1, "it is no WebAssembly module");
     refuse(&["deploy", "missing.wasm", "--yes"], 2, "missing.wasm");
     refuse(&["rollback", "--yes"], 2, "nothing before deployment 0");
     refuse(&["rollback", "--to", "77", "--yes"], 2, "no deployment 77");

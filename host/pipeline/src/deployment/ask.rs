@@ -43,16 +43,17 @@ pub enum RequestError {
 }
 
 impl Deployer {
-    /// What a body asks for. Where it brings no module, the one in force stays, and its manifest says which parameters it
-    /// takes.
+    /// What a body asks for. Where it brings no module, the one in force stays; where it brings no manifest, the one that the
+    /// module was stored with says which parameters it takes.
     ///
     /// # Errors
     /// [`RequestError`]; most are mistakes of whoever asks.
     pub fn request(&self, mut body: DeployBody) -> Result<(Request, Options), RequestError> {
         let stages = self.stages();
         let in_force = stages.iter().find(|stage| body.stage.as_ref() == Some(&stage.stage));
-        if let (None, None, Some(stage)) = (&body.wasm, &body.manifest, in_force) {
-            body.manifest = self.manifest(stage.sha256)?;
+        let module = body.digest().or(in_force.map(|stage| stage.sha256));
+        if let (None, Some(module)) = (&body.manifest, module) {
+            body.manifest = self.manifest(module)?;
         }
         body.request(&stages, |stage| Ok(self.module(stage.sha256)?))
     }

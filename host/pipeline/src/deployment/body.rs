@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clickmill_engine::manifest::{Manifest, ParamProblem};
-use clickmill_schemas::PartitionId;
+use clickmill_schemas::{ModuleDigest, PartitionId};
 use serde::{Deserialize, Serialize};
 
 use super::change::Place;
@@ -84,6 +84,12 @@ impl DeployBody {
         self.wasm = Some(STANDARD.encode(wasm));
     }
 
+    /// SHA-256 of the module in it; none where there is none, or no base64.
+    #[must_use]
+    pub fn digest(&self) -> Option<ModuleDigest> {
+        Some(super::digest(&STANDARD.decode(self.wasm.as_ref()?).ok()?))
+    }
+
     /// The deploy that it asks for. `stages` is the chain in force, `module` gives the bytes of one of its modules.
     ///
     /// # Errors
@@ -140,8 +146,6 @@ impl DeployBody {
 
 #[cfg(test)]
 mod tests {
-    use clickmill_schemas::ModuleDigest;
-
     use super::*;
 
     fn chain() -> Vec<Stage> {

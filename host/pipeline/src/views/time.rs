@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 
+/// What may be added to such times without a thought of overflow.
+const FURTHEST_MS: i64 = i64::MAX / 4;
+
 /// `2014-10-21T00:00:00Z`, with milliseconds only where there are some. A time outside the years -9999 to 9999 is
 /// given as its number of milliseconds.
 ///
@@ -19,13 +22,18 @@ pub fn iso8601(epoch_ms: i64) -> String {
 /// use clickmill_pipeline::views::time::parse_time;
 /// assert_eq!(parse_time("2014-10-21").unwrap(), 1_413_849_600_000);
 /// assert!(parse_time("yesterday").is_err());
+/// assert!(parse_time("-9223372036854775808").is_err());
 /// ```
 ///
 /// # Errors
-/// A sentence that names the forms.
+/// A sentence that names the forms, or the limit.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(ms) = text.parse::<i64>() {
-        return Ok(ms);
+        let furthest = FURTHEST_MS;
+        return match ms.unsigned_abs() <= furthest.unsigned_abs() {
+            true => Ok(ms),
+            false => Err(format!("{text} is no time: it must lie within {furthest} ms of 1970")),
+        };
     }
     let midnight = text.parse::<jiff::civil::Date>().map(|_| format!("{text}T00:00:00Z"));
     midnight
