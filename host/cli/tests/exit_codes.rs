@@ -207,9 +207,7 @@ fn offsets_and_times_that_nothing_reaches() {
     let host = bench.start("host", &["run"]);
     bench.until_ready();
     ask();
-    for from in ["99999999", "-1"] {
-        bench.fails(&["reprocess", &format!("--from={from}")], 2);
-    }
+    bench.fails(&["reprocess", "--from=-1"], 2);
     assert!(!bench.log("host").contains("panicked"), "{}", bench.log("host"));
     assert_eq!(host.terminate(), Some(0));
 }

@@ -236,7 +236,7 @@ impl From<ReprocessError> for ApiError {
             ReprocessError::Running | ReprocessError::Trimmed { .. } | ReprocessError::Partitions => {
                 Self::Conflict(text)
             }
-            ReprocessError::With | ReprocessError::Beyond { .. } => Self::BadRequest(text),
+            ReprocessError::With => Self::BadRequest(text),
             ReprocessError::None => Self::NotFound(text),
             ReprocessError::Request(e) => e.into(),
             ReprocessError::Deploy(e) => e.into(),

@@ -109,10 +109,6 @@ pub enum ReprocessError {
          without it would lack what it counted; `clickmill run --from SAVEPOINT` goes back without a new run"
     )]
     Trimmed { partition: PartitionId, start: Offset },
-    #[error(
-        "offset {offset} is behind the end of every partition, the last of which is {end}: nothing would be judged again"
-    )]
-    Beyond { offset: Offset, end: Offset },
     #[error("`with` says which module judges; `plan`, `reset_state`, `partitions` and `message` have no place in it")]
     With,
     #[error(
