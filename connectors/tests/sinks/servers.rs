@@ -70,7 +70,7 @@ async fn what_a_killed_host_left_running_is_adopted() {
     let started = Instant::now();
     let (postgres, redis) = tokio::join!(lab.servers.postgres(), lab.servers.redis());
     let (postgres, redis) = (must(postgres), must(redis));
-    assert!(started.elapsed() < Duration::from_secs(5), "adopting took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(1), "adopting took {:?}", started.elapsed());
     assert_eq!(std::fs::read_to_string(&ready).unwrap(), format!("{postgres}\n{redis}"));
     assert_eq!(pids(lab.path()), before);
     lab.servers.stop(STOP_TIME).await.unwrap();
@@ -92,7 +92,7 @@ async fn an_initdb_that_a_killed_host_left_is_ended_by_a_stop_and_before_the_nex
             // What was killed may take a moment to be gone, far less than initdb would go on for.
             let killed = Instant::now();
             wait_for("the end of initdb's processes", || processes_in(&home(lab.path())).count() == 0);
-            assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+            assert!(killed.elapsed() < Duration::from_millis(300), "{:?}", killed.elapsed());
         }
         must(lab.servers.postgres().await);
     }
@@ -147,7 +147,7 @@ async fn servers_that_hang_are_killed_with_their_children_in_time() {
     }
     let begun = Instant::now();
     lab.servers.stop(Duration::from_millis(1_500)).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(1_700), "{:?}", begun.elapsed());
     let left: Vec<_> = all.iter().filter(|pid| is_alive(**pid)).collect();
     assert!(left.is_empty(), "still there: {left:?}");
     assert_eq!(ask_postgres(&must(lab.servers.postgres().await), "SELECT v FROM kept").await.unwrap(), "kept");

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 /// while a backlog takes every core waited for minutes until its module was compiled.
 const NICE: i32 = 10;
 
-/// Work that is done at a stretch, about, and the longest rest after a longer one.
+/// Work that is done at a stretch, about.
 const PIECE: Duration = Duration::from_micros(500);
+/// The longest rest, after a piece that could not be made shorter.
 const LONGEST_REST: Duration = Duration::from_millis(2);
 
 /// Long work in pieces, with rests between them. A scheduler lets a thread end its turn whatever its priority, some

@@ -51,8 +51,9 @@ impl Deployer {
     pub fn request(&self, mut body: DeployBody) -> Result<(Request, Options), RequestError> {
         let stages = self.stages();
         let in_force = stages.iter().find(|stage| body.stage.as_ref() == Some(&stage.stage));
-        let module = body.digest().or(in_force.map(|stage| stage.sha256));
-        if let (None, Some(module)) = (&body.manifest, module) {
+        if body.manifest.is_none()
+            && let Some(module) = body.digest().or(in_force.map(|stage| stage.sha256))
+        {
             body.manifest = self.manifest(module)?;
         }
         body.request(&stages, |stage| Ok(self.module(stage.sha256)?))

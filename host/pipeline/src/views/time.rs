@@ -29,10 +29,9 @@ pub fn iso8601(epoch_ms: i64) -> String {
 /// A sentence that names the forms, or the limit.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(ms) = text.parse::<i64>() {
-        let furthest = FURTHEST_MS;
-        return match ms.unsigned_abs() <= furthest.unsigned_abs() {
+        return match (-FURTHEST_MS..=FURTHEST_MS).contains(&ms) {
             true => Ok(ms),
-            false => Err(format!("{text} is no time: it must lie within {furthest} ms of 1970")),
+            false => Err(format!("{text} is no time: it must lie within {FURTHEST_MS} ms of 1970")),
         };
     }
     let midnight = text.parse::<jiff::civil::Date>().map(|_| format!("{text}T00:00:00Z"));
