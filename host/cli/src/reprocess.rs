@@ -58,6 +58,9 @@ pub struct Args {
     /// Set a parameter of the stage; those not named stay as they are
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = module_file::pair, requires = "from")]
     params: Vec<(String, String)>,
+    /// Let the state begin empty there, in a new generation: what was counted before stays, and adds up
+    #[arg(long, requires = "from")]
+    reset_state: bool,
     /// Why, for the history
     #[arg(long, default_value = "", hide_default_value = true)]
     message: String,
@@ -73,8 +76,15 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 enum Verb {
     /// Says how far it is
+    #[command(after_help = "Examples:
+  clickmill reprocess status
+  clickmill reprocess status --output json")]
     Status,
     /// Ends it and forgets what it has counted
+    #[command(after_help = "Examples:
+  clickmill reprocess stop
+
+The live run is what it was. Of a run that readers take already nothing is ended.")]
     Stop,
 }
 
@@ -104,8 +114,15 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
 }
 
 fn start(args: &Args, from: From, host: &Host) -> Result<()> {
-    let body = Body { from, with: with(args)?, message: args.message.clone() };
+    let body = Body { from, with: with(args)?, reset_state: args.reset_state, message: args.message.clone() };
     let begun: Status = host.ask("POST", "/api/reprocess", &body)?;
+    if let From::Offset(offset) = from
+        && begun.partitions.iter().all(|p| p.from < offset)
+    {
+        say(format_args!(
+            "offset {offset} is behind the end of every partition: only what comes from now on is judged anew"
+        ));
+    }
     let status = if args.detach { begun } else { wait(host, begun)? };
     shown(args.output, &status)?;
     match status.state {

@@ -35,7 +35,15 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Start(Box<StartArgs>),
+    /// Shows verdict by verdict where the candidate differs
+    #[command(after_help = "Examples:
+  clickmill shadow report
+  clickmill shadow report --output json | jq '.flips, .share_seen'")]
     Report(ReportArgs),
+    /// Ends the candidate, with its last report
+    #[command(after_help = "Examples:
+  clickmill shadow stop
+  clickmill shadow stop --output json > shadow.json")]
     Stop(ReportArgs),
     Promote(PromoteArgs),
 }
@@ -52,7 +60,6 @@ struct StartArgs {
     output: TextOrJson,
 }
 
-/// Shows verdict by verdict where the candidate differs, or ends it with its last report
 #[derive(Debug, clap::Args)]
 struct ReportArgs {
     #[arg(long, value_enum, default_value = "text")]

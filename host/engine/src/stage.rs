@@ -44,7 +44,8 @@ impl Stage {
         let refused = |problem: String| EngineError::Params { stage: spec.name.clone(), problem };
         let mut params = spec.params.clone();
         if !params.is_empty() && !spec.module.exports().init {
-            return Err(refused("parameters are given and the module takes none (it exports no init)".into()));
+            let names = params.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(refused(format!("the module takes no parameters (it exports no init), and has {names}")));
         }
         if params.contains_key(FIRST) {
             return Err(refused(format!("parameter {FIRST} is set by the host alone")));

@@ -1,9 +1,16 @@
-//! When a module that fails on one record after the other is to be stopped: a pure count of convictions.
+//! When a module that fails on one record after the other is to be stopped: by the number of convictions, or by the time
+//! that finding them took. What it says is a decision, and is written down: replay does not ask it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use clickmill_schemas::{DeploymentId, Offset};
 use serde::{Deserialize, Serialize};
+
+/// So few convictions are enough where they took long, as of a module that never ends.
+const LEAST: usize = 5;
+/// What is long, over all of them.
+const LONG: Duration = Duration::from_secs(2);
 
 /// What happens when a stage fails on every record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,31 +29,43 @@ pub enum OnModuleFailure {
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     of: Option<(DeploymentId, String)>,
-    offsets: VecDeque<Offset>,
+    /// With the time that it took to find each.
+    convictions: VecDeque<(Offset, Duration)>,
     tripped: bool,
 }
 
 impl Breaker {
-    /// Counts a conviction. `true`, once: at least half of the newest records, `limit` of them, were convicted. The others
-    /// may never have come to the stage.
-    pub(crate) fn convicted(&mut self, deployment: DeploymentId, stage: &str, offset: Offset, limit: usize) -> bool {
+    /// Counts a conviction that took so long to find. `true`, once: at least half of the newest records, `limit` of them or
+    /// fewer that took long, were convicted. The others may never have come to the stage.
+    pub(crate) fn convicted(
+        &mut self,
+        deployment: DeploymentId,
+        stage: &str,
+        (offset, took): (Offset, Duration),
+        limit: usize,
+    ) -> bool {
         let of = (deployment, stage.to_owned());
         if self.of.as_ref() != Some(&of) {
             *self = Self { of: Some(of), ..Self::default() };
         }
-        self.offsets.push_back(offset);
-        while self.offsets.len() > limit.max(1) {
-            self.offsets.pop_front();
+        self.convictions.push_back((offset, took));
+        while self.convictions.len() > limit.max(1) {
+            self.convictions.pop_front();
         }
-        let span = self.offsets.front().map_or(0, |first| offset.0.saturating_sub(first.0));
-        let trips = !self.tripped && self.offsets.len() >= limit.max(1) && span < 2 * limit.max(1) as u64;
+        let span = |n: usize| {
+            let first = self.convictions.len().checked_sub(n).and_then(|at| self.convictions.get(at));
+            first.map(|(first, _)| offset.0.saturating_sub(first.0))
+        };
+        let dense = |n: usize| span(n).is_some_and(|span| span < 2 * n as u64);
+        let long = || self.convictions.iter().rev().take(LEAST).map(|(_, took)| *took).sum::<Duration>() >= LONG;
+        let trips = !self.tripped && (dense(limit.max(1)) || dense(LEAST) && long());
         self.tripped |= trips;
         trips
     }
 
     /// The offset after the newest conviction; 0 before the first.
     pub(crate) fn after_last(&self) -> Offset {
-        self.offsets.back().map_or(Offset(0), |offset| offset.plus(1))
+        self.convictions.back().map_or(Offset(0), |(offset, _)| offset.plus(1))
     }
 }
 
@@ -54,9 +73,13 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    fn at_once(offset: u64) -> (Offset, Duration) {
+        (Offset(offset), Duration::ZERO)
+    }
+
     fn trips(offsets: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let mut breaker = Breaker::default();
-        let mut convicted = |offset: &u64| breaker.convicted(DeploymentId(1), "validate", Offset(*offset), 10);
+        let mut convicted = |offset: &u64| breaker.convicted(DeploymentId(1), "validate", at_once(*offset), 10);
         offsets.into_iter().filter(|offset| convicted(offset)).collect()
     }
 
@@ -68,14 +91,27 @@ mod tests {
     }
 
     #[test]
+    fn few_convictions_that_took_long_are_enough_where_nothing_passes_between_them() {
+        let mut breaker = Breaker::default();
+        let mut convicted = |n: u64| breaker.convicted(DeploymentId(1), "a", (Offset(n), Duration::from_secs(2)), 20);
+        assert_eq!(
+            (0..9).map(&mut convicted).collect::<Vec<_>>(),
+            [false, false, false, false, true, false, false, false, false]
+        );
+        let mut breaker = Breaker::default();
+        let mut convicted = |n: u64| breaker.convicted(DeploymentId(1), "a", (Offset(n), Duration::from_secs(2)), 20);
+        assert!((0..9).all(|n| !convicted(n * 100)), "one in a hundred never ends");
+    }
+
+    #[test]
     fn another_deployment_or_stage_is_counted_anew() {
         let mut breaker = Breaker::default();
         for offset in 0..9 {
-            assert!(!breaker.convicted(DeploymentId(1), "a", Offset(offset), 10));
+            assert!(!breaker.convicted(DeploymentId(1), "a", at_once(offset), 10));
         }
         assert_eq!(breaker.after_last(), Offset(9));
-        assert!(!breaker.convicted(DeploymentId(2), "a", Offset(9), 10));
-        assert!(!breaker.convicted(DeploymentId(2), "b", Offset(10), 10));
-        assert!((11..20).any(|offset| breaker.convicted(DeploymentId(2), "b", Offset(offset), 10)));
+        assert!(!breaker.convicted(DeploymentId(2), "a", at_once(9), 10));
+        assert!(!breaker.convicted(DeploymentId(2), "b", at_once(10), 10));
+        assert!((11..20).any(|offset| breaker.convicted(DeploymentId(2), "b", at_once(offset), 10)));
     }
 }

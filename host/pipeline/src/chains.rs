@@ -33,6 +33,8 @@ struct Compiler {
 pub enum ChainError {
     #[error(transparent)]
     Deployment(#[from] DeploymentError),
+    #[error("stage {stage}: {source}")]
+    Stored { stage: String, source: Box<DeploymentError> },
     #[error("{stage}: {source}")]
     Module { stage: String, source: EngineError },
 }
@@ -123,7 +125,8 @@ impl Compiler {
             return Ok(module.clone());
         }
         // Without the lock: a worker that wants another module does not wait for a compiler.
-        let module = self.compile(stage, &modules.get(stage.sha256)?)?;
+        let missing = |e| ChainError::Stored { stage: stage.stage.clone(), source: Box::new(e) };
+        let module = self.compile(stage, &modules.get(stage.sha256).map_err(missing)?)?;
         Ok(self.lock().entry(stage.sha256).or_insert(module).clone())
     }
 }

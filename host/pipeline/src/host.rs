@@ -66,7 +66,7 @@ pub enum StartError {
     #[error(transparent)]
     Deployment(#[from] DeploymentError),
     #[error(
-        "the modules or parameters in the configuration are refused, and nothing was changed: {0}; mend them, put them \
+        "the modules or parameters in the configuration are refused: {0}; mend them, put them \
          back as they were, or begin with a new data directory"
     )]
     Refused(#[source] DeployError),

@@ -193,6 +193,7 @@ impl From<RequestError> for ApiError {
             RequestError::Body(e) => e.into(),
             RequestError::Module(e) => e.into(),
             RequestError::Store(e) => e.into(),
+            RequestError::StoredManifest { .. } => Self::Internal(error.to_string()),
         }
     }
 }
@@ -218,8 +219,10 @@ impl From<DeployError> for ApiError {
             | DeployError::Staged { .. }
             | DeployError::NotStaged { .. }
             | DeployError::Nothing => Self::Conflict(text),
-            DeployError::Change(ChangeError::NoneToRemove { .. }) => Self::NotFound(text),
-            DeployError::NoPartition { .. } | DeployError::Change(_) => Self::BadRequest(text),
+            DeployError::Change(ChangeError::NoneToRemove { .. } | ChangeError::Unknown { .. }) => Self::NotFound(text),
+            DeployError::NoPartition { .. } | DeployError::LongMessage | DeployError::Change(_) => {
+                Self::BadRequest(text)
+            }
             DeployError::Refused(_)
             | DeployError::State { .. }
             | DeployError::Canary { .. }
@@ -233,9 +236,10 @@ impl From<ReprocessError> for ApiError {
     fn from(error: ReprocessError) -> Self {
         let text = error.to_string();
         match error {
-            ReprocessError::Running | ReprocessError::Trimmed { .. } | ReprocessError::Partitions => {
-                Self::Conflict(text)
-            }
+            ReprocessError::Running
+            | ReprocessError::Trimmed { .. }
+            | ReprocessError::Reset { .. }
+            | ReprocessError::Partitions => Self::Conflict(text),
             ReprocessError::With => Self::BadRequest(text),
             ReprocessError::None => Self::NotFound(text),
             ReprocessError::Request(e) => e.into(),

@@ -15,6 +15,7 @@ mod frame;
 mod guard;
 mod health;
 mod host;
+mod json;
 mod live;
 mod metrics;
 mod options;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
+use crate::json::object;
 use crate::routes::App;
 
 /// Longest wait for the partitions to follow; the answer then says which have not.
@@ -30,10 +31,10 @@ pub(crate) fn deployer(app: &App) -> Result<Arc<Deployer>, ApiError> {
 /// A body of JSON; an empty one is an empty object.
 pub(crate) async fn read<T: DeserializeOwned + Default>(app: &App, request: Request<Body>) -> Result<T, ApiError> {
     let body = app.modules.read(request).await?;
-    if body.bytes.trim_ascii().is_empty() {
-        return Ok(T::default());
+    match body.bytes.trim_ascii().is_empty() {
+        true => Ok(T::default()),
+        false => object(&body.bytes),
     }
-    serde_json::from_slice(&body.bytes).map_err(|e| ApiError::BadRequest(format!("the body: {e}")))
 }
 
 fn stage_views(app: &App) -> Result<Vec<StageView>, ApiError> {

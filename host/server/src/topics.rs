@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
+use crate::json::object;
 use crate::routes::App;
 
 /// Most records of a page.
@@ -53,7 +54,7 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(topic): Path<String>) 
 /// A body of JSON.
 async fn read<T: DeserializeOwned>(app: &App, request: Request<Body>) -> Result<T, ApiError> {
     let body = app.bodies.read(request).await?;
-    serde_json::from_slice(&body.bytes).map_err(|e| ApiError::BadRequest(format!("the body: {e}")))
+    object(&body.bytes)
 }
 
 pub(crate) async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<TopicView>, ApiError> {

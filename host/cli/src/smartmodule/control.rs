@@ -101,10 +101,17 @@ impl Control {
         }
     }
 
-    pub fn pause(&self, reason: &str) -> Result<()> {
+    /// The reason for which it is paused now: the first one stays.
+    pub fn pause(&self, reason: &str) -> Result<String> {
         match self {
-            Self::Host(host) => host.ask::<Value>("POST", "/api/pipeline/pause", &json!({"reason": reason})).map(drop),
-            Self::Folder(deployer) => Ok(deployer.pause(reason)?),
+            Self::Host(host) => {
+                let answer: Value = host.ask("POST", "/api/pipeline/pause", &json!({"reason": reason}))?;
+                Ok(answer["reason"].as_str().unwrap_or_default().to_owned())
+            }
+            Self::Folder(deployer) => {
+                deployer.pause(reason)?;
+                Ok(deployer.paused()?.unwrap_or_default())
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Result;
+use clickmill_engine::manifest::Manifest;
 
 use crate::exit::mistake;
 
@@ -60,7 +61,7 @@ pub fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// The text of the SmartModule.toml beside a module, where there is one.
 ///
 /// # Errors
-/// A mistake where it is there and cannot be read.
+/// A mistake where it is there and cannot be read, or is none.
 pub fn manifest_beside(module: &Path) -> Result<Option<String>> {
     match module.with_file_name(MANIFEST) {
         path if path.is_file() => manifest(&path).map(Some),
@@ -71,10 +72,12 @@ pub fn manifest_beside(module: &Path) -> Result<Option<String>> {
 /// The text of a manifest.
 ///
 /// # Errors
-/// A mistake where it cannot be read.
+/// A mistake where it cannot be read, or is none.
 pub fn manifest(path: &Path) -> Result<String> {
     let text = read_at_most(path, MAX_MANIFEST_BYTES)?;
-    String::from_utf8(text).map_err(|_| mistake(format!("{} is not UTF-8", path.display())))
+    let text = String::from_utf8(text).map_err(|_| mistake(format!("{} is not UTF-8", path.display())))?;
+    Manifest::parse(&text).map_err(|e| mistake(format!("{}: {e}", path.display())))?;
+    Ok(text)
 }
 
 #[cfg(test)]

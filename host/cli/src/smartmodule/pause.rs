@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::control::Control;
 use crate::config::Config;
-use crate::output::print;
+use crate::output::{print, printable};
 
 /// Lets the pipeline stand still: events are taken in and wait, what was processed is committed
 #[derive(Debug, clap::Args)]
@@ -21,11 +21,19 @@ pub struct PauseArgs {
 
 /// Lets a paused pipeline go on
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill smartmodule resume
+  clickmill --data-dir /var/lib/clickmill smartmodule resume
+
+It goes on where it stood. One that runs is left as it is.")]
 pub struct ResumeArgs {}
 
 pub fn pause(args: &PauseArgs, config: &Config) -> Result<()> {
-    Control::of(config)?.pause(&args.message)?;
-    print("paused\n")
+    let reason = Control::of(config)?.pause(&args.message)?;
+    match reason == args.message {
+        true => print("paused\n"),
+        false => print(format!("paused already: {}\n", printable(&reason))),
+    }
 }
 
 pub fn resume(_: &ResumeArgs, config: &Config) -> Result<()> {

@@ -17,6 +17,13 @@ use std::path::{Path, PathBuf};
 use common::sinks::balanced_ledger;
 use common::{Bench, DAY, Value, event};
 
+/// Never ends, whatever it is given.
+const ENDLESS: &str = r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+    (func (export "array_map") (param i32 i32 i32) (result i32) (loop $ever (br $ever)) (i32.const 0)))"#;
+/// Fails on whatever it is given.
+const TRAP: &str = r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+    (func (export "array_map") (param i32 i32 i32) (result i32) unreachable))"#;
+
 fn bench(settings: &str) -> Bench {
     let bench = Bench::new();
     let config = format!("sinks: {{postgres: {{enabled: false}}, redis: {{enabled: false}}}}\n{settings}\n");

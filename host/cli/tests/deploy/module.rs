@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::{Value, eventually};
-use crate::{bench, built, ledger, produce};
+use crate::{ENDLESS, TRAP, bench, built, ledger, produce, variant};
 
 #[test]
 fn what_is_no_fit_module_is_refused_and_nothing_changes() {
@@ -51,6 +51,8 @@ fn what_is_no_fit_module_is_refused_and_nothing_changes() {
     let wrong = ["deploy", "--stage", "validate", "--param", "max_string_bytes=many", "--yes"];
     refuse(&wrong, 2, "max_string_bytes");
     refuse(&["deploy", "--stage", "validate", "--param", "max_string_byte=5", "--yes"], 2, "max_string_bytes");
+    refuse(&["deploy", "--stage", "validate", "--unset-param", "nope", "--yes"], 2, "no parameter nope to take away");
+    refuse(&["rollback", "--message", &"long".repeat(1_000), "--yes"], 2, "longer than 2000 characters");
     refuse(&["deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--yes"], 1, "--reset-state");
     refuse(&["deploy", "--stage", "nowhere", "--yes"], 2, "the chain is validate, enrich, ctr-window");
     refuse(&["deploy", built("validate").to_str().unwrap(), "--stage", "x", "--after", "y", "--yes"], 2, "no stage y");
@@ -77,11 +79,7 @@ fn a_stage_that_fails_on_every_record_goes_back_once_and_nothing_is_lost() {
     let host = bench.start("run", &["run"]);
     bench.until_ready();
     // With no record to try it on, the canary lets it pass.
-    let trap = bench.wat(
-        "trap.wasm",
-        r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
-            (func (export "array_map") (param i32 i32 i32) (result i32) unreachable))"#,
-    );
+    let trap = bench.wat("trap.wasm", TRAP);
     bench.run(&["smartmodule", "deploy", &trap, "--stage", "guard", "--before", "validate", "--yes"]);
     bench.run(&["produce", produce(&bench, 20_000).to_str().unwrap()]);
     eventually("all is processed", Duration::from_secs(30), || bench.status()["ledger"]["waiting"] == 0);
@@ -103,11 +101,7 @@ fn a_module_that_never_ends_is_paused_after_few_records_and_can_be_taken_out() {
     let bench = bench("engine: {call_time_limit_ms: 20}\npipeline: {on_module_failure: pause, breaker_records: 5}");
     let host = bench.start("run", &["run"]);
     bench.until_ready();
-    let endless = bench.wat(
-        "endless.wasm",
-        r#"(module (memory (export "memory") 16) (func (export "alloc") (param i32) (result i32) (i32.const 1024))
-            (func (export "array_map") (param i32 i32 i32) (result i32) (loop $ever (br $ever)) (i32.const 0)))"#,
-    );
+    let endless = bench.wat("endless.wasm", ENDLESS);
     bench.run(&["smartmodule", "deploy", &endless, "--stage", "guard", "--before", "validate", "--yes"]);
     bench.run(&["produce", produce(&bench, 5_000).to_str().unwrap()]);
     let paused = || bench.run(&["status"]).contains("PAUSED");
@@ -119,6 +113,82 @@ fn a_module_that_never_ends_is_paused_after_few_records_and_can_be_taken_out() {
     let failed = ledger["rejected"].as_u64().unwrap();
     assert!((5..=5 * 3).contains(&failed), "{ledger}");
     assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_module_that_never_ends_is_stopped_after_fewer_records_than_one_that_fails_at_once() {
+    // With the limits as they are by default: each record takes some seconds until it is known.
+    let bench = bench("");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let endless = bench.wat("endless.wasm", ENDLESS);
+    bench.run(&["smartmodule", "deploy", &endless, "--stage", "guard", "--before", "validate", "--yes"]);
+    bench.run(&["produce", produce(&bench, 5_000).to_str().unwrap()]);
+    eventually("all is processed", Duration::from_secs(120), || bench.status()["ledger"]["waiting"] == 0);
+    let failed = ledger(&bench)["rejected"].as_u64().unwrap();
+    assert!((5..=7 * 3).contains(&failed), "{failed} records until the breaker tripped");
+    let history = bench.json(&["smartmodule", "history", "--output", "json"]);
+    assert_eq!(history[0]["cause"]["kind"], "breaker");
+    let log = bench.log("run");
+    let letter = &bench.dead_letters()[0]["origin"];
+    let named = format!("partition={} offset={}", letter["partition"], letter["offset"]);
+    assert!(log.lines().any(|line| line.contains("failed on this record") && line.contains(&named)), "{named}: {log}");
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_stage_of_the_configuration_that_fails_on_what_is_there_is_refused_at_the_start() {
+    let bench = bench("");
+    let settings = std::fs::read_to_string(bench.file("clickmill.yaml")).unwrap();
+    bench.run(&["produce", produce(&bench, 2_000).to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+    let before = (bench.run(&["smartmodule", "list", "--output", "json"]), ledger(&bench));
+    for (module, why) in
+        [(bench.wat("trap.wasm", TRAP), "canary failed"), (bench.wat("loop.wasm", ENDLESS), "time limit")]
+    {
+        let stages = format!(
+            "stages: [{{name: validate}}, {{name: own, module: {module}}}, {{name: enrich}}, {{name: ctr-window}}]"
+        );
+        std::fs::write(bench.file("clickmill.yaml"), format!("{settings}{stages}\n")).unwrap();
+        let said = bench.fails(&["run", "--until-end"], 2);
+        assert!(said.contains(why) && said.contains("stage own"), "{said}");
+    }
+    std::fs::write(bench.file("clickmill.yaml"), settings).unwrap();
+    bench.run(&["run", "--until-end"]);
+    assert_eq!((bench.run(&["smartmodule", "list", "--output", "json"]), ledger(&bench)), before);
+}
+
+#[test]
+fn a_module_that_is_lost_is_named_with_its_stage_and_comes_back_with_the_same_deploy() {
+    let bench = bench("");
+    bench.run(&["produce", produce(&bench, 2_000).to_str().unwrap()]);
+    bench.run(&["run", "--until-end"]);
+    let guard = variant(&bench, "validate", "guard");
+    let deploy =
+        ["smartmodule", "deploy", guard.to_str().unwrap(), "--stage", "guard", "--before", "validate", "--yes"];
+    bench.run(&deploy);
+    bench.run(&["run", "--until-end"]);
+    let digest = bench.json(&["smartmodule", "list", "--output", "json"])[0]["sha256"].as_str().unwrap().to_owned();
+    let stored = bench.data().join("modules").join(format!("{digest}.wasm"));
+    for damage in [None, Some("something else")] {
+        match damage {
+            None => std::fs::remove_file(&stored).unwrap(),
+            Some(text) => std::fs::write(&stored, text).unwrap(),
+        }
+        let said = bench.try_run(&["run", "--until-end"]);
+        let said = String::from_utf8(said.stderr).unwrap();
+        assert!(said.contains("stage guard") && said.contains("deploy the same file again"), "{said}");
+        assert!(bench.run(&deploy).contains("in force already"));
+        bench.run(&["run", "--until-end"]);
+    }
+    // What a manifest says wrong is told with the file that says it.
+    let toml = bench.data().join("modules").join(format!("{digest}.toml"));
+    std::fs::write(&toml, "[package]\nname = 1\n").unwrap();
+    let said = bench.fails(&["smartmodule", "deploy", "--stage", "guard", "--param", "max_string_bytes=9", "--yes"], 1);
+    assert!(said.contains(toml.to_str().unwrap()) && said.contains("line 2"), "{said}");
+    std::fs::write(bench.file("own.toml"), "[package]\nname = 1\n").unwrap();
+    let said = bench.fails(&["smartmodule", "deploy", guard.to_str().unwrap(), "--manifest", "own.toml", "--yes"], 2);
+    assert!(said.contains("own.toml: line 2"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::eventually;
-use crate::{activations, bench, ledger, produce, variant};
+use crate::{ENDLESS, activations, bench, ledger, produce, variant};
 
 #[test]
 fn a_rollout_to_one_partition_is_promoted_to_all_and_a_pause_outlives_the_host() {
@@ -43,6 +43,44 @@ fn a_rollout_to_one_partition_is_promoted_to_all_and_a_pause_outlives_the_host()
     assert_eq!(bench.status()["ledger"]["waiting"], 1_000);
     bench.run(&["smartmodule", "resume"]);
     eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_stage_that_is_added_to_one_partition_is_listed_and_a_rollback_plans_what_it_takes_back() {
+    let bench = bench("pipeline: {commit_interval_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    bench.run(&["produce", produce(&bench, 3_000).to_str().unwrap()]);
+    eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    let guard = variant(&bench, "validate", "guard");
+    let deploy = ["smartmodule", "deploy", guard.to_str().unwrap(), "--stage", "guard", "--after", "validate"];
+    bench.run(&[&deploy[..], &["--param", "max_string_bytes=12", "--partition", "1", "--yes"]].concat());
+    let list = bench.json(&["smartmodule", "list", "--output", "json"]);
+    let stages: Vec<&str> = list.as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["validate", "guard", "enrich", "ctr-window"]);
+    assert_eq!(activations(&bench, "guard").keys().collect::<Vec<_>>(), [&1]);
+    assert!(bench.run(&["smartmodule", "show", "guard"]).contains("max_string_bytes"));
+    bench.run(&["smartmodule", "deploy", "--promote", "1", "--yes"]);
+    assert_eq!(activations(&bench, "guard").len(), 3);
+    let plan = bench.try_run(&["smartmodule", "rollback", "--plan"]);
+    assert_eq!(plan.status.code(), Some(3));
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(plan.contains("stage guard: removed") && plan.contains("1,500 verdicts would flip"), "{plan}");
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_shadow_of_a_module_that_never_ends_says_so_soon() {
+    let bench = bench("engine: {call_time_limit_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let endless = bench.wat("endless.wasm", ENDLESS);
+    bench.run(&["shadow", "start", &endless, "--stage", "endless", "--before", "validate"]);
+    bench.run(&["produce", produce(&bench, 2_000).to_str().unwrap()]);
+    let report = || bench.json(&["shadow", "report", "--output", "json"]);
+    eventually("it has failed once", Duration::from_secs(10), || report()["failures"].as_u64() >= Some(1));
+    assert!(report()["records"].as_u64() < Some(100), "told before it had seen many: {}", report());
     assert_eq!(host.terminate(), Some(0));
 }
 

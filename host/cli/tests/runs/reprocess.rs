@@ -206,5 +206,18 @@ fn a_generation_that_begins_where_the_run_begins_to_differ_is_taken_over() {
     let before = (bench.windows("1m"), balanced_ledger(&bench.status()));
     bench.run(&["reprocess", "--from", "100000000"]);
     assert_eq!((bench.windows("1m"), balanced_ledger(&bench.status())), before);
+    // Before it, only another generation can begin.
+    let said = bench.fails(&["reprocess", "--from", "2000"], 1);
+    assert!(said.contains("--reset-state"), "{said}");
+    let totals = || bench.run(&["windows", "--size", "1m", "--dimension", "total", "--output", "csv"]);
+    let whole = totals();
+    for from in ["2000", "0"] {
+        bench.run(&["reprocess", "--from", from, "--reset-state", "--message", "fewer dimensions"]);
+        assert_eq!((totals(), balanced_ledger(&bench.status())), (whole.clone(), before.1), "from {from}");
+    }
+    let devices = bench.run(&["windows", "--size", "1m", "--dimension", "device_type", "--output", "csv"]);
+    assert_eq!(devices.lines().count(), 1, "all was judged without that dimension: {devices}");
+    produce(&bench, 1);
+    committed(&bench);
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
 }

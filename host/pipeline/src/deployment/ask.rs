@@ -2,11 +2,12 @@
 //! a candidate beside the live chain makes of the stream.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clickmill_broker::TopicPartition;
 use clickmill_engine::manifest::Manifest;
-use clickmill_schemas::{Offset, PartitionId};
+use clickmill_schemas::{ModuleDigest, Offset, PartitionId};
 
 use super::DeploymentError;
 use super::body::{BadBody, DeployBody};
@@ -40,6 +41,8 @@ pub enum RequestError {
     Module(#[from] DeploymentError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("{}, with which the module was stored, is damaged: {why}; bring a manifest, or delete that one", path.display())]
+    StoredManifest { path: PathBuf, why: String },
 }
 
 impl Deployer {
@@ -54,9 +57,18 @@ impl Deployer {
         if body.manifest.is_none()
             && let Some(module) = body.digest().or(in_force.map(|stage| stage.sha256))
         {
-            body.manifest = self.manifest(module)?;
+            body.manifest = self.sound_manifest(module)?;
         }
         body.request(&stages, |stage| Ok(self.module(stage.sha256)?))
+    }
+
+    fn sound_manifest(&self, module: ModuleDigest) -> Result<Option<String>, RequestError> {
+        let text = self.manifest(module)?;
+        if let Some(Err(why)) = text.as_deref().map(Manifest::parse) {
+            let path = self.registry.chains.modules.manifest_path(module);
+            return Err(RequestError::StoredManifest { path, why: why.to_string() });
+        }
+        Ok(text)
     }
 
     /// Starts a candidate beside the live chain.

@@ -64,8 +64,17 @@ pub enum BadBody {
     Manifest(String),
     #[error("{0}")]
     Params(String),
+    #[error("stage {stage} has no parameter {name} to take away; it has {}", list(known))]
+    NotSet { stage: String, name: String, known: BTreeSet<String> },
     #[error("no partition is named")]
     NoPartitions,
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// Longest name of a stage.
@@ -127,6 +136,11 @@ impl DeployBody {
             }
         };
         let mut params = current.map(|s| s.params.clone()).unwrap_or_default();
+        let declared = manifest.iter().flat_map(|said| said.params.iter().map(|param| param.name.clone()));
+        let known: BTreeSet<String> = params.keys().cloned().chain(declared).collect();
+        if let Some(name) = self.unset_params.iter().find(|name| !known.contains(*name)) {
+            return Err(BadBody::NotSet { stage, name: name.clone(), known }.into());
+        }
         self.unset_params.iter().for_each(|name| drop(params.remove(name)));
         let kept: BTreeSet<String> = params.keys().filter(|name| !self.params.contains_key(*name)).cloned().collect();
         params.extend(self.params);

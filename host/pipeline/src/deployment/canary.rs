@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::chains::{ChainError, Maker};
 use crate::deployment::Stage;
 use crate::deployment::plan::same;
+use crate::deployment::request::DeployError;
 use crate::input::Input;
 use crate::judge::{Failure, Judge, JudgeError, Matrix, Verdict, newest_records};
 use crate::quiet::Pace;
@@ -41,6 +42,18 @@ pub struct Canary {
     pub fuel_per_record_new: u64,
     /// The chain in force failed too often, or took too long, to be compared with on all of the records.
     pub old_given_up: bool,
+}
+
+impl Canary {
+    /// # Errors
+    /// [`DeployError::Canary`] where the new chain fails on records that the old one lets pass.
+    pub(crate) fn passes(&self) -> Result<(), DeployError> {
+        if self.failures == 0 {
+            return Ok(());
+        }
+        let first = self.failure.clone().unwrap_or_else(|| "it failed on the first of them".to_owned());
+        Err(DeployError::Canary { failures: self.failures, first })
+    }
 }
 
 /// Why there is no canary.

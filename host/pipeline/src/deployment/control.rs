@@ -12,17 +12,16 @@ use clickmill_broker::Broker;
 use clickmill_engine::{ChainState, EngineError, Limits};
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId};
 
-use super::canary;
-use super::change;
+use super::canary::{self, Canary};
 use super::plan::{Change, Plan, StateChange, StateVerdict, same_chain, stage_changes};
 use super::registry::{Registry, Turn};
+use super::request::check_message;
 use super::states::{self, stage_state};
 use super::wanted::{Wanted, wanted};
-use super::{Cause, Deployment, DeploymentError, ModuleStore, Stage, newest_everywhere, read_all};
+use super::{Deployment, DeploymentError, ModuleStore, Stage, newest_everywhere, read_all};
 use crate::chains::{ChainError, Chains, Maker};
 use crate::checkpoint::StoreError;
 use crate::clock::Clock;
-use crate::host::StageModule;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
 use crate::quiet::{Pace, quietly};
@@ -134,13 +133,14 @@ impl Deployer {
     /// Lets the workers stand still until they are resumed, after a restart too.
     ///
     /// # Errors
-    /// Where that cannot be written down.
-    pub fn pause(&self, reason: &str) -> Result<(), StoreError> {
-        self.registry.pause(reason)
+    /// Where that cannot be written down, or the reason is too long.
+    pub fn pause(&self, reason: &str) -> Result<(), DeployError> {
+        check_message(reason)?;
+        Ok(self.registry.pause(reason)?)
     }
 
     /// # Errors
-    /// As [`Deployer::pause`].
+    /// Where that cannot be written down.
     pub fn resume(&self) -> Result<(), StoreError> {
         self.registry.resume()
     }
@@ -159,7 +159,7 @@ impl Deployer {
     /// As [`Deployer::deploy`].
     pub fn plan(&self, request: &Request, options: &Options) -> Result<Plan, DeployError> {
         let wanted = wanted(&self.history(), self.partitions(), request, options)?;
-        quietly(|| self.plan_of(&wanted, options))
+        quietly(|| self.plan_of(&wanted, options, true))
     }
 
     /// Whether the canary lets a module pass, whatever state it can read.
@@ -167,7 +167,8 @@ impl Deployer {
     /// # Errors
     /// As [`Deployer::deploy`].
     pub(crate) fn check(&self, request: &Request) -> Result<(), DeployError> {
-        self.plan(request, &Options { reset_state: true, ..Options::default() })?.passes()
+        let plan = self.plan(request, &Options { reset_state: true, ..Options::default() })?;
+        plan.canary.as_ref().map_or(Ok(()), Canary::passes)
     }
 
     /// Checks, writes down, and waits up to `patience` for the partitions to follow.
@@ -180,7 +181,9 @@ impl Deployer {
             return Err(DeployError::Reprocessing);
         }
         let wanted = wanted(&self.history(), self.partitions(), request, options)?;
-        let plan = quietly(|| self.plan_of(&wanted, options))?;
+        // The way back from a bad module must not need it to behave.
+        let tries = wanted.candidate.is_some();
+        let plan = quietly(|| self.plan_of(&wanted, options, tries))?;
         if !plan.changes {
             // Where its file was lost, it is there again.
             if let Some(candidate) = &wanted.candidate {
@@ -190,7 +193,7 @@ impl Deployer {
             let (activations, waiting) = self.followed(wanted.base.0, options);
             return Ok(Deployed { deployment: wanted.base.0, changed: false, activations, waiting, plan });
         }
-        plan.passes()?;
+        plan.canary.as_ref().map_or(Ok(()), Canary::passes)?;
         let id = quietly(|| self.write_down(&turn, wanted, options))?;
         drop(turn);
         let (activations, waiting) = self.wait_for(id, options, patience);
@@ -214,7 +217,8 @@ impl Deployer {
         self.registry.install(turn, deployment).map_err(DeployError::Refused)
     }
 
-    fn plan_of(&self, wanted: &Wanted, options: &Options) -> Result<Plan, DeployError> {
+    /// `tries`: with a canary.
+    fn plan_of(&self, wanted: &Wanted, options: &Options, tries: bool) -> Result<Plan, DeployError> {
         let (base, old) = (wanted.base.0, &wanted.base.1.stages);
         let new = &wanted.stages;
         let changes = !same_chain(old, new) || options.reset_state || wanted.promotes;
@@ -234,20 +238,29 @@ impl Deployer {
         let live = self.registry.chains.live(wasm);
         live.chain(new).map_err(DeployError::Refused)?;
         plan.state = self.states((old, new), options, &live)?;
-        // The way back from a bad module must not need it to behave.
-        if wanted.candidate.is_some() && plan.stages.iter().any(|s| s.change != Change::Unchanged) {
-            let metering = self.registry.chains.metering(wasm).map_err(DeployError::Refused)?;
-            let partitions = self.partitions();
-            plan.canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metering, old, new)?;
-            let misbehaves = plan.canary.as_ref().is_some_and(|canary| canary.old_given_up || canary.failures > 0);
-            if misbehaves {
-                return Ok(plan);
-            }
-            if let Some((stage, offset)) = canary::hidden_state(&*self.broker, partitions, &metering, old, new)? {
-                return Err(DeployError::HiddenState { stage, offset });
-            }
+        if tries && plan.stages.iter().any(|s| s.change != Change::Unchanged) {
+            plan.canary = self.canary(wasm, old, new)?;
         }
         Ok(plan)
+    }
+
+    /// What the newest records say of a chain; `wasm`: of a module that is not stored yet.
+    pub(super) fn canary(
+        &self,
+        wasm: Option<&[u8]>,
+        old: &[Stage],
+        new: &[Stage],
+    ) -> Result<Option<Canary>, DeployError> {
+        let metering = self.registry.chains.metering(wasm).map_err(DeployError::Refused)?;
+        let partitions = self.partitions();
+        let canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metering, old, new)?;
+        if canary.as_ref().is_some_and(|canary| canary.old_given_up || canary.failures > 0) {
+            return Ok(canary);
+        }
+        match canary::hidden_state(&*self.broker, partitions, &metering, old, new)? {
+            Some((stage, offset)) => Err(DeployError::HiddenState { stage, offset }),
+            None => Ok(canary),
+        }
     }
 
     fn checkpoints(&self) -> Result<PathBuf, DeploymentError> {
@@ -260,7 +273,7 @@ impl Deployer {
     }
 
     /// Tries the new chain on the state of every partition that it is for.
-    fn states(
+    pub(super) fn states(
         &self,
         (old, new): (&[Stage], &[Stage]),
         options: &Options,
@@ -342,46 +355,6 @@ impl Deployer {
             followed.1.insert(peer.partition, why);
         }
         followed
-    }
-
-    /// Takes over the chain that clickmill.yaml asks for, where that has changed since it was last deployed; what was
-    /// deployed beside it stays.
-    ///
-    /// # Errors
-    /// As [`Deployer::deploy`].
-    pub fn follow_config(&self, chain: &[StageModule]) -> Result<(), DeployError> {
-        let mut config = Vec::new();
-        for StageModule { stage, name, version, manifest, wasm, params, lookback } in chain.iter().cloned() {
-            let sha256 = self.registry.chains.modules.put(&wasm, manifest.as_deref())?;
-            config.push(Stage { stage, name, version, sha256, params, lookback });
-        }
-        let turn = self.registry.try_turn().ok_or(DeployError::Busy)?;
-        let history = self.history();
-        let before = newest_everywhere(&history);
-        let (stages, message) = match before {
-            None => (config.clone(), "first start"),
-            Some((_, newest)) if newest.config_stages() == config => return Ok(()),
-            Some((_, newest)) => {
-                let stages = change::merge_config(&newest.stages, newest.config_stages(), &config);
-                (stages, "clickmill.yaml or the program's modules have changed")
-            }
-        };
-        let live = self.registry.chains.live(None);
-        live.chain(&stages).map_err(DeployError::Refused)?;
-        let old = before.map(|(_, newest)| newest.stages.as_slice()).unwrap_or_default();
-        self.states((old, &stages), &Options::default(), &live)?;
-        let created_at_ms = self.clock.now_ms();
-        let deployment = Deployment {
-            stages,
-            message: message.to_owned(),
-            created_at_ms,
-            cause: Cause::Config,
-            partitions: None,
-            reset_state: false,
-            config: Some(config),
-        };
-        self.registry.install(&turn, deployment).map_err(DeployError::Refused)?;
-        Ok(())
     }
 }
 

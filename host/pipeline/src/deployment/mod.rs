@@ -8,6 +8,7 @@ pub mod ask;
 pub mod body;
 pub mod canary;
 pub mod change;
+mod config;
 pub mod control;
 pub mod plan;
 pub(crate) mod registry;
@@ -168,9 +169,16 @@ pub enum DeploymentError {
     Unreadable { offset: Offset, source: serde_json::Error },
     #[error("deployment {0} is not in the topic {DEPLOYMENTS}")]
     Unknown(DeploymentId),
-    #[error("module {expected} is not in {}: restore that folder from a backup, or deploy again", folder.display())]
+    #[error(
+        "module {expected} is not in {}: restore that folder from a backup, or deploy the same file again, which puts it there",
+        folder.display()
+    )]
     NoModule { expected: ModuleDigest, folder: PathBuf },
-    #[error("module {expected} in {} has the digest {found}: the file was changed; restore it from a backup", folder.display())]
+    #[error(
+        "module {expected} in {} has the digest {found}: the file was changed; restore it from a backup, or deploy the same \
+         file again, which puts it right",
+        folder.display()
+    )]
     Tampered { expected: ModuleDigest, found: ModuleDigest, folder: PathBuf },
 }
 

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Stage;
 use super::canary::Canary;
-use super::request::DeployError;
 
 /// What would change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,15 +81,6 @@ pub enum StateVerdict {
     Migrated,
     /// Left behind in its generation.
     Reset,
-}
-
-impl Plan {
-    /// Whether its canary has not failed.
-    pub(crate) fn passes(&self) -> Result<(), DeployError> {
-        let Some(failed) = self.canary.as_ref().filter(|canary| canary.failures > 0) else { return Ok(()) };
-        let first = failed.failure.clone().unwrap_or_else(|| "it failed on the first of them".to_owned());
-        Err(DeployError::Canary { failures: failed.failures, first })
-    }
 }
 
 /// The stages of both chains, in the order of the new one; removed ones stand where they stood.

@@ -131,8 +131,9 @@ impl Registry {
         if history.values().any(|d| d.cause == Cause::Switch { of }) {
             return Ok(());
         }
-        let deployment =
-            Deployment { created_at_ms: now_ms, cause: Cause::Switch { of }, partitions: None, ..filled.clone() };
+        // A generation that the run began has begun.
+        let (cause, reset_state) = (Cause::Switch { of }, false);
+        let deployment = Deployment { created_at_ms: now_ms, cause, partitions: None, reset_state, ..filled.clone() };
         self.install(turn, deployment).map(drop)
     }
 

@@ -69,6 +69,18 @@ pub struct Options {
     pub reset_state: bool,
 }
 
+/// Longest message.
+const MAX_MESSAGE_CHARS: usize = 2_000;
+
+/// # Errors
+/// [`DeployError::LongMessage`].
+pub(crate) fn check_message(text: &str) -> Result<(), DeployError> {
+    match text.chars().nth(MAX_MESSAGE_CHARS) {
+        None => Ok(()),
+        Some(_) => Err(DeployError::LongMessage),
+    }
+}
+
 /// Why nothing was deployed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -92,6 +104,8 @@ pub enum DeployError {
         "there is nothing to change yet: nothing has ever been deployed in this data directory; `clickmill run` begins it"
     )]
     Nothing,
+    #[error("the message is longer than {MAX_MESSAGE_CHARS} characters")]
+    LongMessage,
     #[error("there is no partition {partition}; the topic has {partitions}")]
     NoPartition { partition: PartitionId, partitions: u32 },
     #[error(transparent)]

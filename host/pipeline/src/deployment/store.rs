@@ -37,7 +37,7 @@ impl ModuleStore {
         if let Some(manifest) = manifest
             && self.manifest(digest)?.is_none()
         {
-            self.store.create(&format!("{digest}.toml"), manifest.as_bytes())?;
+            self.store.create(&manifest_file(digest), manifest.as_bytes())?;
         }
         Ok(digest)
     }
@@ -47,8 +47,14 @@ impl ModuleStore {
     /// # Errors
     /// [`StoreError`] where it cannot be read.
     pub fn manifest(&self, module: ModuleDigest) -> Result<Option<String>, StoreError> {
-        let bytes = self.store.read(&format!("{module}.toml"))?;
+        let bytes = self.store.read(&manifest_file(module))?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Where that would lie.
+    #[must_use]
+    pub fn manifest_path(&self, module: ModuleDigest) -> PathBuf {
+        self.folder.join(manifest_file(module))
     }
 
     /// # Errors
@@ -72,6 +78,10 @@ pub fn digest(wasm: &[u8]) -> ModuleDigest {
 
 fn file(digest: ModuleDigest) -> String {
     format!("{digest}.wasm")
+}
+
+fn manifest_file(digest: ModuleDigest) -> String {
+    format!("{digest}.toml")
 }
 
 #[cfg(test)]

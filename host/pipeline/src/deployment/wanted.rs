@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clickmill_schemas::DeploymentId;
 
 use super::change::{self, ChangeError};
-use super::request::{Candidate, DeployError, Options, Request};
+use super::request::{Candidate, DeployError, Options, Request, check_message};
 use super::{Cause, Deployment, Stage, newest_everywhere};
 
 /// The chain that is asked for, and what it comes of.
@@ -26,6 +26,7 @@ pub(crate) fn wanted(
     request: &Request,
     options: &Options,
 ) -> Result<Wanted, DeployError> {
+    check_message(&options.message)?;
     for partition in options.partitions.iter().flatten() {
         if partition.0 >= partitions {
             return Err(DeployError::NoPartition { partition: *partition, partitions });

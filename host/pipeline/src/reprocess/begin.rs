@@ -9,7 +9,7 @@ use clickmill_broker::{Broker, TopicPartition};
 use clickmill_schemas::merge::{Fence, WindowRecord};
 use clickmill_schemas::output::{Body as Record, Decision, Output, Stamp};
 use clickmill_schemas::record::{RecordSetBuilder, Records};
-use clickmill_schemas::{Offset, PartitionId, RunId};
+use clickmill_schemas::{Generation, Offset, PartitionId, RunId};
 use sha2::{Digest, Sha256};
 
 use super::coordinate::Coordinator;
@@ -19,6 +19,7 @@ use crate::breaker::OnModuleFailure;
 use crate::checkpoint::{CheckpointStore, DirectoryStore, take_epoch};
 use crate::crew::Crew;
 use crate::deployment::control::{DeployError, Request};
+use crate::deployment::request::check_message;
 use crate::deployment::{Cause, Deployment, append, change, newest_everywhere, states};
 use crate::host::StartError;
 use crate::metrics::Metrics;
@@ -58,6 +59,11 @@ impl Reprocessing {
         for partition in (0..registry.partitions()).map(PartitionId) {
             from.insert(partition, self.begins(partition, body.from)?);
         }
+        check_message(&body.message)?;
+        let inherits = self.live.run();
+        if !body.reset_state {
+            self.reads_its_state(inherits, &from)?;
+        }
         if let Some(asked) = &candidate {
             registry.chains.modules.put(&asked.wasm, asked.manifest.as_deref())?;
         }
@@ -69,21 +75,40 @@ impl Reprocessing {
             cause: Cause::Reprocess,
             // No partition of the live run is to judge with it.
             partitions: Some(Default::default()),
-            reset_state: false,
+            reset_state: body.reset_state,
             config: Some(base.config_stages().to_vec()),
         };
-        let inherits = self.live.run();
         let of = append(&*self.broker, &deployment).map_err(DeployError::from)?;
         registry.chains.add(of, deployment);
         drop(turn);
         let seed = [&inherits.0[..], &newest.0.to_be_bytes(), &of.0.to_be_bytes(), &now_ms.to_be_bytes()].concat();
         let mut run = RunId([0; 16]);
         run.0.copy_from_slice(&Sha256::digest(&seed)[..16]);
-        let plan = Plan { run, inherits, of, from };
+        let plan = Plan { run, inherits, of, from, reset_state: body.reset_state };
         let folder = DirectoryStore::open(&runs::folder(&self.data_dir, self.live.topic, run))?;
         // A plain struct with string keys: serialization has no failing case.
         folder.create(CANDIDATE, &serde_json::to_vec(&plan).unwrap_or_default())?;
         Ok(plan)
+    }
+
+    /// Whether no generation begins behind where the run begins to differ: its chain could not read the state there.
+    fn reads_its_state(&self, run: RunId, from: &BTreeMap<PartitionId, Offset>) -> Result<(), ReprocessError> {
+        let all = from.keys().map(|partition| (*partition, Offset(u64::MAX))).collect();
+        for (partition, decisions) in decisions(&*self.broker, run, &all)? {
+            let begins = from.get(&partition).copied().unwrap_or_default();
+            let generation = |decision: &Decision| match decision {
+                Decision::Activation { generation, .. } => *generation,
+                _ => None,
+            };
+            let before =
+                decisions.iter().filter(|(offset, _)| *offset <= begins).filter_map(|(_, d)| generation(d)).max();
+            let behind = decisions.iter().filter(|(offset, _)| *offset > begins);
+            if let Some((offset, _)) = behind.filter(|(_, d)| generation(d) > before).min_by_key(|(offset, _)| *offset)
+            {
+                return Err(ReprocessError::Reset { partition, offset: *offset });
+            }
+        }
+        Ok(())
     }
 
     /// The offset of a partition from which on another chain judges.
@@ -184,7 +209,7 @@ impl Reprocessing {
         if marks.read(INHERITED)?.is_some() {
             return Ok(());
         }
-        let mut decisions = decisions(&*self.broker, plan)?;
+        let mut decisions = decisions(&*self.broker, plan.inherits, &plan.from)?;
         let mut set = RecordSetBuilder::default();
         let now_ms = self.clock.now_ms();
         for (partition, from) in &plan.from {
@@ -201,7 +226,12 @@ impl Reprocessing {
                 Decision::Activation { generation, .. } => *generation,
                 _ => None,
             });
-            let decision = Decision::Activation { deployment: plan.of, generation: generation.max() };
+            let before = generation.max();
+            let generation = match plan.reset_state {
+                true => Some(Generation(before.unwrap_or_default().0 + 1)),
+                false => before,
+            };
+            let decision = Decision::Activation { deployment: plan.of, generation };
             taken.push((*from, decision));
             taken.iter().for_each(|(offset, decision)| {
                 put(Record::Decision { offset: *offset, decision: decision.clone() });
@@ -215,10 +245,11 @@ impl Reprocessing {
     }
 }
 
-/// What the run before has decided for the records below where this one begins to differ, by partition and offset.
+/// What a run has decided for the records below where another begins to differ, by partition and offset.
 fn decisions(
     broker: &dyn Broker,
-    plan: &Plan,
+    run: RunId,
+    from: &BTreeMap<PartitionId, Offset>,
 ) -> Result<BTreeMap<PartitionId, Vec<(Offset, Decision)>>, ReprocessError> {
     let mut fence = Fence::default();
     let mut found = BTreeMap::<PartitionId, Vec<(Offset, Decision)>>::new();
@@ -227,14 +258,14 @@ fn decisions(
             return Ok(());
         }
         let record = WindowRecord::decode(record.key, record.value)?;
-        let (run, partition, _) = record.term();
-        if run != plan.inherits || !fence.admits(record.term()) {
+        let (of_run, partition, _) = record.term();
+        if of_run != run || !fence.admits(record.term()) {
             return Ok(());
         }
         let WindowRecord::Output(Output { body, .. }) = record else { return Ok(()) };
         let of = found.entry(partition).or_default();
         match body {
-            Record::Decision { offset, decision } if binds_before(offset, &decision, plan.from.get(&partition)) => {
+            Record::Decision { offset, decision } if binds_before(offset, &decision, from.get(&partition)) => {
                 of.push((offset, decision));
             }
             // What was decided beyond a savepoint that was gone back to holds no more.

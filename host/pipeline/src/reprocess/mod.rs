@@ -37,6 +37,9 @@ pub struct Body {
     /// The module that judges from there on, as in a deploy; without it, the chain in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<DeployBody>,
+    /// State begins empty there, in a new generation, as with a deploy that says so.
+    #[serde(default)]
+    pub reset_state: bool,
     #[serde(default)]
     pub message: String,
 }
@@ -60,6 +63,9 @@ pub(crate) struct Plan {
     /// What judges from `from` on.
     pub of: DeploymentId,
     pub from: BTreeMap<PartitionId, Offset>,
+    /// It begins a generation there.
+    #[serde(default)]
+    pub reset_state: bool,
 }
 
 /// How far it is.
@@ -109,6 +115,12 @@ pub enum ReprocessError {
          without it would lack what it counted; `clickmill run --from SAVEPOINT` goes back without a new run"
     )]
     Trimmed { partition: PartitionId, start: Offset },
+    #[error(
+        "a generation with empty state has begun in partition {partition} at offset {offset}, since the chain could not read \
+         the state before it, nor can it at --from: begin behind that offset, or let a generation begin at --from too with \
+         --reset-state (what was counted before stays and adds up)"
+    )]
+    Reset { partition: PartitionId, offset: Offset },
     #[error("`with` says which module judges; `plan`, `reset_state`, `partitions` and `message` have no place in it")]
     With,
     #[error(

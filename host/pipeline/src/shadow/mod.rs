@@ -23,7 +23,7 @@ use crate::deployment::control::{Candidate, Options};
 use crate::deployment::registry::Registry;
 use crate::deployment::{digest, newest_everywhere};
 use crate::input::{Input, InputError};
-use crate::judge::{Judge, JudgeError, Matrix, Verdict};
+use crate::judge::{Failure, Judge, JudgeError, Matrix, Verdict};
 use crate::quiet::{lower_priority, quietly};
 use crate::topics::AD_EVENTS_RAW;
 
@@ -178,7 +178,8 @@ impl Shadows {
             stop: stop.clone(),
             next: ends,
             totals: Totals::default(),
-            at_once: MOST_AT_ONCE / 64,
+            // One first: of a candidate that never ends each takes seconds.
+            at_once: 1,
         };
         std::thread::Builder::new().name("shadow".to_owned()).spawn(move || follower.run(pair))?;
         *running = Some(Running { candidate, options, report: shared, stop, broker: broker.clone() });
@@ -315,14 +316,21 @@ impl Follower {
         let was = judged(&mut pair.old, input, &mut self.totals.old)?;
         let is = judged(&mut pair.new, input, &mut self.totals.new)?;
         drop(pair.old.take_failures());
-        self.rest(begun.elapsed());
+        let took = begun.elapsed();
+        self.tell(input, &was, &is, &pair.new.take_failures());
+        self.rest(took);
+        Ok(())
+    }
+
+    /// Takes the verdicts on these records into the report.
+    fn tell(&self, input: &Input<'_>, was: &[(Offset, Verdict)], is: &[(Offset, Verdict)], failures: &[Failure]) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = input.batch.at.partition;
-        for failure in pair.new.take_failures() {
+        for failure in failures {
             let old = was.iter().find(|(offset, _)| *offset == failure.offset).map(|(_, verdict)| verdict);
             report.failures += u64::from(!matches!(old, Some(Verdict::Failed { .. })));
         }
-        for ((offset, old), (_, new)) in was.iter().zip(&is) {
+        for ((offset, old), (_, new)) in was.iter().zip(is) {
             let value = || value_at(input, offset.0 - input.base_offset().0).unwrap_or_default();
             report.verdicts.add(partition, *offset, (old, new), value);
         }
@@ -334,7 +342,6 @@ impl Follower {
         report.fuel_per_record_new = a_record(self.totals.new.fuel);
         report.nanos_per_record_old = nanos(self.totals.old.time);
         report.nanos_per_record_new = nanos(self.totals.new.time);
-        Ok(())
     }
 
     /// Sleeps for the rest of its share of the time, and takes more or fewer records at once, by how long these took.

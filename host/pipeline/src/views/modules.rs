@@ -116,7 +116,7 @@ pub(crate) fn since(
     before.take_while(|(_, d)| has(d)).last().map_or(newest, |(id, _)| *id)
 }
 
-/// The newest chain, stage by stage.
+/// The newest chain, stage by stage, with the stages that a rollout adds to it in some partitions.
 #[must_use]
 pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activations) -> Vec<StageView> {
     let Some((newest, deployment)) = newest_everywhere(history) else {
@@ -151,7 +151,32 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
             staged,
         }
     };
-    deployment.stages.iter().map(view).collect()
+    let mut views: Vec<StageView> = deployment.stages.iter().map(view).collect();
+    if let Some((id, rollout)) = rollout {
+        for (at, stage) in rollout.stages.iter().enumerate() {
+            if views.iter().any(|view| view.stage == stage.stage) {
+                continue;
+            }
+            let mut activations = began(activations, *id);
+            activations.retain(|partition, _| rollout.applies_to(*partition));
+            let added = StageView {
+                stage: stage.stage.clone(),
+                name: stage.name.clone(),
+                version: stage.version.clone(),
+                sha256: stage.sha256,
+                deployment: *id,
+                activations,
+                params: stage.params.clone(),
+                message: rollout.message.clone(),
+                staged: None,
+            };
+            // Behind the one that it follows there.
+            let before = at.checked_sub(1).map(|at| &rollout.stages[at].stage);
+            let place = views.iter().position(|view| Some(&view.stage) == before).map_or(0, |at| at + 1);
+            views.insert(place, added);
+        }
+    }
+    views
 }
 
 /// Everything that was deployed, newest first.

@@ -2,6 +2,7 @@
 //! or through the batch, where it only was too much at once.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use clickmill_engine::{BatchSource, Culprit, Fault, Isolated, ProcessError, isolate};
 use clickmill_schemas::output::Decision;
@@ -28,9 +29,10 @@ pub(super) enum Onward {
 
 impl Worker {
     pub(super) fn on_fault(&mut self, input: &Input<'_>, fault: &Fault) -> Result<Onward, WorkerError> {
+        let begun = Instant::now();
         tracing::warn!(
-            partition = %self.owner.partition, offset = %input.base_offset(), stage = %fault.stage,
-            message = %fault.message, "a module failed"
+            partition = %self.owner.partition, from = %input.base_offset(), records = input.count(), stage = %fault.stage,
+            message = %fault.message, "a module failed on one of these records, which is looked for"
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
         self.drain_logs();
@@ -50,7 +52,7 @@ impl Worker {
         let onward = match isolated {
             Isolated::Passed => return Ok(Onward::Passed),
             Isolated::Culprit(culprit) => {
-                self.convict(culprit)?;
+                self.convict(culprit, begun.elapsed())?;
                 // Where another deployment is wanted by now, the rest of these records may be its own.
                 let changes = self.wanted_change().is_some();
                 let paused = self.shared.registry.targets.paused();
@@ -62,15 +64,16 @@ impl Worker {
         Ok(onward)
     }
 
-    fn convict(&mut self, culprit: Culprit) -> Result<(), WorkerError> {
+    fn convict(&mut self, culprit: Culprit, took: Duration) -> Result<(), WorkerError> {
         let Culprit { offset, stage, sha256, message } = culprit;
+        tracing::warn!(partition = %self.owner.partition, %offset, %stage, %message, "a module failed on this record");
         if offset < self.recovered.resume_at {
             let needed = self.recovered.resume_at;
             return Err(WorkerError::Irreproducible { stage, offset, message, needed });
         }
         self.decide(offset, Decision::Verdict { stage: stage.clone(), sha256, message: message.clone() })?;
         let limit = self.shared.options.breaker_records;
-        if self.breaker.convicted(self.deployment, &stage, offset, limit) {
+        if self.breaker.convicted(self.deployment, &stage, (offset, took), limit) {
             self.stop_module(&stage, &message)?;
         }
         self.convicted.insert(offset, WrittenVerdict { stage: stage.clone(), message: message.clone() });
