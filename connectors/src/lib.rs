@@ -6,11 +6,13 @@
 
 mod backoff;
 pub mod endpoint;
+pub mod file;
 pub mod postgres;
 pub mod reader;
 pub mod redis;
 pub mod runner;
 pub mod servers;
+pub mod set;
 pub mod sink;
 mod windows;
 
@@ -24,6 +26,7 @@ pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
+pub use set::{Connector, Connectors};
 pub use sink::{OnOtherRun, Refusal, SinkError, SinkState, SinkStatus};
 
 /// The run whose windows are copied.

@@ -94,6 +94,21 @@ impl SinkHandle {
         }
     }
 
+    /// Counts on where the sink of this name before it ended.
+    pub(crate) fn count_on(&self, before: &Self) {
+        if before.shared.name != self.shared.name {
+            return;
+        }
+        let (rows, skipped, retries) = {
+            let facts = before.shared.facts();
+            (facts.written.rows, facts.written.skipped, facts.retries)
+        };
+        let mut facts = self.shared.facts();
+        facts.written.rows += rows;
+        facts.written.skipped += skipped;
+        facts.retries += retries;
+    }
+
     /// Everything below this offset of the topic is in the server.
     #[must_use]
     pub fn confirmed(&self) -> Offset {

@@ -40,6 +40,14 @@ pub async fn connect(url: &ServerUrl) -> Result<Client, SinkError> {
     Ok(client)
 }
 
+/// Whether the server takes us in.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn answers(url: &ServerUrl) -> Result<(), SinkError> {
+    connect(url).await.map(drop)
+}
+
 /// The rows are at fault and not the server: data exception, cardinality, constraint, program limit.
 #[must_use]
 pub fn blames_data(error: &tokio_postgres::Error) -> bool {

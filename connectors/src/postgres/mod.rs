@@ -15,6 +15,7 @@ use clickmill_broker::TopicPartition;
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use link::answers;
 pub use raw::RawSink;
 pub use windows::WindowSink;
 

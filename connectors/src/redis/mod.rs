@@ -10,6 +10,7 @@ mod sink;
 use serde::{Deserialize, Serialize};
 
 pub use sink::RedisSink;
+pub(crate) use sink::answers;
 
 use crate::SinkSource;
 use crate::endpoint::{Endpoint, ServerUrl};

@@ -269,6 +269,15 @@ impl State {
     }
 }
 
+/// Whether the server takes us in.
+///
+/// # Errors
+/// As a session's.
+pub(crate) async fn answers(url: &ServerUrl) -> Result<(), SinkError> {
+    let mut connection = connect(url).await?;
+    redis::cmd("PING").exec_async(&mut connection).await.map_err(unavailable("ask Redis"))
+}
+
 async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, SinkError> {
     let client = Client::open(url.0.as_str())
         .map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;

@@ -5,6 +5,7 @@ mod blame;
 mod checkpoint;
 mod completions;
 mod config;
+mod connector;
 mod context;
 mod demo;
 mod exit;
@@ -81,6 +82,7 @@ enum Verb {
     WhyLate(blame::WhyLateArgs),
     WhyOpen(blame::WhyOpenArgs),
     Checkpoint(checkpoint::Args),
+    Connector(connector::Args),
     Completions(completions::Args),
     /// Prints every setting with its default and what it means
     #[command(after_help = "Examples:
@@ -170,6 +172,7 @@ fn work(cli: Cli) -> Result<()> {
         Verb::WhyLate(args) => blame::why_late(&args, &config),
         Verb::WhyOpen(args) => blame::why_open(&args, &config),
         Verb::Checkpoint(args) => checkpoint::run(&args, &config),
+        Verb::Connector(args) => connector::run(&args, &config),
         Verb::Completions(args) => completions::run(&args, &mut Cli::command()),
         Verb::Config => output::print(config::default_yaml()),
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::output::{counted, say};
-use crate::signals::{Interrupted, StopSignals};
+use crate::signals::{Asked, Interrupted, StopSignals};
 use crate::stack::Stack;
 
 /// How long a start may go on after a signal, so that it can be ended in order.
@@ -22,7 +22,8 @@ const START_GRACE: Duration = Duration::from_secs(2);
   clickmill run --from before-rules    judge everything after that savepoint again
   DATABASE_URL=postgres://me@db/ads clickmill run    write to your own PostgreSQL
 
-A clean stop commits and checkpoints first; so does a kill, a moment earlier: no count changes.
+A clean stop commits and checkpoints first; so does a kill, a moment earlier: no count changes. SIGHUP applies changed
+connector files, as `clickmill connector apply` does; where the terminal is gone it is a stop.
 
 --from NAME goes back to a savepoint (`clickmill checkpoint save NAME`): every event after it is judged again by the modules
 that are deployed now, and windows, sinks and ledger become what they would be had these judged from there on.")]
@@ -52,7 +53,7 @@ async fn host(args: &RunArgs, config: &Config) -> Result<()> {
     };
     let stack = tokio::select! {
         stack = &mut starting => stack??,
-        () = signals.recv() => {
+        () = stop_asked(&mut signals) => {
             let asked = Instant::now();
             match tokio::time::timeout(START_GRACE, starting).await {
                 Ok(stack) => stack??.stop(asked).await?,
@@ -65,15 +66,28 @@ async fn host(args: &RunArgs, config: &Config) -> Result<()> {
         Some(address) => say(format_args!("clickmill runs: http://{address} (data in {})", config.data_dir.display())),
         None => say(format_args!("clickmill runs (data in {})", config.data_dir.display())),
     }
-    let ended = tokio::select! {
-        () = signals.recv() => interrupted(args),
-        drained = stack.until_end(), if args.until_end => drained.map(|drained| {
-            let (events, seconds) = (counted(drained.events, "event"), begun.elapsed().as_secs_f64());
-            say(format_args!("everything is processed and confirmed: {events} in {seconds:.1} s"));
-        }),
+    let ended = {
+        let mut drained = std::pin::pin!(stack.until_end());
+        loop {
+            tokio::select! {
+                asked = signals.asked() => match asked {
+                    Asked::Stop => break interrupted(args),
+                    Asked::Reload => stack.reload().await,
+                },
+                drained = &mut drained, if args.until_end => break drained.map(|drained| {
+                    let (events, seconds) = (counted(drained.events, "event"), begun.elapsed().as_secs_f64());
+                    say(format_args!("everything is processed and confirmed: {events} in {seconds:.1} s"));
+                }),
+            }
+        }
     };
     let stopped = stack.stop(Instant::now()).await;
     ended.and(stopped)
+}
+
+/// While it starts, the files are read anyway.
+async fn stop_asked(signals: &mut StopSignals) {
+    while signals.asked().await != Asked::Stop {}
 }
 
 /// A signal ends a host well, but not work that was to be done first.

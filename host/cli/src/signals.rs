@@ -1,8 +1,10 @@
-//! What asks this program to end: Ctrl-C, SIGTERM, the end of the terminal (SIGHUP), or the end of who started it.
+//! What asks this program to end: Ctrl-C, SIGTERM, the end of the terminal (SIGHUP), or the end of who started it. A SIGHUP
+//! while there still is somebody to listen asks a host to look at its connector files again, as daemons do.
 
 use std::io;
 
 use anyhow::Result;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal as Number, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -11,12 +13,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[error("{0}")]
 pub struct Interrupted(pub &'static str);
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Stop,
+    Reload,
+}
+
 /// Signals that ask a host to end. From when this is made, they do not end the program by themselves.
 pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     /// None under nohup, which is there so that a program outlives its terminal.
     hangup: Option<Signal>,
+    /// It was begun in a terminal.
+    terminal: bool,
 }
 
 impl StopSignals {
@@ -25,11 +36,18 @@ impl StopSignals {
     pub fn new() -> io::Result<Self> {
         let ignored = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status));
         let hangup = if ignored { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup, terminal: has_terminal() })
     }
 
     /// Waits for one of them.
     pub async fn recv(&mut self) {
+        self.asked().await;
+    }
+
+    /// Waits for one of them, and tells a hangup that is no end from the others.
+    pub async fn asked(&mut self) -> Asked {
+        let terminal = self.terminal;
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -37,11 +55,27 @@ impl StopSignals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = hangup => {}
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = hangup => match is_alone(terminal) {
+                true => Asked::Stop,
+                false => Asked::Reload,
+            },
         }
     }
+}
+
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether the terminal that the program was begun in is gone, or whoever read what it says.
+fn is_alone(had_terminal: bool) -> bool {
+    let stderr = std::io::stderr();
+    let mut heard = [PollFd::new(&stderr, PollFlags::empty())];
+    let answered = poll(&mut heard, Some(&Timespec::default()));
+    let gone = heard[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+    answered.is_ok() && gone || had_terminal && !has_terminal()
 }
 
 /// Ends the program at such a signal with exit code 1, after these words: for work that may be ended anywhere.

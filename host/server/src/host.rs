@@ -7,10 +7,43 @@ use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use serde_json::Value;
 
-/// What only a running host knows. But for [`Host::partitions_added`] and [`Host::save`], all calls are quick and never block.
+/// What a connector is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectorChange {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// Why connectors were not changed; all of them go on as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectorRefusal {
+    /// There is none of that name.
+    Unknown(String),
+    /// A file cannot be used.
+    BadFile(String),
+}
+
+/// What only a running host knows. But for [`Host::partitions_added`], [`Host::save`] and the changes of connectors, all calls
+/// are quick and never block.
 pub trait Host: Send + Sync + 'static {
     /// The sinks, as they describe themselves.
     fn sinks(&self) -> Vec<Value>;
+
+    /// The connectors that sinks belong to, as they describe themselves.
+    fn connectors(&self) -> Vec<Value>;
+
+    /// Starts, stops or restarts one; returns once that is done.
+    ///
+    /// # Errors
+    /// [`ConnectorRefusal::Unknown`].
+    fn change_connector(&self, name: &str, change: ConnectorChange) -> Result<(), ConnectorRefusal>;
+
+    /// Reads the connector files again, and makes the connectors those that they describe; says what was done.
+    ///
+    /// # Errors
+    /// [`ConnectorRefusal::BadFile`], and nothing was changed.
+    fn apply_connectors(&self) -> Result<Value, ConnectorRefusal>;
 
     /// Whether the host does its work.
     ///

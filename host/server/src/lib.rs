@@ -9,6 +9,7 @@ mod assets;
 mod blame;
 mod budget;
 mod clock;
+mod connectors;
 mod error;
 mod feed;
 mod frame;
@@ -31,6 +32,6 @@ mod tail;
 mod topics;
 mod windows;
 
-pub use host::Host;
+pub use host::{ConnectorChange, ConnectorRefusal, Host};
 pub use options::{BadToken, Options, Token};
 pub use serve::{BindError, ServeError, Server};

@@ -16,7 +16,8 @@ use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
 use crate::{
-    append, assets, blame, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules, topics, windows,
+    append, assets, blame, connectors, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules, topics,
+    windows,
 };
 
 /// What handlers share.
@@ -77,6 +78,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/pipeline", get(smartmodules::pipeline))
         .route("/api/pipeline/pause", post(smartmodules::pause))
         .route("/api/pipeline/resume", post(smartmodules::resume))
+        .route("/api/connectors", get(connectors::list))
+        .route("/api/connectors/apply", post(connectors::apply))
+        .route("/api/connectors/{name}/start", post(connectors::start))
+        .route("/api/connectors/{name}/stop", post(connectors::stop))
+        .route("/api/connectors/{name}/restart", post(connectors::restart))
         .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
         .route("/api/shadow/promote", post(shadow::promote))
         .route("/api/reprocess", get(reprocess::status).post(reprocess::start).delete(reprocess::stop))

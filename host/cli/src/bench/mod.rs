@@ -112,6 +112,8 @@ impl Bench {
         let parent = std::path::absolute(&config.data_dir)?;
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
         let mut config = config.clone();
+        // The program's own connectors, to private servers.
+        config.connectors = PathBuf::new();
         config.sinks.postgres.url = None;
         config.sinks.redis.enabled = false;
         config.server.enabled = false;

@@ -106,11 +106,19 @@ impl Found {
             self.range("engine.call_fuel_limit", fuel, 1_000..=u64::MAX);
         }
 
-        self.range("sinks.redis.max_keys", sinks.redis.max_keys, 1_000..=1 << 26);
+        if let Some(max_keys) = sinks.redis.max_keys {
+            self.range("sinks.redis.max_keys", max_keys, 1_000..=1 << 26);
+        }
         for (sink, batch) in [("postgres", &sinks.postgres.batch), ("redis", &sinks.redis.batch)] {
-            self.range(&format!("sinks.{sink}.batch.max_bytes"), batch.max_bytes, 64 * KIB..=256 * MIB);
-            self.range(&format!("sinks.{sink}.batch.linger_ms"), batch.linger_ms, 0..=10_000);
-            self.range(&format!("sinks.{sink}.batch.timeout_ms"), batch.timeout_ms, 1_000..=3_600_000);
+            if let Some(max_bytes) = batch.max_bytes {
+                self.range(&format!("sinks.{sink}.batch.max_bytes"), max_bytes, 64 * KIB..=256 * MIB);
+            }
+            if let Some(linger_ms) = batch.linger_ms {
+                self.range(&format!("sinks.{sink}.batch.linger_ms"), linger_ms, 0..=10_000);
+            }
+            if let Some(timeout_ms) = batch.timeout_ms {
+                self.range(&format!("sinks.{sink}.batch.timeout_ms"), timeout_ms, 1_000..=3_600_000);
+            }
         }
     }
 

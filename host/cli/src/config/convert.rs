@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use clickmill_broker::LogOptions as BrokerLogOptions;
 use clickmill_connectors as connectors;
+use clickmill_connectors::Connector;
+use clickmill_connectors::file::ConnectorFile;
 use clickmill_engine::Limits;
 use clickmill_pipeline::{TopicsOptions, WorkerOptions};
 use clickmill_server as server;
 
-use super::sinks::{BatchOptions, OnOtherRun};
+use super::sinks::{self, BatchSettings, OnOtherRun};
 use super::{Config, Secret};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -81,28 +83,31 @@ impl Config {
         }
     }
 
-    /// For the PostgreSQL sink; `None` when it is switched off.
-    pub fn postgres_options(&self) -> Option<connectors::PostgresOptions> {
-        let own = &self.sinks.postgres;
-        own.enabled.then(|| connectors::PostgresOptions {
-            url: own.url.as_ref().map(server_url),
-            on_other_run: own.on_other_run.into(),
-            raw_events: own.raw_events,
-            batch: (&own.batch).into(),
-            ..connectors::PostgresOptions::default()
-        })
+    /// The connectors that are wanted: those of the files, with what is set over them here.
+    pub fn connectors(&self, files: Vec<ConnectorFile>) -> Vec<Connector> {
+        files.into_iter().filter_map(|file| self.with_settings(file.connector)).collect()
     }
 
-    /// For the Redis sink; `None` when it is switched off.
-    pub fn redis_options(&self) -> Option<connectors::RedisOptions> {
-        let own = &self.sinks.redis;
-        own.enabled.then(|| connectors::RedisOptions {
-            url: own.url.as_ref().map(server_url),
-            on_other_run: own.on_other_run.into(),
-            max_keys: own.max_keys,
-            batch: (&own.batch).into(),
-            ..connectors::RedisOptions::default()
-        })
+    /// None where it is switched off.
+    fn with_settings(&self, connector: Connector) -> Option<Connector> {
+        let sinks::Sinks { postgres, redis } = &self.sinks;
+        match connector {
+            Connector::Postgres(mut own) if own.name == "postgres" => {
+                own.url = postgres.url.as_ref().map(server_url).or(own.url);
+                own.on_other_run = postgres.on_other_run.map_or(own.on_other_run, Into::into);
+                own.raw_events = postgres.raw_events.unwrap_or(own.raw_events);
+                own.batch = postgres.batch.over(own.batch);
+                postgres.enabled.then_some(Connector::Postgres(own))
+            }
+            Connector::Redis(mut own) if own.name == "redis" => {
+                own.url = redis.url.as_ref().map(server_url).or(own.url);
+                own.on_other_run = redis.on_other_run.map_or(own.on_other_run, Into::into);
+                own.max_keys = redis.max_keys.unwrap_or(own.max_keys);
+                own.batch = redis.batch.over(own.batch);
+                redis.enabled.then_some(Connector::Redis(own))
+            }
+            other => Some(other),
+        }
     }
 }
 
@@ -125,9 +130,13 @@ impl From<OnOtherRun> for connectors::OnOtherRun {
     }
 }
 
-impl From<&BatchOptions> for connectors::BatchOptions {
-    fn from(own: &BatchOptions) -> Self {
-        Self { max_bytes: own.max_bytes, linger_ms: own.linger_ms, timeout_ms: own.timeout_ms }
+impl BatchSettings {
+    fn over(&self, below: connectors::BatchOptions) -> connectors::BatchOptions {
+        connectors::BatchOptions {
+            max_bytes: self.max_bytes.unwrap_or(below.max_bytes),
+            linger_ms: self.linger_ms.unwrap_or(below.linger_ms),
+            timeout_ms: self.timeout_ms.unwrap_or(below.timeout_ms),
+        }
     }
 }
 
@@ -148,17 +157,40 @@ mod tests {
         assert_same(&config.topics_options(), &TopicsOptions::default());
         assert_same(&config.worker_options(), &WorkerOptions::default());
         assert_same(&config.limits(), &Limits::default());
-        assert_same(&config.postgres_options(), &Some(connectors::PostgresOptions::default()));
-        assert_same(&config.redis_options(), &Some(connectors::RedisOptions::default()));
+    }
+
+    /// The connectors that the program comes with.
+    fn builtin() -> Vec<ConnectorFile> {
+        struct Nothing;
+        impl connectors::file::Names for Nothing {
+            fn variable(&self, _: &str) -> Option<String> {
+                None
+            }
+            fn secret(&self, _: &str) -> Option<String> {
+                None
+            }
+        }
+        connectors::file::read_folder(std::path::Path::new(""), &Nothing).expect("the program's own files are right")
     }
 
     #[test]
-    fn what_is_switched_off_is_not_handed_on_and_hours_become_time() {
+    fn what_is_set_here_lies_over_the_files_and_what_is_switched_off_is_not_handed_on() {
         let mut config = Config::default();
+        let by_default: Vec<_> = builtin().into_iter().map(|file| file.connector).collect();
+        assert_eq!(config.connectors(builtin()), by_default);
         config.sinks.postgres.enabled = false;
-        config.sinks.redis.enabled = false;
+        config.sinks.redis.url = Some(Secret::from("redis://elsewhere".to_owned()));
+        config.sinks.redis.batch.linger_ms = Some(7);
+        let batch = connectors::BatchOptions { linger_ms: 7, ..Default::default() };
+        let url = Some(connectors::ServerUrl("redis://elsewhere".to_owned()));
+        let redis = connectors::RedisOptions { url, batch, ..Default::default() };
+        assert_eq!(config.connectors(builtin()), [Connector::Redis(redis)]);
+    }
+
+    #[test]
+    fn hours_become_time() {
+        let mut config = Config::default();
         config.broker.topics.ad_events_raw.retention_max_age_hours = Some(48);
-        assert!(config.postgres_options().is_none() && config.redis_options().is_none());
         assert_eq!(config.topics_options().raw_max_age, Some(Duration::from_secs(172_800)));
     }
 }

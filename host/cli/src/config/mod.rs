@@ -47,7 +47,10 @@ pub struct Config {
     pub engine: EngineOptions,
     /// The chain of SmartModules, first to last. Default: validate, enrich, ctr-window.
     pub stages: Vec<StageOptions>,
-    /// Where windows are written to.
+    /// Folder of connector files: what is copied where. Default: `./connectors`; where it has none, those that the program
+    /// comes with.
+    pub connectors: PathBuf,
+    /// Values over those of the connector files `postgres` and `redis`.
     pub sinks: Sinks,
     /// What the program says about itself, on stderr.
     pub log: LogOptions,
@@ -62,6 +65,7 @@ impl Default for Config {
             pipeline: PipelineOptions::default(),
             engine: EngineOptions::default(),
             stages: BUILTIN.into_iter().map(StageOptions::new).collect(),
+            connectors: PathBuf::from("./connectors"),
             sinks: Sinks::default(),
             log: LogOptions::default(),
         }

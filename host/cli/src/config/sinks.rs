@@ -1,92 +1,74 @@
-//! The section `sinks`: PostgreSQL and Redis.
+//! The section `sinks`: what is set over the connector files `postgres` and `redis`.
 
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
 
-/// Where windows are written to.
+/// Where windows are written to: values over those of the connectors of these names. `None` leaves theirs in force.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sinks {
     /// Schema `realtime`: windows as rows.
-    pub postgres: PostgresOptions,
+    pub postgres: PostgresSettings,
     /// Hashes `metrics:1min:*` and `metrics:5min:*`.
-    pub redis: RedisOptions,
+    pub redis: RedisSettings,
 }
 
-/// The PostgreSQL sink.
+/// The connector `postgres`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PostgresOptions {
+pub struct PostgresSettings {
     /// Write to PostgreSQL? Default: true.
     pub enabled: bool,
-    /// The database, as in `postgres://user:password@host:5432/name`. Default: a private server under `data_dir`.
+    /// The database, as in `postgres://user:password@host:5432/name`.
     pub url: Option<Secret>,
-    /// Write every event to `realtime.raw_events` too? Default: false.
-    pub raw_events: bool,
-    /// What to do when the database holds rows of another run: `refuse`, `replace` or `keep`. Default: `refuse`.
-    pub on_other_run: OnOtherRun,
+    /// Write every event to `realtime.raw_events` too?
+    pub raw_events: Option<bool>,
+    /// What to do when the database holds rows of another run: `refuse`, `replace` or `keep`.
+    pub on_other_run: Option<OnOtherRun>,
     /// How much is written at once.
-    pub batch: BatchOptions,
+    pub batch: BatchSettings,
 }
 
-impl Default for PostgresOptions {
+impl Default for PostgresSettings {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            url: None,
-            raw_events: false,
-            on_other_run: OnOtherRun::Refuse,
-            batch: BatchOptions::default(),
-        }
+        Self { enabled: true, url: None, raw_events: None, on_other_run: None, batch: BatchSettings::default() }
     }
 }
 
-/// The Redis sink.
+/// The connector `redis`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct RedisOptions {
+pub struct RedisSettings {
     /// Write to Redis? Default: true.
     pub enabled: bool,
-    /// The server, as in `redis://:password@host:6379/0`. Default: a private server under `data_dir`.
+    /// The server, as in `redis://:password@host:6379/0`.
     pub url: Option<Secret>,
     /// Most keys in memory, over all windows that are not final; beyond it the oldest windows are given up and taken
-    /// out of Redis. Default: 300000.
-    pub max_keys: usize,
-    /// What to do when the server holds windows of another run: `refuse`, `replace` or `keep`. Default: `refuse`.
-    pub on_other_run: OnOtherRun,
+    /// out of Redis.
+    pub max_keys: Option<usize>,
+    /// What to do when the server holds windows of another run: `refuse`, `replace` or `keep`.
+    pub on_other_run: Option<OnOtherRun>,
     /// How much is written at once.
-    pub batch: BatchOptions,
+    pub batch: BatchSettings,
 }
 
-impl Default for RedisOptions {
+impl Default for RedisSettings {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            url: None,
-            max_keys: 300_000,
-            on_other_run: OnOtherRun::Refuse,
-            batch: BatchOptions::default(),
-        }
+        Self { enabled: true, url: None, max_keys: None, on_other_run: None, batch: BatchSettings::default() }
     }
 }
 
 /// Batches of a sink.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct BatchOptions {
-    /// Most bytes of records in one transaction, about. Default: 2 MiB.
-    pub max_bytes: usize,
-    /// A transaction waits this long for more records. Default: 5.
-    pub linger_ms: u64,
-    /// A transaction that takes longer is given up and tried again. Default: 60000.
-    pub timeout_ms: u64,
-}
-
-impl Default for BatchOptions {
-    fn default() -> Self {
-        Self { max_bytes: 2 << 20, linger_ms: 5, timeout_ms: 60_000 }
-    }
+pub struct BatchSettings {
+    /// Most bytes of records in one transaction, about.
+    pub max_bytes: Option<usize>,
+    /// A transaction waits this long for more records.
+    pub linger_ms: Option<u64>,
+    /// A transaction that takes longer is given up and tried again.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A run is made with its topics; a sink knows whose rows it holds.

@@ -7,7 +7,7 @@ mod check;
 mod folder;
 mod recount;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -82,6 +82,8 @@ async fn demo(args: &DemoArgs, config: &Config) -> Result<()> {
     let mut folder = Folder::new(&config.data_dir, args.keep)?;
     let mut config = config.clone();
     config.data_dir = folder.data_dir();
+    // The program's own connectors, to private servers.
+    config.connectors = PathBuf::new();
     config.sinks.postgres.url = None;
     config.sinks.redis.url = None;
     let file = folder.path().join("events.csv.gz");

@@ -4,8 +4,10 @@
 //! five seconds, the workers with a last commit. What each part does is its own crate's matter.
 
 pub mod chain;
+pub mod connectors;
 pub mod place;
 mod sink_metrics;
+mod view;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,19 +15,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
-use clickmill_connectors::{Endpoint, RunInfo, ServerUrl, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
+use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource, SinkStatus};
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
-use clickmill_pipeline::deployment::control::Deployer;
-use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::runs;
-use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
-use clickmill_pipeline::{Pipeline, PipelineParts, WorkerState, views};
+use clickmill_pipeline::{Pipeline, PipelineParts, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
-use clickmill_server::{Host, Server};
-use serde_json::Value;
+use clickmill_server::Server;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -33,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::Config;
 use crate::exit::mistake;
 use sink_metrics::SinkMetrics;
+use view::View;
 
 /// Longest time that the sinks get to write what the last commit brought, at a clean stop.
 const SINK_GRACE: Duration = Duration::from_millis(1_500);
@@ -48,7 +47,8 @@ const CLOSE_TIME: Duration = Duration::from_millis(200);
 pub struct Stack {
     broker: Arc<EmbeddedLog>,
     pipeline: Pipeline,
-    sinks: Vec<SinkHandle>,
+    connectors: Arc<Connectors>,
+    config: Config,
     servers: Servers,
     tasks: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -73,6 +73,7 @@ impl Stack {
         std::fs::create_dir_all(&data_dir)
             .map_err(|e| mistake(format!("cannot make the data directory {}: {e}", data_dir.display())))?;
         let registry = prometheus::Registry::new();
+        let wanted = connectors::wanted(config)?;
         let broker = Arc::new(place::open_log(config)?);
         let server = match config.server.enabled {
             true => Some(Server::bind(config.server_options())?),
@@ -95,19 +96,22 @@ impl Stack {
         };
         let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
 
+        let (servers, partitions) = (Servers::new(&data_dir), u32::try_from(pipeline.workers().len())?);
+        let source = sink_source(&broker, partitions)?;
+        let connectors = Arc::new(Connectors::new(source, servers.clone(), tokio::runtime::Handle::current()));
         let mut stack = Self {
             broker,
             pipeline,
-            sinks: Vec::new(),
-            servers: Servers::new(&data_dir),
+            connectors,
+            config: config.clone(),
+            servers,
             tasks: Vec::new(),
             stop: watch::Sender::new(false),
             address,
         };
-        let partitions = stack.pipeline.workers().len();
-        stack.start_sinks(config, u32::try_from(partitions)?)?;
+        stack.connectors.apply(wanted).await;
         if let Some(server) = server {
-            registry.register(Box::new(SinkMetrics::new(stack.sinks.clone())?))?;
+            registry.register(Box::new(SinkMetrics::new(stack.connectors.clone())?))?;
             stack.serve(server, registry);
         }
         Ok(stack)
@@ -142,7 +146,7 @@ impl Stack {
             Err(_) => Err(anyhow!("the workers do not end; the next start goes on from their last commit")),
         };
         let drained = async {
-            while !sinks_confirmed(&*self.broker, &self.sinks).unwrap_or(true) {
+            while !sinks_confirmed(&*self.broker, &self.connectors.wanted()).unwrap_or(true) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -150,6 +154,7 @@ impl Stack {
             tracing::info!("a sink has not confirmed everything: it goes on from its own offset at the next start");
         }
         self.stop.send_replace(true);
+        self.connectors.close(before_servers).await;
         for mut task in self.tasks {
             // A task that panicked has printed why; there is nothing left for it to do.
             if timeout_at(before_servers, &mut task).await.is_err() {
@@ -179,42 +184,23 @@ impl Stack {
         self.broker.clone()
     }
 
-    fn start_sinks(&mut self, config: &Config, partitions: u32) -> Result<()> {
-        let source = SinkSource {
-            broker: self.broker.clone(),
-            run: run_info(&*self.broker, partitions)?,
-            runs: {
-                let broker = self.broker.clone();
-                Arc::new(move || run_info(&*broker, partitions))
-            },
-            windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
-        };
-        if let Some(postgres) = config.postgres_options() {
-            let endpoint = endpoint(postgres.url.as_ref(), &self.servers);
-            for (service, handle) in postgres.raw(&endpoint, &source) {
-                self.spawn_sink(service.run(stopped(&self.stop)), handle);
+    /// Applies the connector files as they are now; where one is wrong, all go on as they are.
+    pub async fn reload(&self) {
+        match connectors::wanted(&self.config) {
+            Err(error) => tracing::error!("connector files are not applied: {error:#}"),
+            Ok(wanted) => {
+                let applied = self.connectors.apply(wanted).await;
+                tracing::info!(?applied, "connector files applied");
             }
-            let (service, handle) = postgres.windows(endpoint, &source);
-            self.spawn_sink(service.run(stopped(&self.stop)), handle);
         }
-        if let Some(redis) = config.redis_options() {
-            let endpoint = endpoint(redis.url.as_ref(), &self.servers);
-            let (service, handle) = redis.windows(endpoint, &source);
-            self.spawn_sink(service.run(stopped(&self.stop)), handle);
-        }
-        Ok(())
-    }
-
-    fn spawn_sink(&mut self, work: impl Future<Output = ()> + Send + 'static, handle: SinkHandle) {
-        self.sinks.push(handle);
-        self.tasks.push(tokio::spawn(work));
     }
 
     fn serve(&mut self, server: Server, registry: prometheus::Registry) {
         let deployer = self.pipeline.deployer();
-        let (peers, crew, sinks) = (self.pipeline.peers(), self.pipeline.crew(), self.sinks.clone());
-        let reprocessing = self.pipeline.reprocessing();
-        let view = Arc::new(View { peers, crew, deployer, reprocessing, sinks, registry });
+        let (peers, crew, connectors) = (self.pipeline.peers(), self.pipeline.crew(), self.connectors.clone());
+        let (reprocessing, config) = (self.pipeline.reprocessing(), self.config.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let view = Arc::new(View { peers, crew, deployer, reprocessing, connectors, config, runtime, registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {
@@ -224,8 +210,19 @@ impl Stack {
     }
 
     fn sinks_confirmed(&self) -> Result<bool> {
-        sinks_confirmed(&*self.broker, &self.sinks)
+        sinks_confirmed(&*self.broker, &self.connectors.wanted())
     }
+}
+
+/// What connectors copy.
+fn sink_source(broker: &Arc<EmbeddedLog>, partitions: u32) -> Result<SinkSource> {
+    let runs = broker.clone();
+    Ok(SinkSource {
+        broker: broker.clone(),
+        run: run_info(&**broker, partitions)?,
+        runs: Arc::new(move || run_info(&*runs, partitions)),
+        windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
+    })
 }
 
 /// The run that sinks copy.
@@ -251,68 +248,6 @@ fn sinks_confirmed(broker: &dyn Broker, sinks: &[SinkHandle]) -> Result<bool> {
         all &= confirmed;
     }
     Ok(all)
-}
-
-/// What the server may ask of this process.
-struct View {
-    peers: Arc<clickmill_pipeline::Peers>,
-    crew: Arc<clickmill_pipeline::Crew>,
-    deployer: Arc<Deployer>,
-    reprocessing: Arc<Reprocessing>,
-    sinks: Vec<SinkHandle>,
-    registry: prometheus::Registry,
-}
-
-impl Host for View {
-    fn sinks(&self) -> Vec<Value> {
-        // Plain structs: serialization has no failing case.
-        self.sinks.iter().map(|s| serde_json::to_value(s.status()).unwrap_or_default()).collect()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        let mut reasons: Vec<String> = Vec::new();
-        for peer in self.peers.snapshot() {
-            match peer.state {
-                WorkerState::Failed(why) | WorkerState::Retrying(why) => {
-                    reasons.push(format!("partition {}: {why}", peer.partition));
-                }
-                WorkerState::Recovering => reasons.push(format!("partition {} recovers", peer.partition)),
-                WorkerState::Running | WorkerState::Paused | WorkerState::Stopped => {}
-            }
-        }
-        for status in self.sinks.iter().map(SinkHandle::status) {
-            if status.state != SinkState::Running {
-                let why = status.last_error.unwrap_or_else(|| "not connected yet".into());
-                reasons.push(format!("sink {}: {why}", status.name));
-            }
-        }
-        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
-    }
-
-    fn deployer(&self) -> Option<Arc<Deployer>> {
-        Some(self.deployer.clone())
-    }
-
-    fn reprocessing(&self) -> Option<Arc<Reprocessing>> {
-        Some(self.reprocessing.clone())
-    }
-
-    fn save(&self, name: &str) -> Result<Manifest, SavepointError> {
-        self.crew.save(name)
-    }
-
-    fn partitions_added(&self) -> Result<(), String> {
-        self.crew.follow_topic().map(drop).map_err(|e| e.to_string())
-    }
-
-    fn registry(&self) -> prometheus::Registry {
-        self.registry.clone()
-    }
-}
-
-/// The named server, or the private one.
-fn endpoint(url: Option<&ServerUrl>, servers: &Servers) -> Endpoint {
-    url.map_or_else(|| Endpoint::Private(servers.clone()), |url| Endpoint::Named(url.clone()))
 }
 
 /// Compiles the stages' modules, so that the next start finds machine code in the cache.

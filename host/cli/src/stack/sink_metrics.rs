@@ -1,13 +1,15 @@
 //! The sinks as Prometheus metrics, as they are at the moment of the scrape.
 
-use clickmill_connectors::{SinkHandle, SinkState};
+use std::sync::Arc;
+
+use clickmill_connectors::{Connectors, SinkState};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
 /// Asks the sinks whenever it is asked.
 pub struct SinkMetrics {
-    sinks: Vec<SinkHandle>,
+    connectors: Arc<Connectors>,
     up: IntGaugeVec,
     offset: IntGaugeVec,
     lag: IntGaugeVec,
@@ -19,11 +21,11 @@ pub struct SinkMetrics {
 impl SinkMetrics {
     /// # Errors
     /// Where a name is not one for Prometheus.
-    pub fn new(sinks: Vec<SinkHandle>) -> prometheus::Result<Self> {
+    pub fn new(connectors: Arc<Connectors>) -> prometheus::Result<Self> {
         let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["sink"]);
         let counter = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["sink"]);
         Ok(Self {
-            sinks,
+            connectors,
             up: gauge("clickmill_sink_up", "1 where the sink is connected and writes, else 0")?,
             offset: gauge("clickmill_sink_offset", "Everything below this offset is in the sink's server")?,
             lag: gauge("clickmill_sink_lag_records", "Records of the sink's topic that its server does not have yet")?,
@@ -52,7 +54,9 @@ impl Collector for SinkMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        for sink in &self.sinks {
+        // Of a connector that was removed nothing is told any more.
+        self.gauges().into_iter().for_each(IntGaugeVec::reset);
+        for sink in self.connectors.handles() {
             let status = sink.status();
             let integer = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             let up = i64::from(status.state == SinkState::Running);

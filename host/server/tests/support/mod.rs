@@ -20,7 +20,7 @@ use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
-use clickmill_server::{Host, Options, Server};
+use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Options, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +41,21 @@ impl Host for FakeHost {
 
     fn sinks(&self) -> Vec<Value> {
         vec![json!({"name": "postgres"})]
+    }
+
+    fn connectors(&self) -> Vec<Value> {
+        vec![json!({"name": "postgres", "type": "postgres-sink", "wanted": true, "sinks": []})]
+    }
+
+    fn change_connector(&self, name: &str, _: ConnectorChange) -> Result<(), ConnectorRefusal> {
+        match name {
+            "postgres" => Ok(()),
+            _ => Err(ConnectorRefusal::Unknown(format!("there is no connector {name}"))),
+        }
+    }
+
+    fn apply_connectors(&self) -> Result<Value, ConnectorRefusal> {
+        Ok(json!({"started": [], "restarted": [], "removed": [], "unchanged": ["postgres"]}))
     }
 
     fn ready(&self) -> Result<(), String> {

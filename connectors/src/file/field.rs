@@ -1,0 +1,147 @@
+//! What a mapping may hold: one description from which files are checked and the JSON Schema is made.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::node::{Entry, Node, Place, Value};
+
+/// One key of a mapping.
+#[derive(Debug)]
+pub struct Field {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    /// One sentence, for editors and errors.
+    pub doc: &'static str,
+}
+
+/// What a key may hold.
+#[derive(Debug)]
+pub enum Kind {
+    Text,
+    /// Letters, digits, `-`, `_` and `.`, beginning with a letter or digit: 64 at most.
+    Name,
+    Bool,
+    /// From `least` to `most`.
+    Integer {
+        least: i64,
+        most: i64,
+    },
+    OneOf(&'static [&'static str]),
+    /// An address with one of these schemes.
+    Url(&'static [&'static str]),
+    List(&'static Kind),
+    Map(&'static [Field]),
+}
+
+/// Something that is wrong in a file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    pub at: Place,
+    pub message: String,
+}
+
+/// Checks a value; what is right of it as JSON, and all that is wrong into `problems`. `path` names it in messages.
+pub fn check(node: &Node, kind: &Kind, path: &str, problems: &mut Vec<Problem>) -> Json {
+    match (kind, &node.value) {
+        (Kind::Map(fields), Value::Map(entries)) => mapping(node.at, entries, fields, path, problems),
+        (Kind::List(kind), Value::List(nodes)) => {
+            let items = nodes.iter().enumerate();
+            items.map(|(i, node)| check(node, kind, &format!("{path}[{i}]"), problems)).collect()
+        }
+        (kind, value) => match single(kind, value) {
+            Ok(value) => value,
+            Err(wanted) => {
+                problems.push(Problem { at: node.at, message: format!("`{path}` is {}: {wanted}", value.what()) });
+                Json::Null
+            }
+        },
+    }
+}
+
+/// A single value; what is wanted where it is another.
+fn single(kind: &Kind, value: &Value) -> Result<Json, String> {
+    match (kind, value) {
+        (Kind::Text, Value::Text(text)) if !text.is_empty() => Ok(json!(text)),
+        (Kind::Name, Value::Text(text)) if is_name(text) => Ok(json!(text)),
+        (Kind::Bool, Value::Bool(value)) => Ok(json!(value)),
+        (Kind::Integer { least, most }, Value::Integer(value)) if (least..=most).contains(&value) => Ok(json!(value)),
+        (Kind::OneOf(words), Value::Text(text)) if words.contains(&text.as_str()) => Ok(json!(text)),
+        (Kind::Url(schemes), Value::Text(text))
+            if text.split_once("://").is_some_and(|(s, rest)| schemes.contains(&s) && !rest.is_empty()) =>
+        {
+            Ok(json!(text))
+        }
+        _ => Err(wanted(kind)),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.len() <= 64 && text.bytes().all(of_name) && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+fn wanted(kind: &Kind) -> String {
+    match kind {
+        Kind::Text => "it must be a text that is not empty".to_owned(),
+        Kind::Name => "it must be of letters, digits, `-`, `_` and `.`, 64 at most".to_owned(),
+        Kind::Bool => "it must be true or false".to_owned(),
+        Kind::Integer { least, most } => format!("it must be a whole number from {least} to {most}"),
+        Kind::OneOf(words) => format!("it must be one of {}", words.join(", ")),
+        Kind::Url(schemes) => format!("it must be an address that begins with {}://", schemes.join(":// or ")),
+        Kind::List(_) => "it must be a list".to_owned(),
+        Kind::Map(_) => "it must be a mapping of keys".to_owned(),
+    }
+}
+
+fn mapping(at: Place, entries: &[Entry], fields: &[Field], path: &str, problems: &mut Vec<Problem>) -> Json {
+    let within = if path.is_empty() { "at the top".to_owned() } else { format!("in `{path}`") };
+    let mut object = Map::new();
+    for Entry { key, at, node } in entries {
+        let Some(field) = fields.iter().find(|field| field.name == key) else {
+            let valid: Vec<_> = fields.iter().map(|field| field.name).collect();
+            let message = format!("unknown key `{key}` {within}; valid keys: {}", valid.join(", "));
+            problems.push(Problem { at: *at, message });
+            continue;
+        };
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let value = check(node, &field.kind, &path, problems);
+        if object.insert(key.clone(), value).is_some() {
+            problems.push(Problem { at: *at, message: format!("the key `{key}` {within} is there twice") });
+        }
+    }
+    for missing in fields.iter().filter(|field| field.required && !object.contains_key(field.name)) {
+        let (name, doc) = (missing.name, missing.doc);
+        problems.push(Problem { at, message: format!("the key `{name}` {within} is missing: {doc}") });
+    }
+    Json::Object(object)
+}
+
+/// The JSON Schema of what a key may hold.
+#[must_use]
+pub fn schema(kind: &Kind) -> Json {
+    match kind {
+        Kind::Text => json!({"type": "string", "minLength": 1}),
+        Kind::Name => json!({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}),
+        Kind::Bool => json!({"type": "boolean"}),
+        Kind::Integer { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
+        Kind::OneOf(words) => json!({"enum": words}),
+        Kind::Url(schemes) => json!({"type": "string", "pattern": format!("^({})://.", schemes.join("|"))}),
+        Kind::List(kind) => json!({"type": "array", "items": schema(kind)}),
+        Kind::Map(fields) => object(fields),
+    }
+}
+
+fn object(fields: &[Field]) -> Json {
+    let described = |field: &Field| {
+        let mut schema = schema(&field.kind);
+        schema["description"] = json!(field.doc);
+        (field.name.to_owned(), schema)
+    };
+    let required: Vec<_> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": required,
+        "properties": fields.iter().map(described).collect::<Map<_, _>>(),
+    })
+}

@@ -1,0 +1,182 @@
+//! What may stand in a connector file: the keys of all types and of each.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use super::field::{Field, Kind, Problem, schema};
+use super::get;
+use super::node::{Node, Value};
+
+/// The shape of the files that this program reads.
+pub const API_VERSION: &str = "0.1.0";
+
+/// Kinds of connectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Type {
+    PostgresSink,
+    RedisSink,
+}
+
+impl Type {
+    pub const ALL: [Self; 2] = [Self::PostgresSink, Self::RedisSink];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PostgresSink => "postgres-sink",
+            Self::RedisSink => "redis-sink",
+        }
+    }
+
+    /// The key of its own section.
+    #[must_use]
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::PostgresSink => "postgres",
+            Self::RedisSink => "redis",
+        }
+    }
+
+    /// What a file of this type may hold.
+    const fn file(self) -> &'static [Field] {
+        match self {
+            Self::PostgresSink => const { &top(Self::PostgresSink) },
+            Self::RedisSink => const { &top(Self::RedisSink) },
+        }
+    }
+
+    const fn fields(self) -> &'static [Field] {
+        match self {
+            Self::PostgresSink => POSTGRES,
+            Self::RedisSink => REDIS,
+        }
+    }
+}
+
+const fn optional(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field { name, kind, required: false, doc }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field { name, kind, required: true, doc }
+}
+
+const TYPES: &[&str] = &[Type::PostgresSink.name(), Type::RedisSink.name()];
+const OTHER_RUN: Kind = Kind::OneOf(&["refuse", "replace", "keep"]);
+
+const CONSUMER: &[Field] = &[
+    optional(
+        "max_bytes",
+        Kind::Integer { least: 64 << 10, most: 256 << 20 },
+        "Most bytes of records in one transaction, about. Default 2 MiB.",
+    ),
+    optional(
+        "linger_ms",
+        Kind::Integer { least: 0, most: 10_000 },
+        "How long a transaction waits for more records. Default 5.",
+    ),
+    optional(
+        "timeout_ms",
+        Kind::Integer { least: 1_000, most: 3_600_000 },
+        "Time that a transaction may take before it is tried again. Default 60000.",
+    ),
+];
+
+const META: &[Field] = &[
+    required("name", Kind::Name, "The connector's name: its offset is kept under it."),
+    required("type", Kind::OneOf(TYPES), "What it writes to."),
+    required("version", Kind::Text, "Version of the connector that the file was written for."),
+    required("topic", Kind::OneOf(&["ctr_windows"]), "The topic that it copies: sinks of windows know no other."),
+    optional(
+        "secrets",
+        Kind::List(&Kind::Map(&[required("name", Kind::Name, "The secret's name.")])),
+        "Secrets that `${{ secrets.NAME }}` may stand for.",
+    ),
+    optional("consumer", Kind::Map(CONSUMER), "How much is read and written at once."),
+];
+
+const POSTGRES: &[Field] = &[
+    optional(
+        "url",
+        Kind::Url(&["postgres", "postgresql"]),
+        "The database. Default: a private server under the data directory.",
+    ),
+    optional("on_other_run", OTHER_RUN, "What to do where it holds another run's rows. Default refuse."),
+    optional("raw_events", Kind::Bool, "Also copy the input topic into realtime.raw_events. Default false."),
+];
+
+const REDIS: &[Field] = &[
+    optional(
+        "url",
+        Kind::Url(&["redis", "unix", "redis+unix"]),
+        "The server. Default: a private one under the data directory.",
+    ),
+    optional("on_other_run", OTHER_RUN, "What to do where it holds another run's windows. Default refuse."),
+    optional(
+        "max_keys",
+        Kind::Integer { least: 1_000, most: 1 << 26 },
+        "Most keys in memory, over all windows that are not final. Default 300000.",
+    ),
+];
+
+/// What a file of this version and type may hold; none where it does not say which it is.
+pub(super) fn of(file: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
+    let mut problem = |at, message| problems.push(Problem { at, message });
+    if !matches!(file.value, Value::Map(_)) {
+        problem(
+            file.at,
+            format!(
+                "the file is {}: it must be a mapping with apiVersion, meta and a section of its type",
+                file.value.what()
+            ),
+        );
+        return None;
+    }
+    match get(file, "apiVersion").map(|node| (node.at, &node.value)) {
+        Some((_, Value::Text(version))) if version == API_VERSION => {}
+        Some((at, Value::Text(version))) => problem(
+            at,
+            format!(
+                "apiVersion {version} is not known: this program reads {API_VERSION}; use the clickmill that the file was written for"
+            ),
+        ),
+        Some((at, other)) => problem(at, format!("`apiVersion` is {}: it must be a text, {API_VERSION}", other.what())),
+        None => {} // missing: the check says so
+    }
+    let named = get(file, "meta").and_then(|meta| get(meta, "type"));
+    let r#type = named.and_then(|node| match &node.value {
+        Value::Text(name) => Type::ALL.into_iter().find(|r#type| r#type.name() == name),
+        _ => None,
+    });
+    // Which section is its own is not known: the others are not to be told as unknown keys.
+    let fields = r#type.map_or(ANY, Type::file);
+    Some(Kind::Map(fields))
+}
+
+const API: Field = required("apiVersion", Kind::Text, "The shape of this file: 0.1.0.");
+const META_FIELD: Field = required("meta", Kind::Map(META), "What it is, and what it reads.");
+const ANY_POSTGRES: Field = optional("postgres", Kind::Map(POSTGRES), "Section of a postgres-sink.");
+const ANY_REDIS: Field = optional("redis", Kind::Map(REDIS), "Section of a redis-sink.");
+
+const ANY: &[Field] = &[API, META_FIELD, ANY_POSTGRES, ANY_REDIS];
+
+const fn top(r#type: Type) -> [Field; 3] {
+    [API, META_FIELD, optional(r#type.section(), Kind::Map(r#type.fields()), "The section of its type.")]
+}
+
+/// The JSON Schema of connector files, for editors.
+#[must_use]
+pub fn json_schema() -> Json {
+    let of_type = |r#type: Type| {
+        let mut schema = schema(&Kind::Map(r#type.file()));
+        schema["properties"]["apiVersion"] = json!({"const": API_VERSION});
+        schema["properties"]["meta"]["properties"]["type"] = json!({"const": r#type.name()});
+        schema
+    };
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A clickmill connector",
+        "oneOf": Type::ALL.map(of_type),
+    })
+}

@@ -1,0 +1,189 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::OnOtherRun;
+
+/// Variables and secrets by name.
+#[derive(Default)]
+struct Given(HashMap<&'static str, &'static str>);
+
+impl Names for Given {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|value| (*value).to_owned())
+    }
+
+    fn secret(&self, name: &str) -> Option<String> {
+        self.variable(name)
+    }
+}
+
+const GOOD: &str = "\
+apiVersion: 0.1.0
+meta:
+  name: my-postgres
+  type: postgres-sink
+  version: 0.1.0
+  topic: ctr_windows
+  secrets:
+    - name: PASSWORD
+  consumer:
+    linger_ms: 20
+postgres:
+  url: postgres://me:${{ secrets.PASSWORD }}@${HOST}/clicks
+  on_other_run: keep
+";
+
+fn parse(text: &str) -> Result<ConnectorFile, BadFile> {
+    let names = Given(HashMap::from([("PASSWORD", "s3cret"), ("HOST", "db:5432")]));
+    ConnectorFile::parse(Path::new("c.yaml"), text, &names)
+}
+
+/// What is said of a text in which `from` is replaced.
+fn said(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_file_is_read_with_its_variables_and_secrets() {
+    let file = parse(GOOD).unwrap();
+    assert_eq!((file.meta.name.as_str(), file.meta.r#type), ("my-postgres", Type::PostgresSink));
+    assert_eq!((file.meta.consumer.linger_ms, file.meta.consumer.timeout_ms), (20, 60_000));
+    let Connector::Postgres(options) = file.connector else { panic!("{:?}", file.connector) };
+    assert_eq!(options.url.unwrap().0, "postgres://me:s3cret@db:5432/clicks");
+    assert_eq!(
+        (options.name.as_str(), options.on_other_run, options.batch.linger_ms),
+        ("my-postgres", OnOtherRun::Keep, 20)
+    );
+}
+
+#[test]
+fn every_problem_is_told_with_its_line_and_column() {
+    for (from, to, expected) in [
+        (
+            "  on_other_run: keep",
+            "  on_other_rum: keep",
+            "c.yaml:13:3: unknown key `on_other_rum` in `postgres`; valid keys: url",
+        ),
+        ("keep", "forget", "c.yaml:13:17: `postgres.on_other_run` is a text: it must be one of refuse, replace, keep"),
+        (
+            "linger_ms: 20",
+            "linger_ms: soon",
+            "c.yaml:10:16: `meta.consumer.linger_ms` is a text: it must be a whole number",
+        ),
+        ("linger_ms: 20", "linger_ms: -1", "c.yaml:10:16: `meta.consumer.linger_ms` is the number -1: it must be"),
+        ("  topic: ctr_windows\n", "", "c.yaml:3:3: the key `topic` in `meta` is missing"),
+        (
+            "apiVersion: 0.1.0",
+            "apiVersion: 9.9.0",
+            "c.yaml:1:13: apiVersion 9.9.0 is not known: this program reads 0.1.0",
+        ),
+        (
+            "type: postgres-sink",
+            "type: mysql-sink",
+            "c.yaml:4:9: `meta.type` is a text: it must be one of postgres-sink, redis-sink",
+        ),
+        ("    - name: PASSWORD", "    - name: OTHER", "c.yaml:12:8: the secret `PASSWORD` is not among `meta.secrets`"),
+        ("${HOST}", "${NOHOST}", "c.yaml:12:8: the variable NOHOST is not in the environment"),
+        ("${HOST}", "${HOST", "c.yaml:12:8: `${` without `}`"),
+        (
+            "url: postgres://",
+            "url: mysql://",
+            "c.yaml:12:8: `postgres.url` is a text: it must be an address that begins with postgres://",
+        ),
+        ("postgres:\n", "redis:\n", "unknown key `redis` at the top; valid keys: apiVersion, meta, postgres"),
+        ("ctr_windows", "ad_events_raw", "c.yaml:6:10: `meta.topic` is a text: it must be one of ctr_windows"),
+    ] {
+        let said = said(from, to);
+        assert!(said.contains(expected), "{said}\ninstead of\n{expected}");
+    }
+}
+
+#[test]
+fn all_problems_of_a_file_are_told_at_once_in_order() {
+    let bad = GOOD.replace("linger_ms: 20", "linger: 20").replace("keep", "no").replace("my-postgres", "my postgres");
+    let error = parse(&bad).unwrap_err();
+    let lines: Vec<u64> = error.problems.iter().map(|p| p.at.line).collect();
+    assert_eq!(lines, [3, 10, 13], "{error}");
+}
+
+#[test]
+fn what_is_no_yaml_or_no_mapping_is_said() {
+    for text in ["", "- a", "a: [", "\u{0}", "a: b: c", "7"] {
+        let error = parse(text).unwrap_err();
+        assert!(!error.problems.is_empty() && !error.to_string().is_empty(), "{text:?}");
+    }
+}
+
+/// Values that a key may be given instead of its own.
+fn values() -> impl Strategy<Value = Json> {
+    prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|b| json!(b)),
+        (-2_i64..100).prop_map(|n| json!(n)),
+        "(x|keep|refuse|postgres://h|redis://h|postgres-sink|redis-sink|0\\.1\\.0|)".prop_map(|text| json!(text)),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([{"name": "X"}])),
+    ]
+}
+
+proptest! {
+    /// The checker and the JSON Schema are made of one description: what the one lets pass, the other does too.
+    #[test]
+    fn the_json_schema_says_what_the_checker_says(changes in prop::collection::vec((0_usize..40, values()), 0..3)) {
+        let mut file = json!({
+            "apiVersion": "0.1.0",
+            "meta": {"name": "n", "type": "postgres-sink", "version": "1", "topic": "ctr_windows", "secrets": [{"name": "S"}],
+                     "consumer": {"max_bytes": 65536, "linger_ms": 2, "timeout_ms": 3000}},
+            "postgres": {"url": "postgres://h", "on_other_run": "keep", "raw_events": true},
+        });
+        let places = [
+            "/apiVersion", "/meta", "/meta/name", "/meta/type", "/meta/version", "/meta/topic", "/meta/secrets",
+            "/meta/secrets/0", "/meta/secrets/0/name", "/meta/consumer", "/meta/consumer/max_bytes", "/meta/consumer/linger_ms",
+            "/postgres", "/postgres/url", "/postgres/on_other_run", "/postgres/raw_events",
+        ];
+        for (at, value) in changes {
+            if let Some(there) = file.pointer_mut(places[at % places.len()]) {
+                *there = value;
+            }
+        }
+        let checked = ConnectorFile::parse(Path::new("c.yaml"), &file.to_string(), &Given::default());
+        let by_schema = jsonschema::validator_for(&json_schema()).unwrap().is_valid(&file);
+        prop_assert_eq!(checked.is_ok(), by_schema, "{}\n{:?}", file, checked);
+    }
+}
+
+#[test]
+fn what_the_program_comes_with_is_what_its_sinks_do_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [folder.path().to_owned(), folder.path().join("missing")] {
+        let files = read_folder(&path, &Given::default()).unwrap();
+        let connectors: Vec<_> = files.into_iter().map(|file| file.connector).collect();
+        let (postgres, redis) = (PostgresOptions::default(), RedisOptions::default());
+        assert_eq!(connectors, [Connector::Postgres(postgres), Connector::Redis(redis)]);
+    }
+}
+
+#[test]
+fn of_a_folder_all_files_are_checked_and_a_name_is_given_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let plain = GOOD.replace("${{ secrets.PASSWORD }}@${HOST}", "p@h");
+    put("a.yaml", &plain);
+    put("b.yml", &plain.replace("my-postgres", "other"));
+    put("notes.txt", "not a connector");
+    let names = |files: Vec<ConnectorFile>| files.into_iter().map(|file| file.meta.name).collect::<Vec<_>>();
+    assert_eq!(names(read_folder(folder.path(), &Given::default()).unwrap()), ["my-postgres", "other"]);
+    put("c.yaml", &plain);
+    put("d.yaml", "apiVersion: 7\n");
+    let said = read_folder(folder.path(), &Given::default()).unwrap_err().to_string();
+    assert!(
+        said.contains("c.yaml:3:9: a connector named `my-postgres` is in") && said.contains("a.yaml too"),
+        "{said}"
+    );
+    assert!(said.contains("d.yaml:1:13: `apiVersion`"), "{said}");
+}

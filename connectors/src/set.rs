@@ -1,0 +1,325 @@
+//! The connectors of a host: each can be started, stopped and changed while the others go on.
+//!
+//! Knows how one is run, but neither files nor HTTP: what is wanted comes as [`Connector`]s that have been checked.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::endpoint::{Endpoint, ServerUrl};
+use crate::file::Type;
+use crate::{PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
+
+/// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
+const STOP_TIME: Duration = Duration::from_secs(1);
+
+/// One connector, as it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connector {
+    Postgres(PostgresOptions),
+    Redis(RedisOptions),
+}
+
+impl Connector {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Postgres(options) => &options.name,
+            Self::Redis(options) => &options.name,
+        }
+    }
+
+    #[must_use]
+    pub const fn r#type(&self) -> Type {
+        match self {
+            Self::Postgres(_) => Type::PostgresSink,
+            Self::Redis(_) => Type::RedisSink,
+        }
+    }
+}
+
+impl Connector {
+    /// Where it writes to; none where that is a private server.
+    #[must_use]
+    pub const fn url(&self) -> Option<&ServerUrl> {
+        match self {
+            Self::Postgres(options) => options.url.as_ref(),
+            Self::Redis(options) => options.url.as_ref(),
+        }
+    }
+
+    /// Whether its server takes us in; the server, without secrets. A private one is not asked: it is started when it is
+    /// needed.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub async fn answers(&self) -> Result<String, SinkError> {
+        let Some(url) = self.url() else {
+            return Ok("a private server".to_owned());
+        };
+        match self {
+            Self::Postgres(_) => crate::postgres::answers(url).await?,
+            Self::Redis(_) => crate::redis::answers(url).await?,
+        }
+        Ok(url.masked())
+    }
+}
+
+/// How a connector is: one sink, or several where it copies more than one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorStatus {
+    pub name: String,
+    pub r#type: Type,
+    /// `false`: somebody has stopped it.
+    pub wanted: bool,
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// What [`Connectors::apply`] did, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub started: Vec<String>,
+    pub restarted: Vec<String>,
+    pub removed: Vec<String>,
+    pub unchanged: Vec<String>,
+}
+
+/// There is no connector of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no connector {name}; there are: {known}")]
+pub struct Unknown {
+    pub name: String,
+    pub known: String,
+}
+
+/// All connectors of a host.
+pub struct Connectors {
+    source: SinkSource,
+    servers: Servers,
+    runtime: Handle,
+    /// Held by who changes them: one after the other.
+    changing: tokio::sync::Mutex<()>,
+    members: Mutex<BTreeMap<String, Member>>,
+}
+
+struct Member {
+    connector: Connector,
+    /// The last ones, where it is stopped.
+    handles: Vec<SinkHandle>,
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Connectors {
+    /// None yet; tasks go to `runtime`.
+    #[must_use]
+    pub fn new(source: SinkSource, servers: Servers, runtime: Handle) -> Self {
+        Self { source, servers, runtime, changing: tokio::sync::Mutex::default(), members: Mutex::default() }
+    }
+
+    /// How each is, in order of their names.
+    #[must_use]
+    pub fn status(&self) -> Vec<ConnectorStatus> {
+        let members = self.members();
+        let one = |member: &Member| ConnectorStatus {
+            name: member.connector.name().to_owned(),
+            r#type: member.connector.r#type(),
+            wanted: member.running.is_some(),
+            sinks: member.handles.iter().map(SinkHandle::status).collect(),
+        };
+        members.values().map(one).collect()
+    }
+
+    /// What tells how each sink is, those of stopped connectors too.
+    #[must_use]
+    pub fn handles(&self) -> Vec<SinkHandle> {
+        self.members().values().flat_map(|member| member.handles.clone()).collect()
+    }
+
+    /// Those that are to write: all that nobody has stopped.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<SinkHandle> {
+        let members = self.members();
+        members.values().filter(|m| m.running.is_some()).flat_map(|member| member.handles.clone()).collect()
+    }
+
+    /// Makes the connectors those that are given. What is as it was goes on, or stays stopped; what is another or new is
+    /// started; what is not among them any more is stopped and forgotten. Offsets lie in the servers.
+    pub async fn apply(&self, wanted: Vec<Connector>) -> Applied {
+        let _turn = self.changing.lock().await;
+        let mut applied = Applied::default();
+        let wanted: BTreeMap<String, Connector> = wanted.into_iter().map(|c| (c.name().to_owned(), c)).collect();
+        let gone: Vec<String> = self.members().keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.end(&name).await;
+            self.members().remove(&name);
+            applied.removed.push(name);
+        }
+        for (name, connector) in wanted {
+            let before = self.members().get(&name).map(|member| member.connector.clone());
+            match before {
+                Some(before) if before == connector => applied.unchanged.push(name),
+                Some(_) => {
+                    self.end(&name).await;
+                    self.begin(connector);
+                    applied.restarted.push(name);
+                }
+                None => {
+                    self.begin(connector);
+                    applied.started.push(name);
+                }
+            }
+        }
+        applied
+    }
+
+    /// Starts a connector that was stopped; one that runs goes on.
+    ///
+    /// # Errors
+    /// [`Unknown`].
+    pub async fn start(&self, name: &str) -> Result<(), Unknown> {
+        let _turn = self.changing.lock().await;
+        let (connector, runs) = self.known(name)?;
+        if !runs {
+            self.begin(connector);
+        }
+        Ok(())
+    }
+
+    /// Stops a connector until it is started again, or the host is.
+    ///
+    /// # Errors
+    /// [`Unknown`].
+    pub async fn stop(&self, name: &str) -> Result<(), Unknown> {
+        let _turn = self.changing.lock().await;
+        self.known(name)?;
+        self.end(name).await;
+        Ok(())
+    }
+
+    /// Stops and starts a connector, with new connections and from the offset in its server.
+    ///
+    /// # Errors
+    /// [`Unknown`].
+    pub async fn restart(&self, name: &str) -> Result<(), Unknown> {
+        let _turn = self.changing.lock().await;
+        let (connector, _) = self.known(name)?;
+        self.end(name).await;
+        self.begin(connector);
+        Ok(())
+    }
+
+    /// Stops all of them at once; what has not ended by the `deadline` is cut off.
+    pub async fn close(&self, deadline: Instant) {
+        let _turn = self.changing.lock().await;
+        let running: Vec<Running> = self.members().values_mut().filter_map(|member| member.running.take()).collect();
+        for running in &running {
+            running.stop.send_replace(true);
+        }
+        for running in running {
+            running.ended(deadline).await;
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connector of that name, and whether it runs.
+    fn known(&self, name: &str) -> Result<(Connector, bool), Unknown> {
+        let members = self.members();
+        let unknown = || Unknown {
+            name: name.to_owned(),
+            known: members.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        };
+        let member = members.get(name).ok_or_else(unknown)?;
+        Ok((member.connector.clone(), member.running.is_some()))
+    }
+
+    fn begin(&self, connector: Connector) {
+        let mut begun =
+            Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
+        match &connector {
+            Connector::Postgres(options) => {
+                let endpoint = self.endpoint(options.url.as_ref());
+                for (service, handle) in options.raw(&endpoint, &self.source) {
+                    begun.spawn(|stopped| service.run(stopped), handle);
+                }
+                let (service, handle) = options.windows(endpoint, &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
+            }
+            Connector::Redis(options) => {
+                let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
+            }
+        }
+        let Begun { stop, handles, tasks, .. } = begun;
+        let running = Some(Running { stop, tasks });
+        let mut members = self.members();
+        if let Some(before) = members.get(connector.name()) {
+            handles.iter().for_each(|handle| before.handles.iter().for_each(|old| handle.count_on(old)));
+        }
+        members.insert(connector.name().to_owned(), Member { connector, handles, running });
+    }
+
+    async fn end(&self, name: &str) {
+        let running = self.members().get_mut(name).and_then(|member| member.running.take());
+        if let Some(running) = running {
+            running.stop.send_replace(true);
+            running.ended(Instant::now() + STOP_TIME).await;
+        }
+    }
+
+    /// The named server, or the private one.
+    fn endpoint(&self, url: Option<&ServerUrl>) -> Endpoint {
+        url.map_or_else(|| Endpoint::Private(self.servers.clone()), |url| Endpoint::Named(url.clone()))
+    }
+}
+
+/// What is being started.
+struct Begun<'a> {
+    stop: watch::Sender<bool>,
+    runtime: &'a Handle,
+    handles: Vec<SinkHandle>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Begun<'_> {
+    fn spawn<F>(&mut self, run: impl FnOnce(Stopped) -> F, handle: SinkHandle)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut stop = self.stop.subscribe();
+        let stopped: Stopped = Box::pin(async move {
+            // An error says that the set is gone: stopped as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        self.tasks.push(self.runtime.spawn(run(stopped)));
+        self.handles.push(handle);
+    }
+}
+
+type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Running {
+    /// Waits for its end, and cuts off what hangs.
+    async fn ended(self, deadline: Instant) {
+        for mut task in self.tasks {
+            // A task that panicked has printed why; there is nothing left for it to do.
+            if timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}

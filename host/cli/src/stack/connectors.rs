@@ -1,0 +1,46 @@
+//! From the connector files to the connectors that run: reads the folder, puts the config's settings over it.
+
+use anyhow::Result;
+use clickmill_connectors::Connector;
+use clickmill_connectors::file::{ConnectorFile, Names, read_folder};
+
+use crate::config::Config;
+use crate::exit::mistake;
+
+/// Where secrets lie that are not in the environment, each in a file of its name: Docker's and Kubernetes's place.
+const SECRETS_DIR: &str = "/run/secrets";
+
+/// Variables come from the environment, secrets too, or from files.
+pub struct Environment;
+
+impl Names for Environment {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn secret(&self, name: &str) -> Option<String> {
+        if let Ok(value) = std::env::var(name) {
+            return Some(value);
+        }
+        let folder = std::env::var("CLICKMILL_SECRETS_DIR").unwrap_or_else(|_| SECRETS_DIR.to_owned());
+        let value = std::fs::read_to_string(std::path::Path::new(&folder).join(name)).ok()?;
+        // Editors end a file with a new line, which belongs to no password.
+        Some(value.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+/// The files of the configured folder, or the program's own.
+///
+/// # Errors
+/// A mistake with every problem of every file.
+pub fn files(config: &Config) -> Result<Vec<ConnectorFile>> {
+    read_folder(&config.connectors, &Environment).map_err(|e| mistake(e.to_string()))
+}
+
+/// The connectors that are wanted.
+///
+/// # Errors
+/// As [`files`].
+pub fn wanted(config: &Config) -> Result<Vec<Connector>> {
+    Ok(config.connectors(files(config)?))
+}

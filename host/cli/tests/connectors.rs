@@ -1,0 +1,136 @@
+//! Connectors by their files, in real hosts against real servers: each can be changed while the others go on.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::sinks::Sinks;
+use common::{Bench, Value, eventually};
+
+fn connector(name: &str, of: &str, section: &str) -> String {
+    format!(
+        "apiVersion: 0.1.0\nmeta: {{name: {name}, type: {of}-sink, version: 0.1.0, topic: ctr_windows}}\n{of}: {{{section}}}\n"
+    )
+}
+
+fn put(bench: &Bench, file: &str, text: &str) {
+    std::fs::create_dir_all(bench.file("connectors")).unwrap();
+    std::fs::write(bench.file("connectors").join(file), text).unwrap();
+}
+
+fn state(bench: &Bench, name: &str) -> String {
+    let list = bench.json(&["connector", "list", "--output", "json"]);
+    let one = list.as_array().unwrap().iter().find(|c| c["name"] == name);
+    one.map_or_else(|| "none".to_owned(), |one| one["state"].as_str().unwrap().to_owned())
+}
+
+fn sink(bench: &Bench, name: &str) -> Value {
+    bench.status()["sinks"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone()
+}
+
+fn caught_up(bench: &Bench, name: &str) {
+    eventually("the sink has everything", Duration::from_secs(60), || {
+        bench.status()["ledger"]["waiting"] == 0 && sink(bench, name)["lag"] == 0
+    });
+}
+
+#[test]
+fn a_connector_is_stopped_and_started_while_the_others_go_on() {
+    let bench = Bench::new();
+    assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("no host runs".into(), "no host runs".into()));
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    assert_eq!(state(&bench, "postgres"), "running");
+    assert_eq!(bench.run(&["connector", "stop", "postgres"]), "postgres is stopped\n");
+    assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("stopped".into(), "running".into()));
+    bench.until_ready();
+    let before = sink(&bench, "postgres")["rows_written"].as_u64().unwrap();
+    bench.run(&["produce", bench.generate(20_000, 5, 1).to_str().unwrap()]);
+    caught_up(&bench, "redis");
+    assert_eq!(sink(&bench, "postgres")["rows_written"], before);
+    bench.run(&["connector", "start", "postgres"]);
+    caught_up(&bench, "postgres");
+    let rows = sink(&bench, "postgres")["rows_written"].as_u64().unwrap();
+    assert!(rows > before);
+    bench.run(&["connector", "restart", "postgres"]);
+    assert_eq!(sink(&bench, "postgres")["rows_written"], rows, "what was written is counted on");
+    eventually("it runs again", Duration::from_secs(10), || bench.try_run(&["connector", "status"]).status.success());
+    let said = bench.fails(&["connector", "stop", "kafka"], 2);
+    assert!(said.contains("there is no connector kafka; there are: postgres, redis"), "{said}");
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+    let counted = bench.status()["ledger"]["counted"].as_u64().unwrap();
+    let in_rows = Sinks::of(&bench.data()).sql("SELECT sum(impressions) FROM realtime.metrics_1min");
+    assert_eq!(in_rows.trim(), counted.to_string());
+}
+
+#[test]
+fn files_are_applied_whole_or_not_at_all_and_what_is_as_before_goes_on() {
+    let bench = Bench::new();
+    put(&bench, "redis.yaml", &connector("cache", "redis", "max_keys: 200000"));
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    assert_eq!((state(&bench, "cache"), state(&bench, "postgres")), ("running".into(), "none".into()));
+    bench.run(&["produce", bench.generate(5_000, 5, 1).to_str().unwrap()]);
+    caught_up(&bench, "cache");
+    let written = sink(&bench, "cache")["rows_written"].clone();
+
+    put(&bench, "postgres.yaml", &connector("warehouse", "postgres", "on_other_run: forget"));
+    put(&bench, "redis.yaml", &connector("cache", "redis", "max_keys: 100000"));
+    let said = bench.fails(&["connector", "apply"], 1);
+    assert!(said.contains("postgres.yaml:3:26: `postgres.on_other_run` is a text"), "{said}");
+    let signal = || Command::new("kill").args(["-HUP", &host.child.id().to_string()]).status().unwrap();
+    assert!(signal().success());
+    eventually("it says so", Duration::from_secs(10), || bench.log("host").contains("are not applied"));
+    assert_eq!((state(&bench, "cache"), state(&bench, "warehouse")), ("running".into(), "none".into()));
+
+    put(&bench, "postgres.yaml", &connector("warehouse", "postgres", "on_other_run: keep"));
+    put(&bench, "redis.yaml", &connector("cache", "redis", "max_keys: 200000"));
+    assert!(signal().success());
+    eventually("it is applied", Duration::from_secs(60), || state(&bench, "warehouse") == "running");
+    caught_up(&bench, "warehouse");
+    assert_eq!(sink(&bench, "cache")["rows_written"], written, "it was not touched");
+    let applied = bench.json(&["connector", "apply", "--output", "json"]);
+    assert_eq!(applied["unchanged"].as_array().unwrap().len(), 2);
+    std::fs::remove_file(bench.file("connectors/redis.yaml")).unwrap();
+    assert_eq!(bench.run(&["connector", "apply"]), "removed: cache\nas before: warehouse\n");
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+
+    put(&bench, "again.yaml", &connector("warehouse", "redis", ""));
+    let said = bench.fails(&["run", "--until-end"], 2);
+    assert!(said.contains("a connector named `warehouse` is in"), "{said}");
+}
+
+#[test]
+fn a_check_finds_everything_and_tells_no_secret() {
+    let bench = Bench::new().with_env("PASSWORD", "s3cr3t-word");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let secret = format!("url: 'postgres://me:${{{{ secrets.PASSWORD }}}}@{nobody}/ads'");
+    let text = connector("warehouse", "postgres", &secret).replace("topic:", "secrets: [{name: PASSWORD}], topic:");
+    put(&bench, "postgres.yaml", &text);
+    let file = bench.file("connectors/postgres.yaml");
+    let file = file.to_str().unwrap();
+    assert!(bench.run(&["connector", "check", file]).contains("ok (postgres-sink warehouse)"));
+    let said = bench.fails(&["connector", "check", "--connect", file], 2);
+    assert!(said.contains(&format!("postgres://me:***@{nobody}/ads: connect to PostgreSQL")), "{said}");
+    assert!(!said.contains("s3cr3t"), "{said}");
+    put(
+        &bench,
+        "bad.yaml",
+        &text.replace("0.1.0", "9.0.0").replace("PASSWORD }}", "OTHER }}").replace("meta:", "mata:"),
+    );
+    let bad = bench.file("connectors/bad.yaml");
+    let said = bench.fails(&["connector", "check", file, bad.to_str().unwrap()], 2);
+    for part in ["bad.yaml:1:13: apiVersion 9.0.0 is not known", "bad.yaml:2:1: unknown key `mata`", "OTHER"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // The repository's own are what the program comes with.
+    for file in ["postgres-sink", "redis-sink"] {
+        let path = format!("{}/../../connectors/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+        assert!(bench.run(&["connector", "check", &path]).contains("ok"));
+    }
+    let schema = bench.json(&["connector", "schema"]);
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
