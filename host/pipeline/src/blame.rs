@@ -342,7 +342,7 @@ impl Blamer<'_> {
     /// The stages of a deployment, first to last.
     fn stages(&self, id: DeploymentId) -> Vec<StageBlame> {
         let stage = |stage: &Stage| {
-            let put = since(self.history, id, stage, |d| d.applies_to(self.partition));
+            let put = since(self.history, id, stage);
             StageBlame {
                 stage: stage.stage.clone(),
                 name: stage.name.clone(),

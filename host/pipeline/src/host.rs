@@ -157,6 +157,7 @@ impl Pipeline {
             peers,
             stop: AtomicBool::new(false),
             options: parts.options,
+            gives_up: false,
             metrics: Metrics::register(&parts.registry)?,
             log,
         });

@@ -99,7 +99,7 @@ pub struct Alter {
 
 /// A limit on what is kept, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a limit is a number from 0 on, or `none`")]
 pub enum Limit {
     At(u64),
     None(NoLimit),

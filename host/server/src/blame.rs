@@ -36,6 +36,9 @@ pub(crate) async fn records(
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Json<Vec<Blame>>, ApiError> {
     let Query(Params { partition, offset, to }) = params?;
+    if let Some(to) = to.filter(|to| *to <= offset) {
+        return Err(ApiError::BadRequest(format!("`to` is {to}, and must lie behind `offset`, which is {offset}")));
+    }
     let last = Offset(offset.0.saturating_add(MAX_RECORDS));
     let to = to.unwrap_or(Offset(offset.0.saturating_add(1))).min(last);
     app.blocking(move |app| Ok(Json(deployer(app)?.blame(partition, offset, to)?))).await

@@ -71,7 +71,9 @@ pub struct PlanArgs {
   clickmill smartmodule rollback --yes          undo the last change
   clickmill smartmodule rollback --to 4 --plan
 
-A rollback is one more deployment, with an offset of its own: what the module judged stays judged.")]
+A rollback is one more deployment, with an offset of its own: what the module judged stays judged. After a rollback, another
+one goes back one more step, to what was in force before the deployment that the first went back to. It is never refused for
+what the canary sees: the way back must not need a module to behave.")]
 pub struct RollbackArgs {
     /// The deployment to go back to [default: the one before]
     #[arg(long, value_name = "ID")]
@@ -113,7 +115,8 @@ struct How {
 
 pub fn deploy(args: &DeployArgs, config: &Config) -> Result<()> {
     if let Some(id) = args.promote {
-        let options = ChangeOptions { message: args.how.message.clone(), ..ChangeOptions::default() };
+        let (message, reset_state) = (args.how.message.clone(), args.reset_state);
+        let options = ChangeOptions { message, reset_state, ..ChangeOptions::default() };
         return change(Change::Promote(id), &options, &args.how, config);
     }
     let mut body = args.module.body()?;
@@ -121,12 +124,12 @@ pub fn deploy(args: &DeployArgs, config: &Config) -> Result<()> {
     body.reset_state = args.reset_state;
     body.partitions = (!args.partitions.is_empty()).then(|| args.partitions.iter().copied().collect());
     let control = Control::of(config)?;
-    carry_out(&args.how, &control, || control.plan(&body), || control.deploy(&body))
+    carry_out(&args.how, &control, true, || control.plan(&body), || control.deploy(&body))
 }
 
 pub fn plan(args: &PlanArgs, config: &Config) -> Result<()> {
     let body = DeployBody { reset_state: args.reset_state, ..args.module.body()? };
-    planned(&Control::of(config)?.plan(&body)?, args.output)
+    planned(&Control::of(config)?.plan(&body)?, true, args.output)
 }
 
 pub fn rollback(args: &RollbackArgs, config: &Config) -> Result<()> {
@@ -143,19 +146,20 @@ pub fn remove(args: &RemoveArgs, config: &Config) -> Result<()> {
 
 fn change(change: Change<'_>, options: &ChangeOptions, how: &How, config: &Config) -> Result<()> {
     let control = Control::of(config)?;
-    carry_out(how, &control, || control.plan_change(change, options), || control.change(change, options))
+    carry_out(how, &control, false, || control.plan_change(change, options), || control.change(change, options))
 }
 
-/// Plans, asks, deploys, and says what came of it.
+/// Plans, asks, deploys, and says what came of it. `judged`: it is refused where its canary fails.
 fn carry_out(
     how: &How,
     control: &Control,
+    judged: bool,
     plan: impl FnOnce() -> Result<Plan>,
     deploy: impl FnOnce() -> Result<Deployed>,
 ) -> Result<()> {
     let json = how.output == TextOrJson::Json;
     if how.plan {
-        return planned(&plan()?, how.output);
+        return planned(&plan()?, judged, how.output);
     }
     if !how.yes {
         if !io::stdin().is_terminal() {
@@ -177,13 +181,15 @@ fn carry_out(
     if deployed.waiting.is_empty() || control.is_stopped() { Ok(()) } else { Err(Ended(1).into()) }
 }
 
-fn planned(plan: &Plan, output: TextOrJson) -> Result<()> {
+fn planned(plan: &Plan, judged: bool, output: TextOrJson) -> Result<()> {
     match output {
         TextOrJson::Json => unless_gone(write_json(&mut io::stdout().lock(), plan))?,
         TextOrJson::Text => print(plan::text(plan))?,
     }
     match (&plan.canary, plan.changes) {
-        (Some(canary), _) if canary.failures > 0 => Err(anyhow!("a deploy would be refused: the canary failed")),
+        (Some(canary), _) if judged && canary.failures > 0 => {
+            Err(anyhow!("a deploy would be refused: the canary failed"))
+        }
         (_, true) => Err(Ended(CHANGES).into()),
         (_, false) => Ok(()),
     }

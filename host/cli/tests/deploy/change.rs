@@ -197,6 +197,9 @@ fn a_deploy_to_a_stopped_directory_takes_effect_with_the_next_run() {
     bench.run(&["produce", more.to_str().unwrap()]);
     bench.run(&["run", "--until-end"]);
     assert_eq!(ledger(&bench)["rejected"], 50);
+    let again = ["smartmodule", "deploy", "--stage", "validate", "--param", "max_string_bytes=12", "--yes"];
+    let said = bench.run(&again);
+    assert!(said.contains("in force already") && !said.contains("no host runs"), "{said}");
     // The file has not changed since: what was deployed stays.
     bench.run(&["run", "--until-end"]);
     assert_eq!(bench.json(&["smartmodule", "history", "--output", "json"]).as_array().unwrap().len(), 2);

@@ -66,6 +66,8 @@ fn what_is_no_fit_module_is_refused_and_nothing_changes() {
     refuse(&["rollback", "--yes"], 2, "nothing before deployment 0");
     refuse(&["rollback", "--to", "77", "--yes"], 2, "no deployment 77");
     refuse(&["remove", "nowhere", "--yes"], 2, "no stage nowhere");
+    refuse(&["remove", "enrich", "--yes"], 2, "one of clickmill.yaml's");
+    refuse(&["deploy", "--stage", "validate", "--after", "nope", "--yes"], 2, "no stage nope");
     refuse(&["deploy", "--promote", "0", "--yes"], 1, "nothing to promote");
     refuse(&["show", "nowhere"], 2, "the chain is");
     assert_eq!(bench.run(&["smartmodule", "list", "--output", "json"]), before);
@@ -112,6 +114,45 @@ fn a_module_that_never_ends_is_paused_after_few_records_and_can_be_taken_out() {
     let ledger = ledger(&bench);
     let failed = ledger["rejected"].as_u64().unwrap();
     assert!((5..=5 * 3).contains(&failed), "{ledger}");
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn a_breakers_pause_outlives_the_host_and_a_rollback_takes_effect_in_it() {
+    let bench = bench("pipeline: {commit_interval_ms: 100, on_module_failure: pause}");
+    let mut host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let trap = bench.wat("trap.wasm", TRAP);
+    bench.run(&["smartmodule", "deploy", &trap, "--stage", "guard", "--before", "validate", "--yes"]);
+    bench.run(&["produce", produce(&bench, 6_000).to_str().unwrap()]);
+    let failed = || bench.status()["ledger"]["rejected"].as_u64().unwrap();
+    let paused = |more_than: u64| {
+        let why = format!("it is paused, and more than {more_than} records have their fate");
+        eventually(&why, Duration::from_secs(30), || bench.status()["paused"].is_string() && failed() > more_than);
+    };
+    let mut before = 0;
+    for _ in 0..2 {
+        // What was convicted is committed in the pause, in a host that begins with it too.
+        paused(before);
+        host.kill();
+        host = bench.start("run", &["run"]);
+        eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success());
+        paused(before);
+        before = failed();
+        // With the same module in force it is paused again, and has come further.
+        bench.run(&["smartmodule", "resume"]);
+    }
+    paused(before);
+    host.kill();
+    let host = bench.start("run", &["run"]);
+    eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success());
+    bench.run(&["smartmodule", "rollback", "--yes"]);
+    let lost = failed();
+    bench.run(&["smartmodule", "resume"]);
+    eventually("all is processed", Duration::from_secs(30), || bench.status()["ledger"]["waiting"] == 0);
+    let ledger = ledger(&bench);
+    assert_eq!((&ledger["rejected"], &ledger["counted"]), (&lost.into(), &(6_000 - lost).into()));
+    assert!((60..400).contains(&lost), "{lost}");
     assert_eq!(host.terminate(), Some(0));
 }
 

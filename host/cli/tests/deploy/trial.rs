@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::eventually;
-use crate::{ENDLESS, activations, bench, ledger, produce, variant};
+use crate::{ENDLESS, activations, bench, events, fates, ledger, produce, variant};
 
 #[test]
 fn a_rollout_to_one_partition_is_promoted_to_all_and_a_pause_outlives_the_host() {
@@ -67,6 +67,47 @@ fn a_stage_that_is_added_to_one_partition_is_listed_and_a_rollback_plans_what_it
     assert_eq!(plan.status.code(), Some(3));
     let plan = String::from_utf8(plan.stdout).unwrap();
     assert!(plan.contains("stage guard: removed") && plan.contains("1,500 verdicts would flip"), "{plan}");
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
+fn what_is_listed_of_a_rollout_that_was_taken_back_is_what_blame_says() {
+    let bench = bench("pipeline: {commit_interval_ms: 100}");
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let mut sent = 0;
+    let mut send = || {
+        sent += 1;
+        let file = bench.file(&format!("events-{sent}.jsonl"));
+        std::fs::write(&file, events(1_000)).unwrap();
+        bench.run(&["produce", "--again", file.to_str().unwrap()]);
+        eventually("all is processed", Duration::from_secs(20), || bench.status()["ledger"]["waiting"] == 0);
+    };
+    send();
+    let rule = ["smartmodule", "deploy", "--stage", "validate", "--param", "max_string_bytes=1000", "--partition", "0"];
+    bench.run(&[&rule[..], &["--yes"]].concat());
+    send();
+    let refused = bench.fails(&["reprocess", "--from", "0"], 1);
+    assert!(refused.contains("promote it"), "{refused}");
+    bench.run(&["smartmodule", "rollback", "--yes"]);
+    send();
+    let fewer = ["smartmodule", "deploy", "--stage", "ctr-window", "--param", "dimensions=total", "--reset-state"];
+    bench.run(&[&fewer[..], &["--partition", "0", "--yes"]].concat());
+    send();
+    bench.run(&["smartmodule", "deploy", "--promote", "3", "--reset-state", "--yes"]);
+    send();
+    for (stage, deployment, at) in [("validate", 2, 0), ("enrich", 0, 1), ("ctr-window", 3, 2)] {
+        let list = bench.json(&["smartmodule", "list", "--output", "json"]);
+        let listed = list.as_array().unwrap().iter().find(|s| s["stage"] == stage).unwrap();
+        assert_eq!(listed["deployment"], deployment, "{listed}");
+        for (partition, from) in activations(&bench, stage) {
+            for (offset, fate) in (0..).zip(fates(&bench, partition)) {
+                let judged = &fate["stages"][at];
+                let as_listed = judged["deployment"] == listed["deployment"] && judged["sha256"] == listed["sha256"];
+                assert_eq!(as_listed, offset >= from, "{partition}@{offset}, listed from {from}: {judged}");
+            }
+        }
+    }
     assert_eq!(host.terminate(), Some(0));
 }
 

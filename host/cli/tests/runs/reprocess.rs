@@ -194,6 +194,27 @@ fn what_cannot_be_judged_again_is_said_and_changes_nothing() {
 }
 
 #[test]
+fn a_run_in_which_a_module_fails_on_every_record_is_given_up() {
+    let bench = bench(false);
+    // Further back than the canary looks.
+    let poison: String = (0..600).map(|i| format!("{{\"poison\":\"TRAP {i}\"}}\n")).collect();
+    std::fs::write(bench.file("poison.jsonl"), poison).unwrap();
+    bench.run(&["produce", "poison.jsonl"]);
+    produce(&bench, 0);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    committed(&bench);
+    let before = (bench.windows("1m"), balanced_ledger(&bench.status()));
+    let module = bench.wat("traps.wasm", POISON);
+    let with = ["reprocess", "--from", "0", "--with", &module, "--stage", "traps", "--before", "validate"];
+    let said = bench.fails(&with, 1);
+    assert!(said.contains("stage traps fails on every record"), "{said}");
+    bench.run(&["reprocess", "stop"]);
+    assert_eq!((bench.windows("1m"), balanced_ledger(&bench.status())), before);
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+}
+
+#[test]
 fn a_generation_that_begins_where_the_run_begins_to_differ_is_taken_over() {
     let bench = bench(false);
     produce(&bench, 0);

@@ -20,7 +20,7 @@ use crate::judge::{Failure, Judge, JudgeError, Matrix, Verdict, newest_records};
 use crate::quiet::Pace;
 
 /// Records that a module may fail on before the canary ends.
-const MOST_FAILURES: usize = 10;
+pub(crate) const MOST_FAILURES: usize = 10;
 /// The same of the one in force: a stream of poison shows little.
 const MOST_OLD_FAILURES: usize = 100;
 /// Records that are each judged in an instance of their own.

@@ -24,6 +24,10 @@ pub enum ChangeError {
     NoSuchStage { stage: String, chain: String },
     #[error("there is no stage {stage} to remove; the chain is {chain}")]
     NoneToRemove { stage: String, chain: String },
+    #[error(
+        "stage {stage} is one of clickmill.yaml's: take it out of `stages` there; only what was added by a deploy is removed"
+    )]
+    OfConfig { stage: String },
     #[error("there is no stage {anchor} to put {stage} beside; the chain is {chain}")]
     NoSuchPlace { stage: String, anchor: String, chain: String },
     #[error("stage {stage} is the only one; a chain needs at least one")]
@@ -49,21 +53,22 @@ pub fn names(stages: &[Stage]) -> String {
 pub fn put(stages: &[Stage], stage: Stage, place: &Place) -> Result<Vec<Stage>, ChangeError> {
     let mut next = stages.to_vec();
     let find = |name: &str| stages.iter().position(|s| s.stage == name);
-    let (anchor, after) = match (find(&stage.stage), place) {
+    let beside = match place {
+        Place::Same => None,
+        Place::Before(anchor) => Some((anchor, 0)),
+        Place::After(anchor) => Some((anchor, 1)),
+    };
+    let beside = beside.map(|(anchor, after)| find(anchor).map(|at| at + after).ok_or(anchor)).transpose();
+    let beside = beside.map_err(|anchor| {
+        let (stage, anchor, chain) = (stage.stage.clone(), anchor.clone(), names(stages));
+        ChangeError::NoSuchPlace { stage, anchor, chain }
+    })?;
+    match (find(&stage.stage), beside) {
         // One that is there stays where it is, whatever place a new one would have.
-        (Some(at), _) => {
-            next[at] = stage;
-            return Ok(next);
-        }
-        (None, Place::Same) => return Err(ChangeError::NoSuchStage { stage: stage.stage, chain: names(stages) }),
-        (None, Place::Before(anchor)) => (anchor, 0),
-        (None, Place::After(anchor)) => (anchor, 1),
-    };
-    let Some(at) = find(anchor) else {
-        let (stage, anchor, chain) = (stage.stage, anchor.clone(), names(stages));
-        return Err(ChangeError::NoSuchPlace { stage, anchor, chain });
-    };
-    next.insert(at + after, stage);
+        (Some(at), _) => next[at] = stage,
+        (None, Some(at)) => next.insert(at, stage),
+        (None, None) => return Err(ChangeError::NoSuchStage { stage: stage.stage, chain: names(stages) }),
+    }
     Ok(next)
 }
 

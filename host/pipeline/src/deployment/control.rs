@@ -334,9 +334,16 @@ impl Deployer {
         let mut followed = Followed::default();
         let mine = |partition: &PartitionId| options.partitions.as_ref().is_none_or(|only| only.contains(partition));
         let Some(Workers { peers, .. }) = &self.workers else {
-            let partitions = (0..self.partitions()).map(PartitionId).filter(mine);
             let why = "no host runs on this data directory: it takes effect with the next `clickmill run`";
-            followed.1.extend(partitions.map(|partition| (partition, why.to_owned())));
+            // Where that cannot be read, the next start says why.
+            let activations = self.activations().unwrap_or_default();
+            for partition in (0..self.partitions()).map(PartitionId).filter(mine) {
+                let newest = activations.get(&partition).and_then(|began| began.last_key_value());
+                match newest.filter(|(_, deployment)| **deployment >= id) {
+                    Some((offset, _)) => followed.0.insert(partition, *offset).map(drop),
+                    None => followed.1.insert(partition, why.to_owned()).map(drop),
+                };
+            }
             return followed;
         };
         for peer in peers.snapshot().into_iter().filter(|peer| mine(&peer.partition)) {

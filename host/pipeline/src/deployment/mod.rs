@@ -15,7 +15,7 @@ pub(crate) mod registry;
 pub mod request;
 pub(crate) mod states;
 pub mod store;
-mod wanted;
+pub(crate) mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clickmill_schemas::{DeploymentId, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 
-use super::canary::CanaryError;
+use super::canary::{CanaryError, MOST_FAILURES};
 use super::change::{ChangeError, Place};
 use super::plan::Plan;
 use super::{DeploymentError, LookBack, Stage, digest};
@@ -81,6 +81,14 @@ pub(crate) fn check_message(text: &str) -> Result<(), DeployError> {
     }
 }
 
+/// A canary ends at its last failure.
+fn at_least(failures: u64) -> String {
+    match failures >= MOST_FAILURES as u64 {
+        true => format!("at least {failures}"),
+        false => failures.to_string(),
+    }
+}
+
 /// Why nothing was deployed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -122,7 +130,7 @@ pub enum DeployError {
          offset {offset}), and it has no clickmill_save and clickmill_load by which that could be kept over a restart"
     )]
     HiddenState { stage: String, offset: Offset },
-    #[error("the canary failed on {failures} of the newest records, and nothing was changed: {first}")]
+    #[error("the canary failed on {} of the newest records, and nothing was changed: {first}", at_least(*failures))]
     Canary { failures: u64, first: String },
     #[error(transparent)]
     Deployment(#[from] DeploymentError),
@@ -130,6 +138,13 @@ pub enum DeployError {
     Store(#[from] StoreError),
     #[error("cannot read the newest records: {0}")]
     Judge(JudgeError),
+}
+
+impl DeployError {
+    pub(crate) fn staged(id: DeploymentId, only: &BTreeSet<PartitionId>) -> Self {
+        let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Self::Staged { id, only }
+    }
 }
 
 impl From<CanaryError> for DeployError {

@@ -1,8 +1,8 @@
 //! From a request to the chain that it asks for: a pure function of what was deployed before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use clickmill_schemas::DeploymentId;
+use clickmill_schemas::{DeploymentId, PartitionId};
 
 use super::change::{self, ChangeError};
 use super::request::{Candidate, DeployError, Options, Request, check_message};
@@ -19,6 +19,14 @@ pub(crate) struct Wanted {
     pub promotes: bool,
 }
 
+/// The deployment that only some partitions have, and which; none where all have the newest.
+pub(crate) fn rollout(
+    history: &BTreeMap<DeploymentId, Deployment>,
+) -> Option<(DeploymentId, &Deployment, &BTreeSet<PartitionId>)> {
+    let (id, newest) = history.iter().rev().find(|(_, d)| d.cause != Cause::Reprocess)?;
+    Some((*id, newest, newest.partitions.as_ref()?))
+}
+
 /// The chain that a request asks for.
 pub(crate) fn wanted(
     history: &BTreeMap<DeploymentId, Deployment>,
@@ -32,8 +40,7 @@ pub(crate) fn wanted(
             return Err(DeployError::NoPartition { partition: *partition, partitions });
         }
     }
-    let deployed = |(_, d): &(&DeploymentId, &Deployment)| d.cause != Cause::Reprocess;
-    let (newest_id, newest) = history.iter().rev().find(deployed).ok_or(DeployError::Nothing)?;
+    let rollout = rollout(history);
     let (base_id, base) = newest_everywhere(history).ok_or(DeployError::Nothing)?;
     let base = (base_id, base.clone());
     let mut wanted = Wanted {
@@ -45,11 +52,10 @@ pub(crate) fn wanted(
         promotes: false,
     };
     let or = |given: &str, otherwise: String| if given.is_empty() { otherwise } else { given.to_owned() };
-    if let (Some(only), false) =
-        (&newest.partitions, matches!(request, Request::Promote { .. } | Request::Rollback { .. }))
+    if let (Some((id, _, only)), false) =
+        (rollout, matches!(request, Request::Promote { .. } | Request::Rollback { .. }))
     {
-        let only = only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(DeployError::Staged { id: *newest_id, only });
+        return Err(DeployError::staged(id, only));
     }
     match request {
         Request::Deploy(candidate) => {
@@ -57,24 +63,27 @@ pub(crate) fn wanted(
             wanted.candidate = Some(candidate.clone());
         }
         Request::Remove { stage } => {
+            if wanted.base.1.config_stages().iter().any(|own| own.stage == *stage) {
+                return Err(ChangeError::OfConfig { stage: stage.clone() }.into());
+            }
             wanted.stages = change::remove(&wanted.stages, stage)?;
             wanted.cause = Cause::Remove;
             wanted.message = or(&options.message, format!("stage {stage} removed"));
         }
         Request::Rollback { to } => {
             // Back from a rollout to some partitions is back to what the others run.
-            let to = match (to, &newest.partitions) {
+            let to = match (to, rollout) {
                 (None, Some(_)) => wanted.base.0,
                 _ => change::rollback_target(history, *to)?,
             };
-            wanted.promotes = newest.partitions.is_some();
+            wanted.promotes = rollout.is_some();
             wanted.stages = history.get(&to).map(|d| d.stages.clone()).unwrap_or_default();
             wanted.cause = Cause::Rollback { to };
             wanted.message = or(&options.message, format!("back to deployment {to}"));
         }
         Request::Promote { id } => {
             let of = history.get(id).ok_or(ChangeError::Unknown { id: *id })?;
-            if of.partitions.is_none() || newest_id != id {
+            if rollout.is_none_or(|(under_way, ..)| under_way != *id) {
                 return Err(DeployError::NotStaged { id: *id });
             }
             wanted.promotes = true;

@@ -20,6 +20,7 @@ use crate::checkpoint::{CheckpointStore, DirectoryStore, take_epoch};
 use crate::crew::Crew;
 use crate::deployment::control::{DeployError, Request};
 use crate::deployment::request::check_message;
+use crate::deployment::wanted::rollout;
 use crate::deployment::{Cause, Deployment, append, change, newest_everywhere, states};
 use crate::host::StartError;
 use crate::metrics::Metrics;
@@ -40,6 +41,10 @@ impl Reprocessing {
         let turn = registry.try_turn().ok_or(DeployError::Busy)?;
         let history = registry.history();
         let (newest, base) = newest_everywhere(&history).ok_or(DeployError::Nothing)?;
+        // It would be gone with the run in which it was rolled out.
+        if let Some((id, _, only)) = rollout(&history) {
+            return Err(DeployError::staged(id, only).into());
+        }
         let (mut stages, mut candidate) = (base.stages.clone(), None);
         if let Some(with) = body.with {
             if with.plan || with.reset_state || with.partitions.is_some() || !with.message.is_empty() {
@@ -155,7 +160,8 @@ impl Reprocessing {
         for partition in (0..partitions).map(PartitionId) {
             registry.targets.of(partition).want(plan.of, None);
         }
-        // A module that fails has only its dead letters: nothing may be rolled back on behalf of a run that nobody takes.
+        // Nothing may be rolled back or paused on behalf of a run that nobody takes: it fails, and readers keep theirs.
+        let gives_up = live.options.on_module_failure != OnModuleFailure::Dlq;
         let options = WorkerOptions { on_module_failure: OnModuleFailure::Dlq, ..live.options.clone() };
         let shared = Arc::new(Shared {
             registry,
@@ -164,6 +170,7 @@ impl Reprocessing {
             peers: Arc::new(Peers::new(partitions, live.peers.floors.clone())),
             stop: AtomicBool::new(false),
             options,
+            gives_up,
             metrics: Metrics::register(&prometheus::Registry::new()).map_err(StartError::from)?,
             log: live.log.clone(),
         });

@@ -105,7 +105,11 @@ impl Condition {
         };
         let clause = self.0.iter().find(fails)?;
         let unit = if clause.percent { "%" } else { "" };
-        Some(format!("{} does not hold: it is {:.4}{unit}, of {records} records", clause.text, clause.value(report)))
+        let value = match clause.value(report) {
+            whole if whole.fract() == 0.0 => format!("{whole}"),
+            value => format!("{value:.4}"),
+        };
+        Some(format!("{} does not hold: it is {value}{unit}, of {records} records", clause.text))
     }
 }
 

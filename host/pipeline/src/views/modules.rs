@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ViewError;
 use super::scan::scan;
 use crate::deployment::plan::same;
+use crate::deployment::wanted::rollout;
 use crate::deployment::{Cause, Deployment, Stage, newest_everywhere, states};
 use crate::recovery::Recovery;
 use crate::runs;
@@ -104,15 +105,14 @@ fn began(activations: &Activations, deployment: DeploymentId) -> BTreeMap<Partit
     activations.iter().filter_map(|(partition, all)| Some((*partition, first(all)?))).collect()
 }
 
-/// The deployment that put a stage into the chain of `newest` as it is, among those that `counts`.
-pub(crate) fn since(
-    history: &BTreeMap<DeploymentId, Deployment>,
-    newest: DeploymentId,
-    stage: &Stage,
-    counts: impl Fn(&Deployment) -> bool,
-) -> DeploymentId {
+/// The deployment that put a stage into the chain of `newest` as it is. A rollout to some partitions counts for all, so that
+/// what takes one back puts the stage there anew.
+pub(crate) fn since(history: &BTreeMap<DeploymentId, Deployment>, newest: DeploymentId, stage: &Stage) -> DeploymentId {
     let has = |d: &Deployment| d.stages.iter().any(|s| same(s, stage));
-    let before = history.range(..=newest).rev().filter(|(_, d)| counts(d));
+    // What a run was filled with that nobody took has judged nothing that anybody reads.
+    let taken = |of: DeploymentId| history.values().any(|d| d.cause == Cause::Switch { of });
+    let counts = |(id, d): &(&DeploymentId, &Deployment)| d.cause != Cause::Reprocess || taken(**id);
+    let before = history.range(..=newest).rev().filter(counts);
     before.take_while(|(_, d)| has(d)).last().map_or(newest, |(id, _)| *id)
 }
 
@@ -122,18 +122,17 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
     let Some((newest, deployment)) = newest_everywhere(history) else {
         return Vec::new();
     };
-    let deployed = |(_, d): &(&DeploymentId, &Deployment)| d.cause != Cause::Reprocess;
-    let rollout = history.iter().rev().find(deployed).filter(|(_, d)| d.partitions.is_some());
+    let rollout = rollout(history);
     let staged = |stage: &Stage| {
-        let (id, rollout) = rollout?;
+        let (id, rollout, _) = rollout?;
         let instead = rollout.stages.iter().find(|s| s.stage == stage.stage && !same(s, stage))?;
-        let mut activations = began(activations, *id);
+        let mut activations = began(activations, id);
         activations.retain(|partition, _| rollout.applies_to(*partition));
-        Some(Staged { deployment: *id, sha256: instead.sha256, params: instead.params.clone(), activations })
+        Some(Staged { deployment: id, sha256: instead.sha256, params: instead.params.clone(), activations })
     };
     let view = |stage: &Stage| {
         let staged = staged(stage);
-        let since = since(history, newest, stage, |d| d.partitions.is_none());
+        let since = since(history, newest, stage);
         StageView {
             stage: stage.stage.clone(),
             name: stage.name.clone(),
@@ -152,19 +151,19 @@ pub fn stages(history: &BTreeMap<DeploymentId, Deployment>, activations: &Activa
         }
     };
     let mut views: Vec<StageView> = deployment.stages.iter().map(view).collect();
-    if let Some((id, rollout)) = rollout {
+    if let Some((id, rollout, _)) = rollout {
         for (at, stage) in rollout.stages.iter().enumerate() {
             if views.iter().any(|view| view.stage == stage.stage) {
                 continue;
             }
-            let mut activations = began(activations, *id);
+            let mut activations = began(activations, id);
             activations.retain(|partition, _| rollout.applies_to(*partition));
             let added = StageView {
                 stage: stage.stage.clone(),
                 name: stage.name.clone(),
                 version: stage.version.clone(),
                 sha256: stage.sha256,
-                deployment: *id,
+                deployment: id,
                 activations,
                 params: stage.params.clone(),
                 message: rollout.message.clone(),

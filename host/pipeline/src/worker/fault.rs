@@ -74,6 +74,9 @@ impl Worker {
         self.decide(offset, Decision::Verdict { stage: stage.clone(), sha256, message: message.clone() })?;
         let limit = self.shared.options.breaker_records;
         if self.breaker.convicted(self.deployment, &stage, (offset, took), limit) {
+            if self.shared.gives_up {
+                return Err(WorkerError::Module { stage, offset, message });
+            }
             self.stop_module(&stage, &message)?;
         }
         self.convicted.insert(offset, WrittenVerdict { stage: stage.clone(), message: message.clone() });

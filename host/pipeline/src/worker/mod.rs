@@ -131,6 +131,8 @@ pub enum WorkerError {
          not decided anew; check the limits in force then and now"
     )]
     Irreproducible { stage: String, offset: Offset, message: String, needed: Offset },
+    #[error("stage {stage} fails on every record, up to offset {offset}: {message}")]
+    Module { stage: String, offset: Offset, message: String },
     #[error("batch at offset {found} where {expected} was due")]
     Misaligned { found: Offset, expected: Offset },
 }
@@ -143,6 +145,8 @@ pub(crate) struct Shared {
     pub peers: Arc<Peers>,
     pub stop: AtomicBool,
     pub options: WorkerOptions,
+    /// Of a run that nobody reads yet: where a stage fails on every record, the worker ends.
+    pub gives_up: bool,
     pub metrics: Metrics,
     pub log: Arc<ModuleLog>,
 }
@@ -209,7 +213,7 @@ impl Worker {
         self.publish(WorkerState::Running);
         self.publish_deployment();
         while !self.stopped() {
-            if self.shared.registry.targets.paused() {
+            if self.stands_still() {
                 self.stand_still()?;
                 continue;
             }
@@ -251,8 +255,21 @@ impl Worker {
             self.hasten_activation()?;
             std::thread::sleep(PAUSE_STEP);
         }
+        // Whoever lets it go on has seen what was wrong; what fails from now on pauses it anew.
+        self.breaker = Breaker::default();
         self.publish(WorkerState::Running);
         Ok(())
+    }
+
+    /// Whether a pause holds here: not before what is decided already, or nothing that is deployed could take effect, and
+    /// no commit would hold the records that were convicted.
+    fn stands_still(&self) -> bool {
+        self.shared.registry.targets.paused() && self.position >= self.decided_up_to()
+    }
+
+    /// Nothing below is open: it was written down before the start, or every record at fault has its verdict.
+    fn decided_up_to(&self) -> Offset {
+        self.recovered.resume_at.max(self.breaker.after_last())
     }
 
     /// A batch through the chain, in parts where something binds within it. `false`: the worker went back, and must read
@@ -262,11 +279,13 @@ impl Worker {
             return Err(WorkerError::Misaligned { found: batch.base_offset, expected: self.position });
         }
         while self.position < batch.next_offset() {
-            if self.shared.registry.targets.paused() {
+            if self.stands_still() {
                 return Ok(false);
             }
             self.follow_target()?;
-            let input = Input::new(batch, self.position, self.recovered.decisions.next_after(self.position))?;
+            let decided = Some(self.decided_up_to()).filter(|offset| *offset > self.position);
+            let limit = [self.recovered.decisions.next_after(self.position), decided].into_iter().flatten().min();
+            let input = Input::new(batch, self.position, limit)?;
             if !self.process(&input)? {
                 return Ok(false);
             }
