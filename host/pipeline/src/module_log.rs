@@ -17,7 +17,7 @@ pub struct ModuleLine {
     /// Wall clock.
     pub at_ms: i64,
     pub partition: PartitionId,
-    /// Where the worker was.
+    /// The record that it failed on; of what it said, where the worker was.
     pub offset: Offset,
     pub deployment: DeploymentId,
     pub stage: String,

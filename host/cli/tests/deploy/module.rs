@@ -172,6 +172,11 @@ fn a_module_that_never_ends_is_stopped_after_fewer_records_than_one_that_fails_a
     assert_eq!(history[0]["cause"]["kind"], "breaker");
     let log = bench.log("run");
     let letter = &bench.dead_letters()[0]["origin"];
+    let lines = bench.run(&["smartmodule", "logs", "guard", "--output", "json"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_letter = |l: &&Value| l["partition"] == letter["partition"] && l["offset"] == letter["offset"];
+    assert_eq!(lines.iter().filter(of_letter).count(), 1, "{letter}: {lines:?}");
+    assert!(lines.iter().all(|line| line["kind"] == "fault" && line["text"].as_str().unwrap().contains("time limit")));
     let named = format!("partition={} offset={}", letter["partition"], letter["offset"]);
     assert!(log.lines().any(|line| line.contains("failed on this record") && line.contains(&named)), "{named}: {log}");
     assert_eq!(host.terminate(), Some(0));

@@ -36,7 +36,6 @@ impl Worker {
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
         self.drain_logs();
-        self.module_line(LineKind::Fault, fault.stage.clone(), fault.sha256, fault.message.clone(), 0);
         // A save point at the same place may still be of the deployment before.
         let behind = self.saved.offset != input.base_offset() || self.saved.deployment != self.deployment;
         self.go_back()?;
@@ -67,6 +66,7 @@ impl Worker {
     fn convict(&mut self, culprit: Culprit, took: Duration) -> Result<(), WorkerError> {
         let Culprit { offset, stage, sha256, message } = culprit;
         tracing::warn!(partition = %self.owner.partition, %offset, %stage, %message, "a module failed on this record");
+        self.module_line(LineKind::Fault, offset, stage.clone(), sha256, message.clone(), 0);
         if offset < self.recovered.resume_at {
             let needed = self.recovered.resume_at;
             return Err(WorkerError::Irreproducible { stage, offset, message, needed });

@@ -335,16 +335,24 @@ impl Worker {
     /// Hands on what the modules have said, for people.
     fn drain_logs(&mut self) {
         for line in self.chain.take_logs() {
-            self.module_line(LineKind::Log, line.stage, line.sha256, line.text, line.left_out);
+            self.module_line(LineKind::Log, self.position, line.stage, line.sha256, line.text, line.left_out);
         }
     }
 
-    fn module_line(&self, kind: LineKind, stage: String, sha256: ModuleDigest, text: String, left_out: u64) {
+    fn module_line(
+        &self,
+        kind: LineKind,
+        offset: Offset,
+        stage: String,
+        sha256: ModuleDigest,
+        text: String,
+        left_out: u64,
+    ) {
         self.shared.log.push(ModuleLine {
             number: 0,
             at_ms: self.shared.clock.now_ms(),
             partition: self.owner.partition,
-            offset: self.position,
+            offset,
             deployment: self.deployment,
             stage,
             sha256,
