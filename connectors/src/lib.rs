@@ -14,6 +14,7 @@ pub mod runner;
 pub mod servers;
 pub mod set;
 pub mod sink;
+pub mod verify;
 mod windows;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ mod migrate;
 mod position;
 mod raw;
 mod values;
+mod verify;
 mod windows;
 
 use clickmill_broker::TopicPartition;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use link::answers;
 pub use raw::RawSink;
+pub(crate) use verify::held;
 pub use windows::WindowSink;
 
 use crate::endpoint::{Endpoint, ServerUrl};

@@ -4,7 +4,7 @@ use clickmill_schemas::merge::WindowTable;
 use clickmill_schemas::partial::Metrics;
 
 /// The dimension whose metrics are the hash's own fields.
-const TOTAL: &str = "total";
+pub const TOTAL: &str = "total";
 
 /// A window, whatever the dimension. Ordered by start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,11 +6,13 @@
 mod hash;
 mod live;
 mod sink;
+mod verify;
 
 use serde::{Deserialize, Serialize};
 
 pub use sink::RedisSink;
 pub(crate) use sink::answers;
+pub(crate) use verify::Held;
 
 use crate::SinkSource;
 use crate::endpoint::{Endpoint, ServerUrl};

@@ -52,7 +52,7 @@ struct Session {
     wrote: Instant,
 }
 
-fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
+pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
     move |e| SinkError::unavailable(doing, e)
 }
 
@@ -278,7 +278,7 @@ pub(crate) async fn answers(url: &ServerUrl) -> Result<(), SinkError> {
     redis::cmd("PING").exec_async(&mut connection).await.map_err(unavailable("ask Redis"))
 }
 
-async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, SinkError> {
+pub(super) async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, SinkError> {
     let client = Client::open(url.0.as_str())
         .map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;
     let config = AsyncConnectionConfig::new()

@@ -58,12 +58,28 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     bench.run(&["connector", "restart", "postgres"]);
     assert_eq!(sink(&bench, "postgres")["rows_written"], rows, "what was written is counted on");
     eventually("it runs again", Duration::from_secs(10), || bench.try_run(&["connector", "status"]).status.success());
+    for name in ["postgres", "redis"] {
+        let verified = bench.json(&["connector", "verify", name, "--output", "json"]);
+        assert_eq!(verified["different"], 0, "{verified}");
+        assert!(verified["compared"].as_u64() > Some(100), "{verified}");
+    }
     let said = bench.fails(&["connector", "stop", "kafka"], 2);
     assert!(said.contains("there is no connector kafka; there are: postgres, redis"), "{said}");
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
     let counted = bench.status()["ledger"]["counted"].as_u64().unwrap();
-    let in_rows = Sinks::of(&bench.data()).sql("SELECT sum(impressions) FROM realtime.metrics_1min");
-    assert_eq!(in_rows.trim(), counted.to_string());
+    let sinks = Sinks::of(&bench.data());
+    assert_eq!(sinks.sql("SELECT sum(impressions) FROM realtime.metrics_1min").trim(), counted.to_string());
+    let first = "WHERE window_start = (SELECT min(window_start) FROM realtime.window_partials) AND partition = 0";
+    sinks.sql(&format!("UPDATE realtime.window_partials SET clicks[1] = 999 {first} AND dimension = 'device_type'"));
+    sinks.sql(&format!(
+        "DELETE FROM realtime.window_partials {first} AND dimension = 'total' AND window_size_ms = 60000"
+    ));
+    drop(sinks);
+    // Without a host too.
+    let verified = bench.try_run(&["connector", "verify", "postgres"]);
+    assert_eq!(verified.status.code(), Some(1));
+    let told = String::from_utf8(verified.stdout).unwrap();
+    assert!(told.contains(", 3 differ") && told.contains("device_type"), "{told}");
 }
 
 #[test]

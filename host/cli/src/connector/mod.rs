@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod verify;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -45,6 +46,7 @@ A transaction in flight is taken back. The others go on, and so do the counts.")
   clickmill connector restart postgres")]
     Restart(control::NameArgs),
     Apply(control::ApplyArgs),
+    Verify(verify::Args),
     /// Prints the JSON Schema of connector files
     #[command(after_help = "Examples:
   clickmill connector schema > connector.schema.json
@@ -61,6 +63,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::Stop(args) => control::change(args, "stop", "stopped", config),
         Verb::Restart(args) => control::change(args, "restart", "restarted", config),
         Verb::Apply(args) => control::apply(args, config),
+        Verb::Verify(args) => verify::run(args, config),
         Verb::Schema => print(format_args!("{:#}\n", clickmill_connectors::file::json_schema())),
     }
 }

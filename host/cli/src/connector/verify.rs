@@ -1,0 +1,147 @@
+//! `clickmill connector verify`: whether a connector's server holds what `clickmill windows` shows.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clickmill_connectors::set::Connector;
+use clickmill_connectors::verify::{Difference, Value, Verified, verify};
+use clickmill_connectors::{Endpoint, Servers, SinkError};
+use clickmill_pipeline::views::WindowQuery;
+use clickmill_pipeline::views::time::iso8601;
+use clickmill_pipeline::views::windows::size_name;
+use serde::Serialize;
+
+use crate::TextOrJson;
+use crate::config::Config;
+use crate::context::Place;
+use crate::exit::{Ended, mistake};
+use crate::output::{counted, print, printable, unless_gone, write_json};
+use crate::stack;
+
+/// Sizes of windows, milliseconds.
+const SIZES_MS: [i64; 2] = [60_000, 300_000];
+/// Between two looks at how far a connector is.
+const LOOK: Duration = Duration::from_millis(100);
+/// Comparisons while records flow: what changed meanwhile is no difference.
+const ATTEMPTS: usize = 5;
+/// Time that the private servers have to end, where no host runs.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Compares a connector's server with the windows of the topic, value by value
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill connector verify postgres
+  clickmill connector verify redis --output json | jq .different
+
+Waits until the connector has everything. Redis holds each window for some minutes only: what has expired is passed over.
+Exit codes: 0 the same, 1 a value differs, or the connector does not catch up.")]
+pub struct Args {
+    /// Its name, as in `clickmill connector list`
+    name: String,
+    /// Longest wait for the connector to have everything
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    connector: &'a str,
+    #[serde(flatten)]
+    verified: &'a Verified,
+}
+
+pub fn run(args: &Args, config: &Config) -> Result<()> {
+    let connectors = stack::connectors::wanted(config)?;
+    let known = connectors.iter().map(Connector::name).collect::<Vec<_>>().join(", ");
+    let unknown = || mistake(format!("there is no connector {}; there are: {known}", args.name));
+    let connector = connectors.iter().find(|c| c.name() == args.name).ok_or_else(unknown)?;
+    let place = Place::of(config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let servers = Servers::new(&config.data_dir);
+    let endpoint = match connector.url() {
+        Some(url) => Endpoint::Named(url.clone()),
+        None => Endpoint::Private(servers.clone()),
+    };
+    let verified = verified(args, connector, &endpoint, &runtime, &place);
+    if let (Endpoint::Private(_), Place::Folder(_)) = (&endpoint, &place) {
+        // They were started for this.
+        runtime.block_on(servers.stop(STOP_TIME))?;
+    }
+    let verified = verified?;
+    match args.output {
+        TextOrJson::Json => {
+            unless_gone(write_json(&mut io::stdout().lock(), &Answer { connector: &args.name, verified: &verified }))?;
+        }
+        TextOrJson::Text => print(text(&args.name, &verified))?,
+    }
+    if verified.different == 0 { Ok(()) } else { Err(Ended(1).into()) }
+}
+
+fn verified(
+    args: &Args,
+    connector: &Connector,
+    endpoint: &Endpoint,
+    runtime: &tokio::runtime::Runtime,
+    place: &Place,
+) -> Result<Verified> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let before = caught_up(args, place)?;
+        let mut all = Verified::default();
+        for size_ms in SIZES_MS {
+            let query = WindowQuery { size_ms, ..WindowQuery::default() };
+            let rows = place.windows(&query)?.map(|row| {
+                let row = row.map_err(|e| SinkError::unavailable("read the windows", format!("{e:#}")))?;
+                let (start_ms, dimension) = (row.window.start_ms, row.window.dimension);
+                Ok(Value { start_ms, dimension, key: row.key, metrics: row.metrics, lower_bound: row.lower_bound })
+            });
+            let of_size = verify(connector, endpoint, runtime.handle(), size_ms, Box::new(rows))?;
+            all.compared += of_size.compared;
+            all.different += of_size.different;
+            all.differences.extend(of_size.differences);
+        }
+        if all.different == 0 || attempts == ATTEMPTS || caught_up(args, place)? == before {
+            return Ok(all);
+        }
+    }
+}
+
+/// Waits until the connector has everything; records that have their fate by then.
+fn caught_up(args: &Args, place: &Place) -> Result<u64> {
+    let begun = Instant::now();
+    loop {
+        let status = place.status()?;
+        let sinks: Vec<_> = status.sinks.iter().filter(|sink| sink["name"] == args.name.as_str()).collect();
+        let level = sinks.iter().all(|sink| sink["lag"] == 0 && sink["state"] == "running");
+        if level && status.ledger.waiting == 0 || matches!(place, Place::Folder(_)) {
+            return Ok(status.ledger.fates.accounted());
+        }
+        if begun.elapsed() > Duration::from_secs(args.timeout) {
+            let why = sinks.iter().find_map(|sink| sink["last_error"].as_str()).map(printable);
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            let waited = format!("{} does not have everything after {} s{why}", args.name, args.timeout);
+            anyhow::bail!("{waited}; `clickmill connector status` shows how far it is");
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn text(name: &str, verified: &Verified) -> String {
+    let Verified { compared, different, differences } = verified;
+    let mut text = format!("{name}: {} compared, {different} differ\n", counted(*compared, "value"));
+    for Difference { size_ms, start_ms, dimension, key, topic, server } in differences {
+        let figures = |held: &Option<[i64; 5]>| held.map_or_else(|| "nothing".to_owned(), |held| format!("{held:?}"));
+        let (size, start) = (size_name(*size_ms), iso8601(*start_ms));
+        let (dimension, key) = (printable(dimension), printable(key));
+        text.push_str(&format!(
+            "  {size} {start} {dimension} {key}: the topic has {}, the server {}\n",
+            figures(topic),
+            figures(server)
+        ));
+    }
+    text
+}
