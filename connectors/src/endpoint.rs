@@ -12,19 +12,24 @@ use crate::servers::{ServerError, Servers};
 pub struct ServerUrl(pub String);
 
 impl ServerUrl {
-    /// `scheme://user:***@host/…`; whatever is no such address, as `***`.
+    /// `scheme://user:***@host/…`; what is no such address, or may hide a password elsewhere, as `***`.
     #[must_use]
     pub fn masked(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return "***".to_owned();
         };
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        match rest.rsplit_once('@') {
-            None => format!("{scheme}://{rest}"),
+        let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // A password with such a sign in it, not encoded, begins before it and ends behind it.
+        if behind.contains('@') {
+            return format!("{scheme}://***");
+        }
+        let path = behind.split(['?', '#']).next().unwrap_or_default();
+        match authority.rsplit_once('@') {
+            None => format!("{scheme}://{authority}{path}"),
             Some((login, host)) => {
                 let user = login.split(':').next().unwrap_or_default();
                 let hidden = if login.contains(':') { ":***" } else { "" };
-                format!("{scheme}://{user}{hidden}@{host}")
+                format!("{scheme}://{user}{hidden}@{host}{path}")
             }
         }
     }
@@ -84,6 +89,9 @@ mod tests {
             ("redis://:s3cr3t@host", "redis://:***@host"),
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("host=h password=s3cr3t", "***"),
+            ("postgres://me:s3#cr3t@host/db", "postgres://***"),
+            ("postgres://me:s3?cr3t@host/db", "postgres://***"),
+            ("postgres://me:s3/cr3t@host/db", "postgres://***"),
         ] {
             assert_eq!(ServerUrl(url.to_owned()).masked(), shown);
             assert!(!format!("{:?}", ServerUrl(url.to_owned())).contains("cr3t"));

@@ -7,6 +7,7 @@
 mod backoff;
 pub mod endpoint;
 pub mod file;
+mod hidden;
 pub mod postgres;
 pub mod reader;
 pub mod redis;
@@ -23,6 +24,7 @@ use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_schemas::{Offset, RunId};
 
 pub use endpoint::{Endpoint, ServerUrl};
+pub use hidden::Hidden;
 pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};

@@ -14,6 +14,7 @@ use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::{Backoff, random_byte};
+use crate::hidden::Hidden;
 use crate::reader::Reader;
 use crate::sink::{Fate, Opened, Refusal, Sink, SinkError, SinkState, SinkStatus, Written};
 
@@ -56,6 +57,7 @@ struct Shared {
     kind: &'static str,
     broker: Arc<dyn Broker>,
     at: TopicPartition,
+    hidden: Hidden,
     facts: Mutex<Facts>,
 }
 
@@ -135,7 +137,7 @@ impl<S: Sink> SinkService<S> {
         sink: S,
         broker: Arc<dyn Broker>,
         at: TopicPartition,
-        options: BatchOptions,
+        (options, hidden): (BatchOptions, Hidden),
     ) -> (Self, SinkHandle) {
         let facts = Mutex::new(Facts {
             state: SinkState::Starting,
@@ -145,7 +147,7 @@ impl<S: Sink> SinkService<S> {
             last_error: None,
             server: None,
         });
-        let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, facts });
+        let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, facts });
         (Self { sink, options, shared: Arc::clone(&shared) }, SinkHandle { shared })
     }
 
@@ -168,7 +170,7 @@ impl<S: Sink> SinkService<S> {
         let mut backoff = Backoff::default();
         loop {
             let Err(error) = self.session(&mut backoff).await;
-            let message = error.chain();
+            let message = self.shared.hidden.redact(&error.chain());
             let state = match error.fate() {
                 Fate::Retry => SinkState::Retrying,
                 Fate::Refused => SinkState::Refused,
@@ -197,7 +199,7 @@ impl<S: Sink> SinkService<S> {
             let mut facts = self.shared.facts();
             facts.state = SinkState::Running;
             facts.last_error = None;
-            facts.server = Some(opened.server);
+            facts.server = Some(self.shared.hidden.redact(&opened.server));
             facts.applied = opened.applied;
         }
         let linger = Duration::from_millis(self.options.linger_ms);
@@ -220,7 +222,8 @@ impl<S: Sink> SinkService<S> {
         }
     }
 
-    fn note(&self, written: Written) {
+    fn note(&self, mut written: Written) {
+        written.problem = written.problem.map(|problem| self.shared.hidden.redact(&problem));
         if let Some(problem) = &written.problem {
             let skipped = written.skipped;
             tracing::warn!(sink = self.shared.name, skipped, "{problem}");

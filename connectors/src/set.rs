@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
-use crate::{PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
+use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
 
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
@@ -52,6 +52,15 @@ impl Connector {
         match self {
             Self::Postgres(options) => options.url.as_ref(),
             Self::Redis(options) => options.url.as_ref(),
+        }
+    }
+
+    /// What must not be printed of it.
+    #[must_use]
+    pub const fn hidden(&self) -> &Hidden {
+        match self {
+            Self::Postgres(options) => &options.hidden,
+            Self::Redis(options) => &options.hidden,
         }
     }
 

@@ -21,9 +21,10 @@ pub use folder::{BUILTIN, BadFolder, read as read_folder};
 pub use node::Place;
 pub use text::Names;
 
-use crate::{BatchOptions, Connector, PostgresOptions, RedisOptions};
+use crate::{BatchOptions, Connector, Hidden, PostgresOptions, RedisOptions};
 use field::check;
 use node::{Entry, Node, Value};
+use text::Substitution;
 
 /// Longest file that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -90,7 +91,12 @@ impl ConnectorFile {
     /// [`BadFile`] with every problem that it has.
     pub fn read(path: &Path, names: &dyn Names) -> Result<Self, BadFile> {
         let fail = |message: String| BadFile::one(path, Place::default(), message);
-        let length = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?.len();
+        let found = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        // A pipe would have nobody at its other end.
+        if !found.is_file() {
+            return Err(fail("is no regular file".to_owned()));
+        }
+        let length = found.len();
         if length > MOST_BYTES {
             return Err(fail(format!("has {length} bytes; a connector file has {MOST_BYTES} at most")));
         }
@@ -112,9 +118,15 @@ impl ConnectorFile {
             let first = told.lines().next().unwrap_or_default().trim_start_matches("error: ");
             BadFile::one(path, at, first.split(" at line ").next().unwrap_or(first).to_owned())
         })?;
-        let mut problems = Vec::new();
-        let declared = declared(&node);
-        text::substitute(&mut node, &declared, names, &mut problems);
+        let (declared, secrets) = (declared(&node), Vec::new());
+        let mut substitution = Substitution { names, declared, secrets, problems: Vec::new() };
+        if let Value::Map(entries) = &mut node.value {
+            // What names a connector is printed.
+            entries.iter_mut().for_each(|entry| {
+                substitution.put(&mut entry.node, !["apiVersion", "meta"].contains(&entry.key.as_str()));
+            });
+        }
+        let Substitution { secrets, mut problems, .. } = substitution;
         let described = fields::of(&node, &mut problems);
         let json = described.map(|kind| check(&node, &kind, "", &mut problems));
         problems.sort();
@@ -129,7 +141,7 @@ impl ConnectorFile {
             Json::Object(section) => section,
             _ => Map::new(),
         };
-        let connector = connector(&meta, section).map_err(bad)?;
+        let connector = connector(&meta, section, Hidden::new(&secrets)).map_err(bad)?;
         let name_at = get(&node, "meta").and_then(|meta| get(meta, "name")).map(|name| name.at).unwrap_or_default();
         Ok(Self { path: path.to_owned(), meta, name_at, connector })
     }
@@ -142,17 +154,17 @@ impl BadFile {
 }
 
 /// What is started for a file: its section, under its name.
-fn connector(meta: &Meta, mut section: Map<String, Json>) -> Result<Connector, serde_json::Error> {
+fn connector(meta: &Meta, mut section: Map<String, Json>, hidden: Hidden) -> Result<Connector, serde_json::Error> {
     section.insert("name".to_owned(), Json::String(meta.name.clone()));
     let section = Json::Object(section);
     Ok(match meta.r#type {
         Type::PostgresSink => {
             let options: PostgresOptions = serde_json::from_value(section)?;
-            Connector::Postgres(PostgresOptions { batch: meta.consumer.clone(), ..options })
+            Connector::Postgres(PostgresOptions { batch: meta.consumer.clone(), hidden, ..options })
         }
         Type::RedisSink => {
             let options: RedisOptions = serde_json::from_value(section)?;
-            Connector::Redis(RedisOptions { batch: meta.consumer.clone(), ..options })
+            Connector::Redis(RedisOptions { batch: meta.consumer.clone(), hidden, ..options })
         }
     })
 }

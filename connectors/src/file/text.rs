@@ -2,6 +2,7 @@
 
 use super::field::Problem;
 use super::node::{Node, Place, Value};
+use crate::hidden::encoded;
 
 /// Where names are looked up.
 pub trait Names {
@@ -11,52 +12,78 @@ pub trait Names {
     fn secret(&self, name: &str) -> Option<String>;
 }
 
-/// Puts values in the place of names in all texts below `node`. `declared` are the secrets that the file says it uses.
-pub fn substitute(node: &mut Node, declared: &[String], names: &dyn Names, problems: &mut Vec<Problem>) {
-    match &mut node.value {
-        Value::Text(text) => *text = replaced(text, node.at, declared, names, problems),
-        Value::List(nodes) => nodes.iter_mut().for_each(|node| substitute(node, declared, names, problems)),
-        Value::Map(entries) => {
-            entries.iter_mut().for_each(|entry| substitute(&mut entry.node, declared, names, problems));
-        }
-        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {}
-    }
+/// What is put in, and what comes of it.
+pub struct Substitution<'a> {
+    pub names: &'a dyn Names,
+    /// The secrets that the file says it uses.
+    pub declared: Vec<String>,
+    /// Values of the secrets that were put in.
+    pub secrets: Vec<String>,
+    pub problems: Vec<Problem>,
 }
 
-fn replaced(text: &str, at: Place, declared: &[String], names: &dyn Names, problems: &mut Vec<Problem>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    let mut problem = |message: String| problems.push(Problem { at, message });
-    while let Some((before, after)) = rest.split_once("${") {
-        out.push_str(before);
-        let (inner, close) = match after.strip_prefix('{') {
-            Some(inner) => (inner, "}}"),
-            None => (after, "}"),
-        };
-        let Some((name, behind)) = inner.split_once(close) else {
-            problem(format!("`${{` without `{close}`"));
-            return out;
-        };
-        let name = name.trim();
-        rest = behind;
-        let value = match (close, name.strip_prefix("secrets.")) {
-            ("}}", Some(secret)) if !declared.iter().any(|name| name == secret) => {
-                problem(format!("the secret `{secret}` is not among `meta.secrets`: add `- name: {secret}` there"));
-                continue;
-            }
-            ("}}", Some(secret)) => names.secret(secret).ok_or_else(|| {
-                format!("there is no secret `{secret}`: set the environment's {secret}, or put a file of that name into the secrets folder")
-            }),
-            ("}}", None) => Err(format!("`${{{{ {name} }}}}` is not known: only `${{{{ secrets.NAME }}}}` is")),
-            (_, _) => names
-                .variable(name)
-                .ok_or_else(|| format!("the variable {name} is not in the environment: set it, or write the value")),
-        };
-        match value {
-            Ok(value) => out.push_str(&value),
-            Err(message) => problem(message),
+impl Substitution<'_> {
+    /// Puts values in the place of names in all texts below `node`; secrets only where they `may` stand.
+    pub fn put(&mut self, node: &mut Node, may: bool) {
+        match &mut node.value {
+            Value::Text(text) => *text = self.replaced(text, node.at, may),
+            Value::List(nodes) => nodes.iter_mut().for_each(|node| self.put(node, may)),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| self.put(&mut entry.node, may)),
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {}
         }
     }
-    out.push_str(rest);
-    out
+
+    fn replaced(&mut self, text: &str, at: Place, may: bool) -> String {
+        let Self { names, declared, secrets, problems } = self;
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut problem = |message: String| problems.push(Problem { at, message });
+        while let Some((before, after)) = rest.split_once("${") {
+            out.push_str(before);
+            let (inner, close) = match after.strip_prefix('{') {
+                Some(inner) => (inner, "}}"),
+                None => (after, "}"),
+            };
+            let Some((name, behind)) = inner.split_once(close) else {
+                problem(format!("`${{` without `{close}`"));
+                return out;
+            };
+            let name = name.trim();
+            rest = behind;
+            let value = match (close, name.strip_prefix("secrets.")) {
+                ("}}", Some(_)) if !may => {
+                    problem(
+                        "a secret has no place here: only the section of the connector's own type may hold one"
+                            .to_owned(),
+                    );
+                    continue;
+                }
+                ("}}", Some(secret)) if !declared.iter().any(|name| name == secret) => {
+                    problem(format!("the secret `{secret}` is not among `meta.secrets`: add `- name: {secret}` there"));
+                    continue;
+                }
+                ("}}", Some(secret)) => match names.secret(secret) {
+                    // A password has any characters, and none of them ends an address's part.
+                    Some(value) => {
+                        let put = if out.contains("://") { encoded(&value) } else { value.clone() };
+                        secrets.push(value);
+                        Ok(put)
+                    }
+                    None => Err(format!(
+                        "there is no secret `{secret}`: set the environment's {secret}, or put a file of that name into the secrets folder"
+                    )),
+                },
+                ("}}", None) => Err(format!("`${{{{ {name} }}}}` is not known: only `${{{{ secrets.NAME }}}}` is")),
+                (_, _) => names.variable(name).ok_or_else(|| {
+                    format!("the variable {name} is not in the environment: set it, or write the value")
+                }),
+            };
+            match value {
+                Ok(value) => out.push_str(&value),
+                Err(message) => problem(message),
+            }
+        }
+        out.push_str(rest);
+        out
+    }
 }

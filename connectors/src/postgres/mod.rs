@@ -22,6 +22,7 @@ pub(crate) use verify::held;
 pub use windows::WindowSink;
 
 use crate::endpoint::{Endpoint, ServerUrl};
+use crate::hidden::Hidden;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::OnOtherRun;
 use crate::{RunInfo, Runs, SinkSource};
@@ -45,6 +46,9 @@ pub struct PostgresOptions {
     /// Also copy the input topic into `realtime.raw_events`. Default false. Since 0.1.
     pub raw_events: bool,
     pub batch: BatchOptions,
+    /// What must not be printed.
+    #[serde(skip)]
+    pub hidden: Hidden,
 }
 
 impl Default for PostgresOptions {
@@ -55,6 +59,7 @@ impl Default for PostgresOptions {
             on_other_run: OnOtherRun::default(),
             raw_events: false,
             batch: BatchOptions::default(),
+            hidden: Hidden::default(),
         }
     }
 }
@@ -84,7 +89,7 @@ impl PostgresOptions {
         let at = source.windows.clone();
         let position = Position { connector: self.name.clone(), run: source.run.id, at: at.clone() };
         let sink = WindowSink::new(self.settings(endpoint, source), position);
-        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, self.batch.clone())
+        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
     }
 
     /// A sink of raw events for each partition of the input topic; none where that is switched off.
@@ -97,7 +102,7 @@ impl PostgresOptions {
                 let position = Position { connector: self.name.clone(), run: source.run.id, at: at.clone() };
                 let sink = RawSink::new(self.settings(endpoint.clone(), source), position);
                 let name = format!("{}-raw-{partition}", self.name);
-                SinkService::new(name, sink, source.broker.clone(), at, self.batch.clone())
+                SinkService::new(name, sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
             })
             .collect()
     }

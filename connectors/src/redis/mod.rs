@@ -16,6 +16,7 @@ pub(crate) use verify::Held;
 
 use crate::SinkSource;
 use crate::endpoint::{Endpoint, ServerUrl};
+use crate::hidden::Hidden;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::OnOtherRun;
 
@@ -34,6 +35,9 @@ pub struct RedisOptions {
     /// of Redis. Default 300000, about 100 MB with three partitions. Since 0.1.
     pub max_keys: usize,
     pub batch: BatchOptions,
+    /// What must not be printed.
+    #[serde(skip)]
+    pub hidden: Hidden,
 }
 
 impl Default for RedisOptions {
@@ -44,6 +48,7 @@ impl Default for RedisOptions {
             on_other_run: OnOtherRun::default(),
             max_keys: 300_000,
             batch: BatchOptions::default(),
+            hidden: Hidden::default(),
         }
     }
 }
@@ -54,6 +59,6 @@ impl RedisOptions {
     pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {
         let sink = RedisSink::new(self.clone(), endpoint, source.run.clone(), source.runs.clone());
         let at = source.windows.clone();
-        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, self.batch.clone())
+        SinkService::new(self.name.clone(), sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
     }
 }

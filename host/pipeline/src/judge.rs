@@ -101,6 +101,16 @@ impl Judge {
         self
     }
 
+    /// So many failures in all, from now on.
+    pub(crate) const fn allow(&mut self, most_failures: usize) {
+        self.most_failures = most_failures;
+    }
+
+    /// Records that it has failed on.
+    pub(crate) const fn failed(&self) -> usize {
+        self.failed
+    }
+
     /// Whether it has failed too often, or for too long, to be asked on.
     pub(crate) fn has_given_up(&self) -> bool {
         self.failed >= self.most_failures || (self.over)()

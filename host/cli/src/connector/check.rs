@@ -52,9 +52,11 @@ pub fn run(args: &Args) -> Result<()> {
 
 async fn answers(connector: &Connector) -> Result<String, String> {
     let server = || connector.url().map(|url| url.masked()).unwrap_or_default();
-    match tokio::time::timeout(PATIENCE, connector.answers()).await {
+    let answered = match tokio::time::timeout(PATIENCE, connector.answers()).await {
         Ok(Ok(server)) => Ok(format!("{server} answers")),
         Ok(Err(error)) => Err(format!("{}: {}", server(), error.chain())),
         Err(_) => Err(format!("{}: no answer within {PATIENCE:?}", server())),
-    }
+    };
+    let hidden = connector.hidden();
+    answered.map(|text| hidden.redact(&text)).map_err(|text| hidden.redact(&text))
 }

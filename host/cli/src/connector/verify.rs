@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clickmill_connectors::set::Connector;
 use clickmill_connectors::verify::{Difference, Value, Verified, verify};
 use clickmill_connectors::{Endpoint, Servers, SinkError};
@@ -66,6 +66,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         None => Endpoint::Private(servers.clone()),
     };
     let verified = verified(args, connector, &endpoint, &runtime, &place);
+    let verified = verified.map_err(|e| anyhow!(connector.hidden().redact(&format!("{e:#}"))));
     if let (Endpoint::Private(_), Place::Folder(_)) = (&endpoint, &place) {
         // They were started for this.
         runtime.block_on(servers.stop(STOP_TIME))?;

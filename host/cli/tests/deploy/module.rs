@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::common::{Value, eventually};
-use crate::{ENDLESS, TRAP, bench, built, ledger, produce, variant};
+use crate::common::{POISON, Value, eventually};
+use crate::{ENDLESS, TRAP, activations, bench, built, events, ledger, produce, variant};
 
 #[test]
 fn what_is_no_fit_module_is_refused_and_nothing_changes() {
@@ -202,6 +202,35 @@ fn a_stage_of_the_configuration_that_fails_on_what_is_there_is_refused_at_the_st
     std::fs::write(bench.file("clickmill.yaml"), settings).unwrap();
     bench.run(&["run", "--until-end"]);
     assert_eq!((bench.run(&["smartmodule", "list", "--output", "json"]), ledger(&bench)), before);
+}
+
+#[test]
+fn what_the_chain_in_force_fails_on_hinders_no_other_change() {
+    let bench = bench("pipeline: {on_module_failure: dlq}");
+    let settings = std::fs::read_to_string(bench.file("clickmill.yaml")).unwrap();
+    let host = bench.start("run", &["run"]);
+    bench.until_ready();
+    let poison = bench.wat("traps.wasm", POISON);
+    bench.run(&["smartmodule", "deploy", &poison, "--stage", "traps", "--before", "validate", "--yes"]);
+    let line = |i: usize, event: &str| {
+        if i.is_multiple_of(2) { format!("{{\"poison\":\"TRAP {i}\"}}\n") } else { format!("{event}\n") }
+    };
+    let lines: String = events(600).lines().enumerate().map(|(i, event)| line(i, event)).collect();
+    std::fs::write(bench.file("half.jsonl"), lines).unwrap();
+    bench.run(&["produce", "half.jsonl"]);
+    eventually("all is processed", Duration::from_secs(60), || bench.status()["ledger"]["waiting"] == 0);
+    assert_eq!(ledger(&bench)["rejected_by_rule"]["smartmodule"], 300);
+    bench.run(&["smartmodule", "deploy", "--stage", "validate", "--param", "max_string_bytes=60", "--yes"]);
+    let trap = bench.wat("trap.wasm", TRAP);
+    let refused = bench.fails(&["smartmodule", "deploy", &trap, "--stage", "all", "--after", "traps", "--yes"], 1);
+    assert!(refused.contains("stage all"), "{refused}");
+    assert_eq!(host.terminate(), Some(0));
+    let stages = "stages: [{name: validate, params: {max_string_bytes: \"70\"}}, {name: enrich}, {name: ctr-window}]";
+    std::fs::write(bench.file("clickmill.yaml"), format!("{settings}{stages}\n")).unwrap();
+    bench.run(&["run", "--until-end"]);
+    assert_eq!(activations(&bench, "validate").len(), 3);
+    let list = bench.run(&["smartmodule", "show", "validate"]);
+    assert!(list.contains("70"), "{list}");
 }
 
 #[test]

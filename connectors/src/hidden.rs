@@ -1,0 +1,60 @@
+//! Secrets that are in force, taken out of everything that is printed.
+
+use std::fmt;
+
+/// Shorter ones cannot be told from other text.
+const LEAST: usize = 3;
+
+/// Values that are never printed, as they are and as they stand in an address.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hidden(Vec<String>);
+
+impl Hidden {
+    #[must_use]
+    pub fn new(values: &[String]) -> Self {
+        let forms = values.iter().flat_map(|value| [value.clone(), encoded(value)]);
+        let mut hidden: Vec<String> = forms.filter(|value| value.len() >= LEAST).collect();
+        // One may be a part of another.
+        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        hidden.dedup();
+        Self(hidden)
+    }
+
+    /// The text with `***` in the place of each secret.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, value| text.replace(value, "***"))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hidden", self.0.len())
+    }
+}
+
+/// As it may stand in any part of an address: all but letters, digits, `-`, `_`, `.` and `~` percent-encoded.
+#[must_use]
+pub fn encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_in_no_text_whatever_form_it_has_there() {
+        let hidden = Hidden::new(&["p@ss/wörd".to_owned(), "p@ss".to_owned(), "ab".to_owned()]);
+        let text = "cannot connect to p@ss/wörd, p%40ss%2Fw%C3%B6rd or p@ss: ab";
+        assert_eq!(hidden.redact(text), "cannot connect to ***, *** or ***: ab");
+        assert!(!format!("{hidden:?}").contains("p@ss"));
+    }
+}
