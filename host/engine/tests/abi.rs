@@ -105,7 +105,7 @@ fn a_chain_that_makes_no_sense_is_refused_by_name() {
     assert!(refused(&two).contains("stages a and b both keep windows"));
     let mut with_params = stage("a", &echo());
     with_params.params.insert("x".into(), "1".into());
-    assert!(refused(&[with_params]).contains("stage a: parameters are given and the module takes none"));
+    assert!(refused(&[with_params]).contains("stage a: the module takes no parameters (it exports no init), and has"));
     let mut forged = stage(
         "a",
         &module(&[ALLOC, &array_map(ECHO), r#"(func (export "init") (param i32 i32 i32) (result i32) (i32.const 0))"#]),

@@ -10,32 +10,30 @@
 
 mod commit;
 mod committer;
+mod error;
 mod fault;
 mod open;
 mod outputs;
 mod swap;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clickmill_broker::{Broker, BrokerError, StoredBatch, TopicPartition};
-use clickmill_engine::{BatchOutcome, Chain, ChainState, Fault, ProcessError, Verdicts};
+use clickmill_broker::{Broker, StoredBatch, TopicPartition};
+use clickmill_engine::{BatchOutcome, Chain, ChainState, ProcessError, Verdicts};
 use clickmill_schemas::output::{Decision, Ledger};
 use clickmill_schemas::partial::Owner;
-use clickmill_schemas::record::Malformed;
-use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId};
+use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset};
 
 use crate::breaker::{Breaker, OnModuleFailure};
-use crate::chains::ChainError;
-use crate::checkpoint::{Damaged, OutputEnds, StoreError};
+use crate::checkpoint::OutputEnds;
 use crate::clock::Clock;
+use crate::deployment::Deployment;
 use crate::deployment::registry::Registry;
-use crate::deployment::{Deployment, DeploymentError};
 use crate::idle;
-use crate::input::{Input, InputError};
+use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::module_log::{LineKind, ModuleLine, ModuleLog};
 use crate::peers::{Peers, WorkerState};
@@ -46,6 +44,7 @@ use fault::Onward;
 use outputs::Outputs;
 use swap::{Announced, Pace};
 
+pub use error::WorkerError;
 pub(crate) use open::Assignment;
 
 /// Longest wait for new records, so that a stop is seen soon.
@@ -84,57 +83,6 @@ impl Default for WorkerOptions {
             breaker_records: 20,
         }
     }
-}
-
-/// Why a worker stopped for good.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    #[error(transparent)]
-    Deployment(#[from] DeploymentError),
-    #[error("stage {} fails on its own state: {}; the partition cannot go on with this module", .0.stage, .0.message)]
-    State(Fault),
-    #[error("a module's output is malformed: {0}")]
-    Output(#[from] Malformed),
-    #[error("cannot read a batch: {0}")]
-    Source(String),
-    #[error("cannot read a batch: {0}")]
-    Input(#[from] InputError),
-    #[error("checkpoint {file}: {why}")]
-    Newer { file: PathBuf, why: Damaged },
-    #[error(
-        "no checkpoint of {topic}/{partition} can be read ({why}), and the log begins only at offset {start}: restore the checkpoints from a backup"
-    )]
-    AllDamaged { topic: String, partition: PartitionId, start: Offset, why: String },
-    #[error(
-        "checkpoint {name} is at offset {offset} of {place}, ahead of that log's end {end}: the log has lost records \
-         that were counted; restore it from a backup, or remove the data directory to begin anew"
-    )]
-    AheadOfLog { name: String, offset: Offset, place: String, end: Offset },
-    #[error(
-        "checkpoint {name} is of run {found}, and the topic's run is {expected}: the checkpoints belong to another log"
-    )]
-    OtherRun { name: String, found: String, expected: String },
-    #[error(
-        "{topic}/{partition}: records {from} to {start} are gone from the log, and recovery needs them up to {needed}"
-    )]
-    Trimmed { topic: String, partition: PartitionId, from: Offset, start: Offset, needed: Offset },
-    #[error("another process has taken {topic}/{partition} under a higher epoch than ours ({epoch})")]
-    Fenced { topic: String, partition: PartitionId, epoch: Epoch },
-    #[error(
-        "stage {stage} fails at offset {offset} ({message}), though the records up to {needed} passed before the restart: \
-         not decided anew; check the limits in force then and now"
-    )]
-    Irreproducible { stage: String, offset: Offset, message: String, needed: Offset },
-    #[error("stage {stage} fails on every record, up to offset {offset}: {message}")]
-    Module { stage: String, offset: Offset, message: String },
-    #[error("batch at offset {found} where {expected} was due")]
-    Misaligned { found: Offset, expected: Offset },
 }
 
 /// What all workers share.
