@@ -23,6 +23,11 @@ impl ServerUrl {
         if behind.contains('@') {
             return format!("{scheme}://***");
         }
+        // Nor is what stands for a port.
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        if host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_err()) {
+            return format!("{scheme}://***");
+        }
         let path = behind.split(['?', '#']).next().unwrap_or_default();
         match authority.rsplit_once('@') {
             None => format!("{scheme}://{authority}{path}"),
@@ -89,6 +94,10 @@ mod tests {
             ("redis://:s3cr3t@host", "redis://:***@host"),
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("host=h password=s3cr3t", "***"),
+            ("postgres://me:s3cr3t", "postgres://***"),
+            ("postgres://me:s3cr3t@[::1]:5432/db", "postgres://me:***@[::1]:5432/db"),
+            ("postgres://me:s3cr3t@[::1]/db", "postgres://me:***@[::1]/db"),
+            ("postgres://me:s3cr3t@a:1,b:2/db", "postgres://me:***@a:1,b:2/db"),
             ("postgres://me:s3#cr3t@host/db", "postgres://***"),
             ("postgres://me:s3?cr3t@host/db", "postgres://***"),
             ("postgres://me:s3/cr3t@host/db", "postgres://***"),

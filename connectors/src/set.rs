@@ -100,12 +100,13 @@ pub struct Applied {
     pub unchanged: Vec<String>,
 }
 
-/// There is no connector of that name.
+/// Why a connector was not started or stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no connector {name}; there are: {known}")]
-pub struct Unknown {
-    pub name: String,
-    pub known: String,
+pub enum SetError {
+    #[error("there is no connector {name}; there are: {known}")]
+    Unknown { name: String, known: String },
+    #[error("the host is about to end")]
+    Closed,
 }
 
 /// All connectors of a host.
@@ -115,11 +116,20 @@ pub struct Connectors {
     runtime: Handle,
     /// Held by who changes them: one after the other.
     changing: tokio::sync::Mutex<()>,
-    members: Mutex<BTreeMap<String, Member>>,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    by_name: BTreeMap<String, Member>,
+    /// Nothing is started any more.
+    closed: bool,
 }
 
 struct Member {
     connector: Connector,
+    /// `false`: somebody has stopped it. One that is just being restarted is wanted all the while.
+    wanted: bool,
     /// The last ones, where it is stopped.
     handles: Vec<SinkHandle>,
     running: Option<Running>,
@@ -140,43 +150,50 @@ impl Connectors {
     /// How each is, in order of their names.
     #[must_use]
     pub fn status(&self) -> Vec<ConnectorStatus> {
-        let members = self.members();
-        let one = |member: &Member| ConnectorStatus {
-            name: member.connector.name().to_owned(),
-            r#type: member.connector.r#type(),
-            wanted: member.running.is_some(),
-            sinks: member.handles.iter().map(SinkHandle::status).collect(),
+        let of = |m: &Member| (m.connector.name().to_owned(), m.connector.r#type(), m.wanted, m.handles.clone());
+        let all: Vec<_> = self.members().by_name.values().map(of).collect();
+        // The broker is asked without the lock.
+        let status = |(name, r#type, wanted, handles): (_, _, _, Vec<SinkHandle>)| ConnectorStatus {
+            name,
+            r#type,
+            wanted,
+            sinks: handles.iter().map(SinkHandle::status).collect(),
         };
-        members.values().map(one).collect()
+        all.into_iter().map(status).collect()
     }
 
     /// What tells how each sink is, those of stopped connectors too.
     #[must_use]
     pub fn handles(&self) -> Vec<SinkHandle> {
-        self.members().values().flat_map(|member| member.handles.clone()).collect()
+        self.members().by_name.values().flat_map(|member| member.handles.clone()).collect()
     }
 
     /// Those that are to write: all that nobody has stopped.
     #[must_use]
     pub fn wanted(&self) -> Vec<SinkHandle> {
         let members = self.members();
-        members.values().filter(|m| m.running.is_some()).flat_map(|member| member.handles.clone()).collect()
+        members.by_name.values().filter(|member| member.wanted).flat_map(|member| member.handles.clone()).collect()
     }
 
-    /// Makes the connectors those that are given. What is as it was goes on, or stays stopped; what is another or new is
+    /// Makes the connectors those that `read` gives. What is as it was goes on, or stays stopped; what is another or new is
     /// started; what is not among them any more is stopped and forgotten. Offsets lie in the servers.
-    pub async fn apply(&self, wanted: Vec<Connector>) -> Applied {
+    ///
+    /// # Errors
+    /// That of `read`, and nothing has changed.
+    pub async fn apply<E>(&self, read: impl FnOnce() -> Result<Vec<Connector>, E>) -> Result<Applied, E> {
+        // Read in one's turn: what was read first is not applied last.
         let _turn = self.changing.lock().await;
+        let wanted: BTreeMap<String, Connector> = read()?.into_iter().map(|c| (c.name().to_owned(), c)).collect();
         let mut applied = Applied::default();
-        let wanted: BTreeMap<String, Connector> = wanted.into_iter().map(|c| (c.name().to_owned(), c)).collect();
-        let gone: Vec<String> = self.members().keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        let gone = |name: &&String| !wanted.contains_key(*name);
+        let gone: Vec<String> = self.members().by_name.keys().filter(gone).cloned().collect();
         for name in gone {
             self.end(&name).await;
-            self.members().remove(&name);
+            self.members().by_name.remove(&name);
             applied.removed.push(name);
         }
         for (name, connector) in wanted {
-            let before = self.members().get(&name).map(|member| member.connector.clone());
+            let before = self.members().by_name.get(&name).map(|member| member.connector.clone());
             match before {
                 Some(before) if before == connector => applied.unchanged.push(name),
                 Some(_) => {
@@ -190,49 +207,52 @@ impl Connectors {
                 }
             }
         }
-        applied
+        Ok(applied)
     }
 
     /// Starts a connector that was stopped; one that runs goes on.
     ///
     /// # Errors
-    /// [`Unknown`].
-    pub async fn start(&self, name: &str) -> Result<(), Unknown> {
+    /// [`SetError`].
+    pub async fn start(&self, name: &str) -> Result<(), SetError> {
         let _turn = self.changing.lock().await;
         let (connector, runs) = self.known(name)?;
-        if !runs {
-            self.begin(connector);
-        }
-        Ok(())
+        if runs || self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
     }
 
     /// Stops a connector until it is started again, or the host is.
     ///
     /// # Errors
-    /// [`Unknown`].
-    pub async fn stop(&self, name: &str) -> Result<(), Unknown> {
+    /// [`SetError::Unknown`].
+    pub async fn stop(&self, name: &str) -> Result<(), SetError> {
         let _turn = self.changing.lock().await;
         self.known(name)?;
         self.end(name).await;
+        if let Some(member) = self.members().by_name.get_mut(name) {
+            member.wanted = false;
+        }
         Ok(())
     }
 
     /// Stops and starts a connector, with new connections and from the offset in its server.
     ///
     /// # Errors
-    /// [`Unknown`].
-    pub async fn restart(&self, name: &str) -> Result<(), Unknown> {
+    /// [`SetError`].
+    pub async fn restart(&self, name: &str) -> Result<(), SetError> {
         let _turn = self.changing.lock().await;
         let (connector, _) = self.known(name)?;
         self.end(name).await;
-        self.begin(connector);
-        Ok(())
+        if self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
     }
 
-    /// Stops all of them at once; what has not ended by the `deadline` is cut off.
+    /// Stops all of them at once, for good; what has not ended by the `deadline` is cut off.
     pub async fn close(&self, deadline: Instant) {
-        let _turn = self.changing.lock().await;
-        let running: Vec<Running> = self.members().values_mut().filter_map(|member| member.running.take()).collect();
+        // Without a turn: whoever has one finds it closed.
+        let running: Vec<Running> = {
+            let mut members = self.members();
+            members.closed = true;
+            members.by_name.values_mut().filter_map(|member| member.running.take()).collect()
+        };
         for running in &running {
             running.stop.send_replace(true);
         }
@@ -241,22 +261,27 @@ impl Connectors {
         }
     }
 
-    fn members(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
+    fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connector of that name, and whether it runs.
-    fn known(&self, name: &str) -> Result<(Connector, bool), Unknown> {
+    fn known(&self, name: &str) -> Result<(Connector, bool), SetError> {
         let members = self.members();
-        let unknown = || Unknown {
+        let unknown = || SetError::Unknown {
             name: name.to_owned(),
-            known: members.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+            known: members.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         };
-        let member = members.get(name).ok_or_else(unknown)?;
+        let member = members.by_name.get(name).ok_or_else(unknown)?;
         Ok((member.connector.clone(), member.running.is_some()))
     }
 
-    fn begin(&self, connector: Connector) {
+    /// `false`: nothing is started any more.
+    fn begin(&self, connector: Connector) -> bool {
+        let mut members = self.members();
+        if members.closed {
+            return false;
+        }
         let mut begun =
             Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
         match &connector {
@@ -275,15 +300,16 @@ impl Connectors {
         }
         let Begun { stop, handles, tasks, .. } = begun;
         let running = Some(Running { stop, tasks });
-        let mut members = self.members();
-        if let Some(before) = members.get(connector.name()) {
+        if let Some(before) = members.by_name.get(connector.name()) {
             handles.iter().for_each(|handle| before.handles.iter().for_each(|old| handle.count_on(old)));
         }
-        members.insert(connector.name().to_owned(), Member { connector, handles, running });
+        let name = connector.name().to_owned();
+        members.by_name.insert(name, Member { connector, wanted: true, handles, running });
+        true
     }
 
     async fn end(&self, name: &str) {
-        let running = self.members().get_mut(name).and_then(|member| member.running.take());
+        let running = self.members().by_name.get_mut(name).and_then(|member| member.running.take());
         if let Some(running) = running {
             running.stop.send_replace(true);
             running.ended(Instant::now() + STOP_TIME).await;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
+use clickmill_schemas::RunId;
 use clickmill_schemas::partial::Metrics;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -49,13 +50,24 @@ pub struct Difference {
     pub start_ms: i64,
     pub dimension: String,
     pub key: String,
-    /// Impressions, clicks, conversions, cost and revenue in micros; none where there is no such value.
-    pub topic: Option<[i64; 5]>,
-    pub server: Option<[i64; 5]>,
+    /// None where there is no such value.
+    pub topic: Option<Figures>,
+    pub server: Option<Figures>,
+}
+
+/// What one side has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    pub impressions: i64,
+    pub clicks: i64,
+    pub conversions: i64,
+    pub cost_micros: i64,
+    pub revenue_micros: i64,
+    pub lower_bound: bool,
 }
 
 impl Verified {
-    pub(crate) fn differ(&mut self, difference: impl FnOnce() -> Difference) {
+    fn differ(&mut self, difference: impl FnOnce() -> Difference) {
         self.different += 1;
         if self.differences.len() < TOLD {
             self.differences.push(difference());
@@ -72,12 +84,13 @@ pub(crate) type Window = (i64, BTreeMap<String, Group>);
 /// Start and dimension.
 pub(crate) type Place = (i64, String);
 
-pub(crate) const fn figures(m: &Metrics) -> [i64; 5] {
-    [m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros]
+pub(crate) const fn figures((metrics, lower_bound): &Held) -> Figures {
+    let Metrics { impressions, clicks, conversions, cost_micros, revenue_micros } = *metrics;
+    Figures { impressions, clicks, conversions, cost_micros, revenue_micros, lower_bound: *lower_bound }
 }
 
-/// Compares what a connector's server holds of a window size with what the topic says of it. Must not be called within
-/// the runtime.
+/// Compares what a connector's server holds of a window size with what the topic says of it, of the run that readers take.
+/// Must not be called within the runtime.
 ///
 /// # Errors
 /// [`SinkError`] where the server or the topic cannot be read.
@@ -85,7 +98,7 @@ pub fn verify(
     connector: &Connector,
     endpoint: &Endpoint,
     runtime: &Handle,
-    size_ms: i64,
+    (run, size_ms): (RunId, i64),
     topic: Values<'_>,
 ) -> Result<Verified, SinkError> {
     let mut topic = topic.peekable();
@@ -97,7 +110,7 @@ pub fn verify(
             compare(size_ms, topic, std::iter::from_fn(next).peekable())
         }
         Connector::Redis(_) => {
-            let mut held = runtime.block_on(async { redis::Held::open(&endpoint.redis().await?).await })?;
+            let mut held = runtime.block_on(async { redis::Held::open(&endpoint.redis().await?, run).await })?;
             let mut verified = Verified::default();
             while let Some(window) = next_window(&mut topic)? {
                 runtime.block_on(held.compare(size_ms, &window, &mut verified))?;
@@ -190,14 +203,13 @@ pub(crate) fn compare_groups(
         verified.compared += 1;
         let (ours, theirs) = (topic.get(key), server.get(key));
         if ours != theirs {
-            let figures = |held: Option<&Held>| held.map(|(metrics, _)| figures(metrics));
             verified.differ(|| Difference {
                 size_ms,
                 start_ms: *start_ms,
                 dimension: dimension.clone(),
                 key: key.clone(),
-                topic: figures(ours),
-                server: figures(theirs),
+                topic: ours.map(figures),
+                server: theirs.map(figures),
             });
         }
     }
@@ -219,7 +231,7 @@ mod tests {
         let of = |values: &[Value]| values.iter().cloned().map(Ok).collect::<Vec<_>>().into_iter().peekable();
         let verified = compare(60_000, of(topic), of(server)).unwrap();
         assert_eq!(verified.different, verified.differences.len() as u64);
-        let first = |figures: Option<[i64; 5]>| figures.map(|f| f[0]);
+        let first = |figures: Option<Figures>| figures.map(|f| f.impressions);
         let told = verified.differences.into_iter().map(|d| (d.start_ms, d.key, first(d.topic), first(d.server)));
         (verified.compared, told.collect())
     }

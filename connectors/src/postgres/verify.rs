@@ -8,9 +8,10 @@ use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
 use crate::verify::Value;
 
-/// In the order of the topic's own windows: bytewise.
+/// In the order of the topic's own windows: bytewise. A dimension whose keys were too many in one partition is a lower bound for
+/// each of its keys.
 const HELD: &str = "SELECT (extract(epoch FROM window_start) * 1000)::bigint, dimension, key, impressions, clicks, conversions, \
-    cost_micros, revenue_micros, lower_bound FROM realtime.window_sums WHERE window_size_ms = $1 AND impressions > 0 \
+    cost_micros, revenue_micros, bool_or(lower_bound) OVER (PARTITION BY window_start, dimension) FROM realtime.window_sums WHERE window_size_ms = $1 AND impressions > 0 \
     ORDER BY window_start, dimension COLLATE \"C\", key COLLATE \"C\"";
 
 /// The windows of a size, of the run that readers take.

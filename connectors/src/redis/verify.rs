@@ -1,15 +1,17 @@
-//! What Redis holds of the windows, to be compared with the topic. A hash that has expired is no difference.
+//! What Redis holds of the windows, to be compared with the topic. A hash that has expired is no difference, nor is one of
+//! another run, which is on its way out or was to be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use clickmill_schemas::RunId;
 use clickmill_schemas::partial::Metrics;
 use redis::aio::MultiplexedConnection;
 
-use super::hash::{Span, TOTAL};
+use super::hash::{Span, TOTAL, version_key};
 use super::sink::{connect, unavailable};
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
-use crate::verify::{Difference, Group, Verified, Window, compare_groups};
+use crate::verify::{Group, Verified, Window, compare_groups};
 
 /// Keys asked for at once.
 const PAGE: usize = 500;
@@ -18,14 +20,15 @@ const DOING: &str = "read the windows";
 /// A connection, and what was looked at.
 pub struct Held {
     connection: MultiplexedConnection,
+    run: RunId,
     seen: BTreeSet<String>,
 }
 
 impl Held {
     /// # Errors
     /// [`SinkError`] where the server cannot be asked.
-    pub async fn open(url: &ServerUrl) -> Result<Self, SinkError> {
-        Ok(Self { connection: connect(url).await?, seen: BTreeSet::new() })
+    pub async fn open(url: &ServerUrl, run: RunId) -> Result<Self, SinkError> {
+        Ok(Self { connection: connect(url).await?, run, seen: BTreeSet::new() })
     }
 
     /// Compares a window's hash, where it is there.
@@ -36,13 +39,9 @@ impl Held {
         verified: &mut Verified,
     ) -> Result<(), SinkError> {
         let Some(key) = (Span { start_ms: *start_ms, size_ms }).key() else { return Ok(()) };
-        let fields: BTreeMap<String, String> =
-            redis::cmd("HGETALL").arg(&key).query_async(&mut self.connection).await.map_err(unavailable(DOING))?;
+        let server = self.groups(&key).await?;
         self.seen.insert(key);
-        if fields.is_empty() {
-            return Ok(());
-        }
-        let mut server = groups(&fields);
+        let Some(mut server) = server else { return Ok(()) };
         let none = Group::new();
         for (dimension, group) in topic {
             let held = server.remove(dimension).unwrap_or_default();
@@ -56,21 +55,26 @@ impl Held {
 
     /// Finds the windows that the topic does not have.
     pub async fn compare_rest(&mut self, size_ms: i64, verified: &mut Verified) -> Result<(), SinkError> {
-        let pattern = format!("metrics:{}min:*", size_ms / 60_000);
+        let prefix = format!("metrics:{}min:", size_ms / 60_000);
         let mut cursor = 0_u64;
         loop {
             let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
                 .arg(cursor)
-                .arg(&["MATCH", &pattern])
+                .arg(&["MATCH", &format!("{prefix}*")])
                 .arg("COUNT")
                 .arg(PAGE)
                 .query_async(&mut self.connection)
                 .await
                 .map_err(unavailable(DOING))?;
-            for key in keys.into_iter().filter(|key| !self.seen.contains(key)) {
-                verified.compared += 1;
-                let (start_ms, dimension) = (0, TOTAL.to_owned());
-                verified.differ(|| Difference { size_ms, start_ms, dimension, key, topic: None, server: Some([0; 5]) });
+            for key in keys {
+                if self.seen.contains(&key) {
+                    continue;
+                }
+                let start = key.strip_prefix(&prefix).and_then(|start| start.parse::<jiff::Timestamp>().ok());
+                let Some(start_ms) = start.map(jiff::Timestamp::as_millisecond) else { continue };
+                for (dimension, group) in self.groups(&key).await?.unwrap_or_default() {
+                    compare_groups(size_ms, &(start_ms, dimension), &Group::new(), &group, verified);
+                }
             }
             cursor = next;
             if cursor == 0 {
@@ -78,19 +82,35 @@ impl Held {
             }
         }
     }
+
+    /// The values of a window; none where its hash is gone, or another run's.
+    async fn groups(&mut self, key: &str) -> Result<Option<BTreeMap<String, Group>>, SinkError> {
+        let (fields, version): (BTreeMap<String, String>, Option<String>) = redis::pipe()
+            .cmd("HGETALL")
+            .arg(key)
+            .cmd("GET")
+            .arg(version_key(key))
+            .query_async(&mut self.connection)
+            .await
+            .map_err(unavailable(DOING))?;
+        let ours = version.is_some_and(|version| version.split(' ').next() == Some(&self.run.to_string()));
+        Ok((ours && !fields.is_empty()).then(|| groups(&fields)))
+    }
 }
 
 /// The values of a hash, by dimension and key.
 fn groups(fields: &BTreeMap<String, String>) -> BTreeMap<String, Group> {
     let bounds: BTreeSet<&str> = fields.get("lower_bound").map(|all| all.split(',').collect()).unwrap_or_default();
     let mut groups = BTreeMap::<String, Group>::new();
-    for (field, value) in fields {
+    for (field, value) in fields.iter().filter(|(field, _)| *field != "lower_bound") {
         let (dimension, rest) = field.split_once('|').unwrap_or((TOTAL, field));
         let (key, name) = rest.rsplit_once('|').unwrap_or(("", rest));
-        let (metrics, bound) = groups.entry(dimension.to_owned()).or_default().entry(key.to_owned()).or_default();
+        let keys = groups.entry(dimension.to_owned()).or_default();
+        // As of the topic's: keys that are one without U+0000 are summed.
+        let (metrics, bound) = keys.entry(key.replace('\0', "\u{FFFD}")).or_default();
         *bound = bounds.contains(dimension);
-        if let (Some(counter), Ok(value)) = (counter(metrics, name), value.parse()) {
-            *counter = value;
+        if let (Some(counter), Ok(value)) = (counter(metrics, name), value.parse::<i64>()) {
+            *counter = counter.wrapping_add(value);
         }
     }
     groups

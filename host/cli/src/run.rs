@@ -51,9 +51,10 @@ async fn host(args: &RunArgs, config: &Config) -> Result<()> {
         let (config, from) = (config.clone(), args.from.clone());
         tokio::spawn(async move { Stack::start_from(&config, from).await })
     };
+    let mut reload = false;
     let stack = tokio::select! {
         stack = &mut starting => stack??,
-        () = stop_asked(&mut signals) => {
+        () = stop_asked(&mut signals, &mut reload) => {
             let asked = Instant::now();
             match tokio::time::timeout(START_GRACE, starting).await {
                 Ok(stack) => stack??.stop(asked).await?,
@@ -65,6 +66,9 @@ async fn host(args: &RunArgs, config: &Config) -> Result<()> {
     match stack.address {
         Some(address) => say(format_args!("clickmill runs: http://{address} (data in {})", config.data_dir.display())),
         None => say(format_args!("clickmill runs (data in {})", config.data_dir.display())),
+    }
+    if reload {
+        stack.reload().await;
     }
     let ended = {
         let mut drained = std::pin::pin!(stack.until_end());
@@ -85,9 +89,11 @@ async fn host(args: &RunArgs, config: &Config) -> Result<()> {
     ended.and(stopped)
 }
 
-/// While it starts, the files are read anyway.
-async fn stop_asked(signals: &mut StopSignals) {
-    while signals.asked().await != Asked::Stop {}
+/// Waits for a stop; whether files were to be read again meanwhile is in `reload`.
+async fn stop_asked(signals: &mut StopSignals, reload: &mut bool) {
+    while signals.asked().await != Asked::Stop {
+        *reload = true;
+    }
 }
 
 /// A signal ends a host well, but not work that was to be done first.

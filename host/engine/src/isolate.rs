@@ -6,6 +6,8 @@
 //! Parts of several records get a fraction of the time limit, so that an endless loop is found soon: one that is only slow
 //! is split further, and a record that runs alone has all the time that it has a right to.
 
+use std::time::{Duration, Instant};
+
 use clickmill_schemas::{ModuleDigest, Offset};
 
 use crate::source::{Entry, Unpacked};
@@ -24,6 +26,8 @@ pub struct Culprit {
     pub sha256: ModuleDigest,
     /// Of the fault when the record ran alone.
     pub message: String,
+    /// Time that it took alone.
+    pub took: Duration,
 }
 
 /// What a batch came to.
@@ -128,6 +132,7 @@ impl Parts<'_> {
             let (mut part, mut passed) = (BatchOutcome::default(), Vec::new());
             let collects = self.passed.is_some().then_some(&mut passed);
             self.chain.divide_time(if alone { 1 } else { HURRY });
+            let begun = Instant::now();
             let ran = self.chain.run_part(self.source, &self.batch, entries, &mut part, collects);
             self.chain.divide_time(1);
             match ran {
@@ -142,7 +147,8 @@ impl Parts<'_> {
                 Err(ProcessError::Fault(fault)) if alone => {
                     let offset = self.source.base_offset().plus(entries.first().map_or(0, |e| u64::from(e.delta)));
                     let (stage, sha256, message) = (fault.stage, fault.sha256, fault.message);
-                    return Ok(Part::Culprit(Culprit { offset, stage, sha256, message }));
+                    let took = begun.elapsed();
+                    return Ok(Part::Culprit(Culprit { offset, stage, sha256, message, took }));
                 }
                 Err(ProcessError::Fault(_)) => {
                     suspect = self.chain.take_suspect();

@@ -1,5 +1,5 @@
 //! When a module that fails on one record after the other is to be stopped: by the number of convictions, or by the time
-//! that finding them took. What it says is a decision, and is written down: replay does not ask it.
+//! that it took for each of them. What it says is a decision, and is written down: replay does not ask it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,13 +29,14 @@ pub enum OnModuleFailure {
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     of: Option<(DeploymentId, String)>,
-    /// With the time that it took to find each.
+    /// With the time that each of them took alone.
     convictions: VecDeque<(Offset, Duration)>,
+    after_last: Offset,
     tripped: bool,
 }
 
 impl Breaker {
-    /// Counts a conviction that took so long to find. `true`, once: at least half of the newest records, `limit` of them or
+    /// Counts a conviction of a record that took so long. `true`, once: at least half of the newest records, `limit` of them or
     /// fewer that took long, were convicted. The others may never have come to the stage.
     pub(crate) fn convicted(
         &mut self,
@@ -48,6 +49,7 @@ impl Breaker {
         if self.of.as_ref() != Some(&of) {
             *self = Self { of: Some(of), ..Self::default() };
         }
+        self.after_last = offset.plus(1);
         self.convictions.push_back((offset, took));
         while self.convictions.len() > limit.max(1) {
             self.convictions.pop_front();
@@ -64,8 +66,14 @@ impl Breaker {
     }
 
     /// The offset after the newest conviction; 0 before the first.
-    pub(crate) fn after_last(&self) -> Offset {
-        self.convictions.back().map_or(Offset(0), |(offset, _)| offset.plus(1))
+    pub(crate) const fn after_last(&self) -> Offset {
+        self.after_last
+    }
+
+    /// Counts anew, and may trip again.
+    pub(crate) fn rearm(&mut self) {
+        self.convictions.clear();
+        self.tripped = false;
     }
 }
 

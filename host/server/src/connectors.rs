@@ -15,6 +15,7 @@ impl From<ConnectorRefusal> for ApiError {
         match refusal {
             ConnectorRefusal::Unknown(text) => Self::NotFound(text),
             ConnectorRefusal::BadFile(text) => Self::Refused(text),
+            ConnectorRefusal::Closed(text) => Self::Conflict(text),
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum ConnectorRefusal {
     Unknown(String),
     /// A file cannot be used.
     BadFile(String),
+    /// The process is about to end.
+    Closed(String),
 }
 
 /// What only a running host knows. But for [`Host::partitions_added`], [`Host::save`] and the changes of connectors, all calls

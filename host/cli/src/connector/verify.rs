@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use clickmill_connectors::set::Connector;
-use clickmill_connectors::verify::{Difference, Value, Verified, verify};
+use clickmill_connectors::verify::{Difference, Figures, Value, Verified, verify};
 use clickmill_connectors::{Endpoint, Servers, SinkError};
 use clickmill_pipeline::views::WindowQuery;
 use clickmill_pipeline::views::time::iso8601;
 use clickmill_pipeline::views::windows::size_name;
+use clickmill_schemas::RunId;
 use serde::Serialize;
 
 use crate::TextOrJson;
@@ -34,7 +35,8 @@ const STOP_TIME: Duration = Duration::from_secs(5);
   clickmill connector verify postgres
   clickmill connector verify redis --output json | jq .different
 
-Waits until the connector has everything. Redis holds each window for some minutes only: what has expired is passed over.
+Where a host runs, waits until the connector has everything. Redis holds each window for some minutes only: what has expired is
+passed over.
 Exit codes: 0 the same, 1 a value differs, or the connector does not catch up.")]
 pub struct Args {
     /// Its name, as in `clickmill connector list`
@@ -59,13 +61,23 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     let unknown = || mistake(format!("there is no connector {}; there are: {known}", args.name));
     let connector = connectors.iter().find(|c| c.name() == args.name).ok_or_else(unknown)?;
     let place = Place::of(config)?;
+    let status = place.status()?;
+    if matches!(place, Place::Host(_)) && !status.sinks.iter().any(|sink| sink["name"] == args.name.as_str()) {
+        let name = &args.name;
+        return Err(mistake(format!(
+            "the host runs no connector {name}: `clickmill connector apply` starts what is new"
+        )));
+    }
+    let Some(run) = status.run else {
+        return Err(mistake("there is nothing to compare with yet: nothing has been counted in this data directory"));
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let servers = Servers::new(&config.data_dir);
     let endpoint = match connector.url() {
         Some(url) => Endpoint::Named(url.clone()),
         None => Endpoint::Private(servers.clone()),
     };
-    let verified = verified(args, connector, &endpoint, &runtime, &place);
+    let verified = verified(args, (connector, &endpoint), run, &runtime, &place);
     let verified = verified.map_err(|e| anyhow!(connector.hidden().redact(&format!("{e:#}"))));
     if let (Endpoint::Private(_), Place::Folder(_)) = (&endpoint, &place) {
         // They were started for this.
@@ -83,8 +95,8 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
 
 fn verified(
     args: &Args,
-    connector: &Connector,
-    endpoint: &Endpoint,
+    (connector, endpoint): (&Connector, &Endpoint),
+    run: RunId,
     runtime: &tokio::runtime::Runtime,
     place: &Place,
 ) -> Result<Verified> {
@@ -100,14 +112,18 @@ fn verified(
                 let (start_ms, dimension) = (row.window.start_ms, row.window.dimension);
                 Ok(Value { start_ms, dimension, key: row.key, metrics: row.metrics, lower_bound: row.lower_bound })
             });
-            let of_size = verify(connector, endpoint, runtime.handle(), size_ms, Box::new(rows))?;
+            let of_size = verify(connector, endpoint, runtime.handle(), (run, size_ms), Box::new(rows))?;
             all.compared += of_size.compared;
             all.different += of_size.different;
             all.differences.extend(of_size.differences);
         }
-        if all.different == 0 || attempts == ATTEMPTS || caught_up(args, place)? == before {
+        if all.different == 0 || caught_up(args, place)? == before {
             return Ok(all);
         }
+        anyhow::ensure!(
+            attempts < ATTEMPTS,
+            "the windows change faster than they can be compared: try when less comes in"
+        );
     }
 }
 
@@ -135,14 +151,24 @@ fn text(name: &str, verified: &Verified) -> String {
     let Verified { compared, different, differences } = verified;
     let mut text = format!("{name}: {} compared, {different} differ\n", counted(*compared, "value"));
     for Difference { size_ms, start_ms, dimension, key, topic, server } in differences {
-        let figures = |held: &Option<[i64; 5]>| held.map_or_else(|| "nothing".to_owned(), |held| format!("{held:?}"));
         let (size, start) = (size_name(*size_ms), iso8601(*start_ms));
         let (dimension, key) = (printable(dimension), printable(key));
         text.push_str(&format!(
             "  {size} {start} {dimension} {key}: the topic has {}, the server {}\n",
-            figures(topic),
-            figures(server)
+            figures(topic.as_ref()),
+            figures(server.as_ref())
         ));
     }
     text
+}
+
+fn figures(of: Option<&Figures>) -> String {
+    let Some(Figures { impressions, clicks, conversions, cost_micros, revenue_micros, lower_bound }) = of else {
+        return "nothing".to_owned();
+    };
+    let bound = if *lower_bound { ", a lower bound" } else { "" };
+    format!(
+        "{impressions} impressions, {clicks} clicks, {conversions} conversions, {cost_micros} cost and {revenue_micros} revenue \
+         in micros{bound}"
+    )
 }

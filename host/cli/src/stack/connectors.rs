@@ -37,6 +37,23 @@ pub fn files(config: &Config) -> Result<Vec<ConnectorFile>> {
     read_folder(&config.connectors, &Environment).map_err(|e| mistake(e.to_string()))
 }
 
+/// Says which addresses are set for connectors that are not there.
+pub fn warn_of_unused_settings(config: &Config, wanted: &[Connector]) {
+    let (postgres, redis) = (&config.sinks.postgres, &config.sinks.redis);
+    let there = |name: &str| wanted.iter().any(|connector| connector.name() == name);
+    for (name, variable, set) in [
+        ("postgres", "DATABASE_URL", postgres.enabled && postgres.url.is_some()),
+        ("redis", "REDIS_URL", redis.enabled && redis.url.is_some()),
+    ] {
+        if set && !there(name) {
+            let folder = config.connectors.display();
+            tracing::warn!(
+                "sinks.{name}.url ({variable}) is set over the connector named {name}, and {folder} has none"
+            );
+        }
+    }
+}
+
 /// The connectors that are wanted.
 ///
 /// # Errors

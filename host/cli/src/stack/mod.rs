@@ -74,6 +74,7 @@ impl Stack {
             .map_err(|e| mistake(format!("cannot make the data directory {}: {e}", data_dir.display())))?;
         let registry = prometheus::Registry::new();
         let wanted = connectors::wanted(config)?;
+        connectors::warn_of_unused_settings(config, &wanted);
         let broker = Arc::new(place::open_log(config)?);
         let server = match config.server.enabled {
             true => Some(Server::bind(config.server_options())?),
@@ -109,7 +110,7 @@ impl Stack {
             stop: watch::Sender::new(false),
             address,
         };
-        stack.connectors.apply(wanted).await;
+        stack.connectors.apply(|| anyhow::Ok(wanted)).await?;
         if let Some(server) = server {
             registry.register(Box::new(SinkMetrics::new(stack.connectors.clone())?))?;
             stack.serve(server, registry);
@@ -186,12 +187,9 @@ impl Stack {
 
     /// Applies the connector files as they are now; where one is wrong, all go on as they are.
     pub async fn reload(&self) {
-        match connectors::wanted(&self.config) {
+        match self.connectors.apply(|| connectors::wanted(&self.config)).await {
             Err(error) => tracing::error!("connector files are not applied: {error:#}"),
-            Ok(wanted) => {
-                let applied = self.connectors.apply(wanted).await;
-                tracing::info!(?applied, "connector files applied");
-            }
+            Ok(applied) => tracing::info!(?applied, "connector files applied"),
         }
     }
 

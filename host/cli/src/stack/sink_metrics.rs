@@ -1,6 +1,6 @@
 //! The sinks as Prometheus metrics, as they are at the moment of the scrape.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clickmill_connectors::{Connectors, SinkState};
 use prometheus::core::{Collector, Desc};
@@ -10,6 +10,8 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 /// Asks the sinks whenever it is asked.
 pub struct SinkMetrics {
     connectors: Arc<Connectors>,
+    /// Held while it is asked: one scrape after the other.
+    asking: Mutex<()>,
     up: IntGaugeVec,
     offset: IntGaugeVec,
     lag: IntGaugeVec,
@@ -26,6 +28,7 @@ impl SinkMetrics {
         let counter = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["sink"]);
         Ok(Self {
             connectors,
+            asking: Mutex::default(),
             up: gauge("clickmill_sink_up", "1 where the sink is connected and writes, else 0")?,
             offset: gauge("clickmill_sink_offset", "Everything below this offset is in the sink's server")?,
             lag: gauge("clickmill_sink_lag_records", "Records of the sink's topic that its server does not have yet")?,
@@ -54,8 +57,10 @@ impl Collector for SinkMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         // Of a connector that was removed nothing is told any more.
         self.gauges().into_iter().for_each(IntGaugeVec::reset);
+        self.counters().into_iter().for_each(IntCounterVec::reset);
         for sink in self.connectors.handles() {
             let status = sink.status();
             let integer = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -65,8 +70,7 @@ impl Collector for SinkMetrics {
             }
             let totals = [status.rows_written, status.skipped, status.retries];
             for (counter, total) in self.counters().into_iter().zip(totals) {
-                let counter = counter.with_label_values(&[&status.name]);
-                counter.inc_by(total.saturating_sub(counter.get()));
+                counter.with_label_values(&[&status.name]).inc_by(total);
             }
         }
         let gauges = self.gauges().into_iter().flat_map(Collector::collect);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clickmill_connectors::set::SetError;
 use clickmill_connectors::{Connectors, SinkHandle, SinkState};
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::reprocess::Reprocessing;
@@ -43,12 +44,15 @@ impl Host for View {
             ConnectorChange::Stop => self.runtime.block_on(connectors.stop(name)),
             ConnectorChange::Restart => self.runtime.block_on(connectors.restart(name)),
         };
-        changed.map_err(|unknown| ConnectorRefusal::Unknown(unknown.to_string()))
+        changed.map_err(|e| match e {
+            SetError::Unknown { .. } => ConnectorRefusal::Unknown(e.to_string()),
+            SetError::Closed => ConnectorRefusal::Closed(e.to_string()),
+        })
     }
 
     fn apply_connectors(&self) -> Result<Value, ConnectorRefusal> {
-        let wanted = wanted(&self.config).map_err(|e| ConnectorRefusal::BadFile(format!("{e:#}")))?;
-        let applied = self.runtime.block_on(self.connectors.apply(wanted));
+        let applied = self.runtime.block_on(self.connectors.apply(|| wanted(&self.config)));
+        let applied = applied.map_err(|e| ConnectorRefusal::BadFile(format!("{e:#}")))?;
         Ok(serde_json::to_value(applied).unwrap_or_default())
     }
 

@@ -127,8 +127,9 @@ pub(crate) fn run(
     let (mut canary, mut pace) = (Canary::default(), Pace::new());
     newest_records(broker, partitions, records, WITHIN, |input| {
         let was = before.judge(input)?;
-        // It may fail on the very records that the chain in force fails on.
-        after.allow(MOST_FAILURES + before.failed());
+        // It may fail on the very records that the chain in force rejects or fails on.
+        let shared = was.iter().filter(|(_, v)| matches!(v, Verdict::Failed { .. } | Verdict::Rejected { .. })).count();
+        after.allow(after.failed() + shared + MOST_FAILURES);
         let is = after.judge(input)?;
         let mut failed = after.take_failures();
         if before.has_given_up() {

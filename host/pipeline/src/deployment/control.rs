@@ -254,7 +254,7 @@ impl Deployer {
         let metering = self.registry.chains.metering(wasm).map_err(DeployError::Refused)?;
         let partitions = self.partitions();
         let canary = canary::run(&*self.broker, partitions, CANARY_RECORDS, &metering, old, new)?;
-        if canary.as_ref().is_some_and(|canary| canary.old_given_up || canary.failures > 0) {
+        if canary.as_ref().is_some_and(|canary| canary.failures > 0) {
             return Ok(canary);
         }
         match canary::hidden_state(&*self.broker, partitions, &metering, old, new)? {

@@ -2,7 +2,6 @@
 //! or through the batch, where it only was too much at once.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use clickmill_engine::{BatchSource, Culprit, Fault, Isolated, ProcessError, isolate};
 use clickmill_schemas::output::Decision;
@@ -29,10 +28,9 @@ pub(super) enum Onward {
 
 impl Worker {
     pub(super) fn on_fault(&mut self, input: &Input<'_>, fault: &Fault) -> Result<Onward, WorkerError> {
-        let begun = Instant::now();
         tracing::warn!(
             partition = %self.owner.partition, from = %input.base_offset(), records = input.count(), stage = %fault.stage,
-            message = %fault.message, "a module failed on one of these records, which is looked for"
+            message = %fault.message, "a module failed on these records: whether one of them is at fault is looked for"
         );
         self.shared.metrics.faulted(self.owner.partition, &fault.stage);
         self.drain_logs();
@@ -49,9 +47,13 @@ impl Worker {
             ProcessError::Fault(fault) => WorkerError::State(fault),
         })?;
         let onward = match isolated {
-            Isolated::Passed => return Ok(Onward::Passed),
+            Isolated::Passed => {
+                let text = format!("{} (none of the records is at fault: they passed in smaller parts)", fault.message);
+                self.module_line(LineKind::Fault, input.base_offset(), fault.stage.clone(), fault.sha256, text, 0);
+                return Ok(Onward::Passed);
+            }
             Isolated::Culprit(culprit) => {
-                self.convict(culprit, begun.elapsed())?;
+                self.convict(culprit)?;
                 // Where another deployment is wanted by now, the rest of these records may be its own.
                 let changes = self.wanted_change().is_some();
                 let paused = self.shared.registry.targets.paused();
@@ -63,8 +65,8 @@ impl Worker {
         Ok(onward)
     }
 
-    fn convict(&mut self, culprit: Culprit, took: Duration) -> Result<(), WorkerError> {
-        let Culprit { offset, stage, sha256, message } = culprit;
+    fn convict(&mut self, culprit: Culprit) -> Result<(), WorkerError> {
+        let Culprit { offset, stage, sha256, message, took } = culprit;
         tracing::warn!(partition = %self.owner.partition, %offset, %stage, %message, "a module failed on this record");
         self.module_line(LineKind::Fault, offset, stage.clone(), sha256, message.clone(), 0);
         if offset < self.recovered.resume_at {
@@ -95,6 +97,8 @@ impl Worker {
             OnModuleFailure::Pause => {
                 registry
                     .pause(&format!("stage {stage} of deployment {deployment} fails on every record: {message}"))?;
+                // Whoever resumes has seen it: what fails then pauses anew.
+                self.breaker.rearm();
                 tracing::error!(%partition, %deployment, %stage, %message, "a stage fails on every record: the pipeline is paused");
             }
             OnModuleFailure::Rollback => {

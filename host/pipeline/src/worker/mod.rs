@@ -203,8 +203,6 @@ impl Worker {
             self.hasten_activation()?;
             std::thread::sleep(PAUSE_STEP);
         }
-        // Whoever lets it go on has seen what was wrong; what fails from now on pauses it anew.
-        self.breaker = Breaker::default();
         self.publish(WorkerState::Running);
         Ok(())
     }
