@@ -12,7 +12,7 @@ pub struct Hidden(Vec<String>);
 impl Hidden {
     #[must_use]
     pub fn new(values: &[String]) -> Self {
-        let forms = values.iter().flat_map(|value| [value.clone(), encoded(value)]);
+        let forms = values.iter().flat_map(|value| [value.clone(), percent_encoded(value)]);
         let mut hidden: Vec<String> = forms.filter(|value| value.len() >= LEAST).collect();
         // One may be a part of another.
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
@@ -35,7 +35,7 @@ impl fmt::Debug for Hidden {
 
 /// As it may stand in any part of an address: all but letters, digits, `-`, `_`, `.` and `~` percent-encoded.
 #[must_use]
-pub fn encoded(value: &str) -> String {
+pub fn percent_encoded(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {
@@ -49,6 +49,12 @@ pub fn encoded(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_encoded_for_any_part_of_an_address() {
+        assert_eq!(percent_encoded("site_category"), "site_category");
+        assert_eq!(percent_encoded("a&b=é"), "a%26b%3D%C3%A9");
+    }
 
     #[test]
     fn a_secret_is_in_no_text_whatever_form_it_has_there() {

@@ -24,7 +24,7 @@ use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_schemas::{Offset, RunId};
 
 pub use endpoint::{Endpoint, ServerUrl};
-pub use hidden::Hidden;
+pub use hidden::{Hidden, percent_encoded};
 pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};

@@ -43,9 +43,7 @@ impl Connector {
             Self::Redis(_) => Type::RedisSink,
         }
     }
-}
 
-impl Connector {
     /// Where it writes to; none where that is a private server.
     #[must_use]
     pub const fn url(&self) -> Option<&ServerUrl> {

@@ -2,7 +2,7 @@
 
 use super::field::Problem;
 use super::node::{Node, Place, Value};
-use crate::hidden::encoded;
+use crate::hidden::percent_encoded;
 
 /// Where names are looked up.
 pub trait Names {
@@ -65,7 +65,7 @@ impl Substitution<'_> {
                 ("}}", Some(secret)) => match names.secret(secret) {
                     // A password has any characters, and none of them ends an address's part.
                     Some(value) => {
-                        let put = if out.contains("://") { encoded(&value) } else { value.clone() };
+                        let put = if out.contains("://") { percent_encoded(&value) } else { value.clone() };
                         secrets.push(value);
                         Ok(put)
                     }

@@ -81,13 +81,13 @@ async fn wait(deadline: Instant, mut done: impl FnMut() -> bool) -> bool {
 
 /// Kills a process and all that descend from it. A group would not do: PostgreSQL's children have groups of their own.
 fn kill_tree(root: Pid) -> Vec<Pid> {
-    // A stopped process has no more children; the ones that it has are not anybody else's yet.
-    let _ = kill_process(root, Signal::STOP);
-    let parents: Vec<(Pid, i32)> = all().filter_map(|pid| Some((pid, state(pid)?.1))).collect();
     let mut tree = vec![root];
     let mut looked_at = 0;
-    while let Some(parent) = tree.get(looked_at).map(|pid| pid.as_raw_nonzero().get()) {
-        tree.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+    while let Some(parent) = tree.get(looked_at).copied() {
+        // Before its children are listed: one that is stopped makes no more of them.
+        let _ = kill_process(parent, Signal::STOP);
+        let parent = parent.as_raw_nonzero().get();
+        tree.extend(all().filter(|pid| state(*pid).is_some_and(|(_, of)| of == parent)));
         looked_at += 1;
     }
     for pid in &tree {

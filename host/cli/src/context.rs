@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use clickmill_broker::{BrokerError, EmbeddedLog, TopicPartition};
+use clickmill_connectors::percent_encoded;
 use clickmill_pipeline::views::records::{PageLimits, RecordPage, read_exact_page, read_page};
 use clickmill_pipeline::views::render::parse_json;
 use clickmill_pipeline::views::status::{RunState, Status, TopicView, topics};
@@ -253,12 +254,6 @@ fn message(body: &str) -> String {
     message.unwrap_or(body).trim().chars().take(2_000).collect()
 }
 
-/// Text as the value of a query.
-pub fn percent_encoded(text: &str) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,12 +263,6 @@ mod tests {
         assert_eq!(address_in("http://127.0.0.1:8088/").as_deref(), Some("http://127.0.0.1:8088"));
         assert_eq!(address_in("clickmill run, http://[::1]:9 since 10:00").as_deref(), Some("http://[::1]:9"));
         assert_eq!(address_in("clickmill produce"), None);
-    }
-
-    #[test]
-    fn a_querys_text_is_encoded() {
-        assert_eq!(percent_encoded("site_category"), "site_category");
-        assert_eq!(percent_encoded("a&b=é"), "a%26b%3D%C3%A9");
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::io;
 
 use anyhow::Result;
 use clickmill_connectors::SinkState;
+use clickmill_connectors::percent_encoded;
 use clickmill_connectors::set::{Applied, ConnectorStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::TextOrJson;
 use crate::config::Config;
-use crate::context::{Host, Place, percent_encoded};
+use crate::context::{Host, Place};
 use crate::exit::{Ended, mistake};
 use crate::output::{Output, Rows, print, printable, unless_gone, write_json};
 use crate::stack;

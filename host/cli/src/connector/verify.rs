@@ -9,7 +9,7 @@ use clickmill_connectors::verify::{Difference, Figures, Value, Verified, verify}
 use clickmill_connectors::{Endpoint, Servers, SinkError};
 use clickmill_pipeline::views::WindowQuery;
 use clickmill_pipeline::views::time::iso8601;
-use clickmill_pipeline::views::windows::size_name;
+use clickmill_pipeline::views::windows::{SIZES_MS, size_name};
 use clickmill_schemas::RunId;
 use serde::Serialize;
 
@@ -20,8 +20,6 @@ use crate::exit::{Ended, mistake};
 use crate::output::{counted, print, printable, unless_gone, write_json};
 use crate::stack;
 
-/// Sizes of windows, milliseconds.
-const SIZES_MS: [i64; 2] = [60_000, 300_000];
 /// Between two looks at how far a connector is.
 const LOOK: Duration = Duration::from_millis(100);
 /// Comparisons while records flow: what changed meanwhile is no difference.

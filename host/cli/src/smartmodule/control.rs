@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clickmill_broker::{Broker, EmbeddedLog};
+use clickmill_connectors::percent_encoded;
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::body::DeployBody;
 use clickmill_pipeline::deployment::control::{Deployed, Deployer, Options, Request};
@@ -18,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::context::{Host, Place, percent_encoded};
+use crate::context::{Host, Place};
 use crate::stack;
 
 /// What can be changed.

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Result;
+use clickmill_connectors::percent_encoded;
 use clickmill_pipeline::module_log::{LineKind, ModuleLine};
 use clickmill_pipeline::views::time::iso8601;
 
 use crate::TextOrJson;
 use crate::config::Config;
-use crate::context::{Place, percent_encoded};
+use crate::context::Place;
 use crate::exit::mistake;
 use crate::output::{printable, unless_gone};
 

@@ -4,6 +4,7 @@ use std::io;
 
 use anyhow::Result;
 use clickmill_broker::{Broker, EmbeddedLog};
+use clickmill_connectors::percent_encoded;
 use clickmill_pipeline::runs;
 use clickmill_pipeline::topics::{self, Alter, Create, Limit};
 use clickmill_pipeline::views::status::{TopicView, topic};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::list::kept;
 use crate::TextOrJson;
 use crate::config::Config;
-use crate::context::{Host, Place, percent_encoded};
+use crate::context::{Host, Place};
 use crate::exit::mistake;
 use crate::output::{counted, print, unless_gone, write_json};
 use crate::stack;

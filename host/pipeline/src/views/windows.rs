@@ -67,7 +67,7 @@ impl WindowRow {
 }
 
 /// Sizes of windows, milliseconds, the panes that make them up first.
-pub(crate) const SIZES_MS: [i64; 2] = [60_000, 300_000];
+pub const SIZES_MS: [i64; 2] = [60_000, 300_000];
 
 /// The name of a window size in queries and answers: `1m`, `5m`.
 #[must_use]
