@@ -85,6 +85,37 @@ pub struct DeadLetter {
     /// Set where a worker wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<Judged>,
+    /// Where a module's code was when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacktrace: Option<String>,
+    /// Set where a retry of the record at `origin` was rejected: where that one lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_at: Option<RetriedAt>,
+    /// Set where a connector's server refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
+}
+
+/// Place of a retry in the input topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriedAt {
+    pub partition: PartitionId,
+    pub offset: Offset,
+}
+
+impl DeadLetter {
+    /// The record of the input topic that was rejected: a retry, or the one at the origin; none of a line or of a sink's row.
+    #[must_use]
+    pub const fn rejected(&self) -> Option<RetriedAt> {
+        match (&self.judged, &self.origin, self.retried_at) {
+            (None, ..) => None,
+            (_, _, Some(retried_at)) => Some(retried_at),
+            (_, Origin::Record { partition, offset, .. }, None) => {
+                Some(RetriedAt { partition: *partition, offset: *offset })
+            }
+            (_, Origin::Line { .. }, None) => None,
+        }
+    }
 }
 
 /// Who judged a record.
@@ -137,6 +168,9 @@ mod tests {
             error_timestamp_ms: 7,
             origin: Origin::Line { file: "f".into(), line: 1 },
             judged: Some(judged),
+            stacktrace: Some("0: validate".into()),
+            retried_at: Some(RetriedAt { partition: PartitionId(0), offset: Offset(9) }),
+            connector: Some("postgres".into()),
         };
         let fields = |letter: &DeadLetter| -> Vec<String> {
             let json = serde_json::to_value(letter).unwrap();
@@ -149,6 +183,7 @@ mod tests {
         known.sort();
         assert_eq!(all, known);
         (letter.payload, letter.judged) = (RawPayload::new(b"{"), None);
+        (letter.stacktrace, letter.retried_at, letter.connector) = (None, None, None);
         let mut least = fields(&letter);
         let required = schema["required"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_owned());
         let mut required: Vec<String> = required.collect();

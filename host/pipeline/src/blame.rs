@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use clickmill_broker::{Broker, TopicPartition};
 use clickmill_engine::BatchSource;
-use clickmill_schemas::dead_letter::{DeadLetter, Origin};
+use clickmill_schemas::dead_letter::{DeadLetter, RetriedAt};
 use clickmill_schemas::merge::{Fence, WindowRecord};
 use clickmill_schemas::output::{Body, Decision, Output};
 use clickmill_schemas::record::Records;
@@ -240,12 +240,12 @@ impl Blamer<'_> {
                 }
                 return Ok(());
             };
-            if let (Some(judged), Origin::Record { partition, offset, .. }) = (&letter.judged, &letter.origin)
+            if let (Some(judged), Some(RetriedAt { partition, offset })) = (&letter.judged, letter.rejected())
                 && judged.run == self.run
-                && *partition == self.partition
-                && wanted(*offset)
+                && partition == self.partition
+                && wanted(offset)
             {
-                written.letters.insert(*offset, letter);
+                written.letters.insert(offset, letter);
             }
             Ok(())
         })?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use clickmill_schemas::dead_letter::{DeadLetter, Origin};
+use clickmill_schemas::dead_letter::{DeadLetter, RetriedAt};
 use clickmill_schemas::merge::WindowRecord;
 use clickmill_schemas::output::{Body, Decision, Output};
 use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
@@ -158,10 +158,10 @@ impl Recovery {
 
     /// Takes in a record of `ad_events_error`.
     pub fn dead_letter(&mut self, letter: &DeadLetter) {
-        let (Some(judged), Origin::Record { partition, offset, .. }) = (&letter.judged, &letter.origin) else {
+        let (Some(judged), Some(RetriedAt { partition, offset })) = (&letter.judged, letter.rejected()) else {
             return;
         };
-        if judged.run != self.run || *partition != self.partition || judged.epoch < self.errors_epoch {
+        if judged.run != self.run || partition != self.partition || judged.epoch < self.errors_epoch {
             return;
         }
         self.errors_epoch = judged.epoch;
@@ -347,7 +347,11 @@ mod tests {
             message: String::new(),
             retry_count: 0,
             error_timestamp_ms: 0,
-            origin: Origin::Record { topic: "t".into(), partition: PartitionId(0), offset: Offset(offset) },
+            origin: clickmill_schemas::dead_letter::Origin::Record {
+                topic: "t".into(),
+                partition: PartitionId(0),
+                offset: Offset(offset),
+            },
             judged: Some(clickmill_schemas::dead_letter::Judged {
                 run: RUN,
                 epoch: Epoch(epoch),
@@ -355,6 +359,9 @@ mod tests {
                 sha256: clickmill_schemas::ModuleDigest([0; 32]),
                 deployment: DeploymentId(0),
             }),
+            stacktrace: None,
+            retried_at: None,
+            connector: None,
         };
         recovery.dead_letter(&letter(1, 50));
         recovery.dead_letter(&letter(2, 7));

@@ -21,6 +21,9 @@ pub fn letter(file: &str, line: u64, raw: &[u8], bytes: u64, rule: &str, message
         error_timestamp_ms: wall_clock_ms(),
         origin: Origin::Line { file: file.to_owned(), line },
         judged: None,
+        stacktrace: None,
+        retried_at: None,
+        connector: None,
     };
     // A struct of strings and numbers: serialization has no failing case.
     serde_json::to_vec(&letter).unwrap_or_default()

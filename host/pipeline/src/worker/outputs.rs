@@ -145,6 +145,9 @@ impl Worker {
                 offset: routed.offset,
             },
             judged,
+            stacktrace: None,
+            retried_at: None,
+            connector: None,
         }
     }
 }
