@@ -155,7 +155,7 @@ impl<'a> WindowBatch<'a> {
                 self.commits.insert(stamp.partition, output);
             }
             Body::Rewind { .. } => self.rewound = true,
-            Body::Epoch | Body::Late { .. } | Body::Decision { .. } | Body::Inherit { .. } => {}
+            Body::Epoch | Body::Late { .. } | Body::Decision { .. } | Body::Inherit { .. } | Body::Retried { .. } => {}
         }
     }
 }

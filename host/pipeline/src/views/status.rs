@@ -292,7 +292,11 @@ impl Tail<'_> {
                 Body::Epoch => {
                     self.opened.insert(output.stamp.partition, output.stamp.epoch);
                 }
-                Body::Late { .. } | Body::Decision { .. } | Body::Rewind { .. } | Body::Inherit { .. } => {}
+                Body::Late { .. }
+                | Body::Decision { .. }
+                | Body::Rewind { .. }
+                | Body::Inherit { .. }
+                | Body::Retried { .. } => {}
             }
             Ok(())
         })?;
