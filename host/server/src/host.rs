@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use serde_json::Value;
@@ -58,6 +59,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Judges the topic again; none where no workers run.
     fn reprocessing(&self) -> Option<Arc<Reprocessing>>;
+
+    /// The dead letters; none where no workers run.
+    fn dlq(&self) -> Option<Arc<Dlq>>;
 
     /// Starts workers for the partitions that the input topic has got; returns once they run.
     ///

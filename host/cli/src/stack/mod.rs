@@ -93,6 +93,7 @@ impl Stack {
             topics: config.topics_options(),
             stages: chain::stages(config)?,
             options: config.worker_options(),
+            retries: config.retry_policy(),
             from,
         };
         let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
@@ -196,9 +197,9 @@ impl Stack {
     fn serve(&mut self, server: Server, registry: prometheus::Registry) {
         let deployer = self.pipeline.deployer();
         let (peers, crew, connectors) = (self.pipeline.peers(), self.pipeline.crew(), self.connectors.clone());
-        let (reprocessing, config) = (self.pipeline.reprocessing(), self.config.clone());
+        let (reprocessing, dlq, config) = (self.pipeline.reprocessing(), self.pipeline.dlq(), self.config.clone());
         let runtime = tokio::runtime::Handle::current();
-        let view = Arc::new(View { peers, crew, deployer, reprocessing, connectors, config, runtime, registry });
+        let view = Arc::new(View { peers, crew, deployer, reprocessing, dlq, connectors, config, runtime, registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {

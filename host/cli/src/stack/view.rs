@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clickmill_connectors::set::SetError;
 use clickmill_connectors::{Connectors, SinkHandle, SinkState};
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use clickmill_pipeline::{Crew, Peers, WorkerState};
@@ -21,6 +22,7 @@ pub struct View {
     pub crew: Arc<Crew>,
     pub deployer: Arc<Deployer>,
     pub reprocessing: Arc<Reprocessing>,
+    pub dlq: Arc<Dlq>,
     pub connectors: Arc<Connectors>,
     pub config: Config,
     pub runtime: Handle,
@@ -82,6 +84,10 @@ impl Host for View {
 
     fn reprocessing(&self) -> Option<Arc<Reprocessing>> {
         Some(self.reprocessing.clone())
+    }
+
+    fn dlq(&self) -> Option<Arc<Dlq>> {
+        Some(self.dlq.clone())
     }
 
     fn save(&self, name: &str) -> Result<Manifest, SavepointError> {

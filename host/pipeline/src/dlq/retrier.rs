@@ -48,14 +48,20 @@ impl Retrier {
     }
 }
 
-impl Drop for Retrier {
-    /// Waits a moment for what is being done; a module that loops is left alone with it.
-    fn drop(&mut self) {
+impl Retrier {
+    /// Ends it, and waits a moment for what is being done; a module that loops is left alone with it.
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         let begun = Instant::now();
         while begun.elapsed() < LAST_MOMENT && !self.thread.is_finished() {
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+impl Drop for Retrier {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
