@@ -15,6 +15,7 @@ pub mod runner;
 pub mod servers;
 pub mod set;
 pub mod sink;
+pub mod stopped;
 pub mod verify;
 mod windows;
 
@@ -31,6 +32,7 @@ pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
 pub use set::{Connector, Connectors};
 pub use sink::{OnOtherRun, Refusal, SinkError, SinkState, SinkStatus};
+pub use stopped::Stopped;
 
 /// The run whose windows are copied.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ impl From<ConnectorRefusal> for ApiError {
             ConnectorRefusal::Unknown(text) => Self::NotFound(text),
             ConnectorRefusal::BadFile(text) => Self::Refused(text),
             ConnectorRefusal::Closed(text) => Self::Conflict(text),
+            ConnectorRefusal::Unwritten(text) => Self::Internal(text),
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum ConnectorRefusal {
     BadFile(String),
     /// The process is about to end.
     Closed(String),
+    /// It could not be written down that one is stopped, or is not any more.
+    Unwritten(String),
 }
 
 /// What only a running host knows. But for [`Host::partitions_added`], [`Host::save`] and the changes of connectors, all calls

@@ -2,6 +2,9 @@
 
 mod check;
 mod control;
+mod followed;
+mod run;
+mod tap;
 mod verify;
 
 use anyhow::Result;
@@ -35,11 +38,12 @@ enum Verb {
 
 It goes on from the offset in its server.")]
     Start(control::NameArgs),
-    /// Stops a connector until it is started again, or the host is
+    /// Stops a connector until it is started again
     #[command(after_help = "Examples:
   clickmill connector stop redis
 
-A transaction in flight is taken back. The others go on, and so do the counts.")]
+A transaction in flight is taken back. The others go on, and so do the counts. It stays stopped when the host is started anew:
+`clickmill connector start` lets it go on.")]
     Stop(control::NameArgs),
     /// Stops and starts a connector, with new connections
     #[command(after_help = "Examples:
@@ -47,6 +51,8 @@ A transaction in flight is taken back. The others go on, and so do the counts.")
     Restart(control::NameArgs),
     Apply(control::ApplyArgs),
     Verify(verify::Args),
+    Run(run::Args),
+    Tap(tap::Args),
     /// Prints the JSON Schema of connector files
     #[command(after_help = "Examples:
   clickmill connector schema > connector.schema.json
@@ -64,6 +70,8 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::Restart(args) => control::change(args, "restart", "restarted", config),
         Verb::Apply(args) => control::apply(args, config),
         Verb::Verify(args) => verify::run(args, config),
+        Verb::Run(args) => run::run(args, config),
+        Verb::Tap(args) => tap::run(args, config),
         Verb::Schema => print(format_args!("{:#}\n", clickmill_connectors::file::json_schema())),
     }
 }

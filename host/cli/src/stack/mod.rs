@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
-use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource, SinkStatus};
+use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource, SinkStatus, Stopped};
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::runs;
@@ -100,7 +100,8 @@ impl Stack {
 
         let (servers, partitions) = (Servers::new(&data_dir), u32::try_from(pipeline.workers().len())?);
         let source = sink_source(&broker, partitions)?;
-        let connectors = Arc::new(Connectors::new(source, servers.clone(), tokio::runtime::Handle::current()));
+        let (runtime, stopped) = (tokio::runtime::Handle::current(), Stopped::of(&data_dir)?);
+        let connectors = Arc::new(Connectors::new(source, servers.clone(), runtime, stopped));
         let mut stack = Self {
             broker,
             pipeline,
@@ -225,7 +226,7 @@ fn sink_source(broker: &Arc<EmbeddedLog>, partitions: u32) -> Result<SinkSource>
 }
 
 /// The run that sinks copy.
-fn run_info(broker: &dyn Broker, partitions: u32) -> Result<RunInfo, BrokerError> {
+pub fn run_info(broker: &dyn Broker, partitions: u32) -> Result<RunInfo, BrokerError> {
     let runs = runs::runs(broker)?.ok_or(BrokerError::UnknownTopic { topic: AD_EVENTS_RAW.to_owned() })?;
     Ok(RunInfo {
         id: runs.current,

@@ -49,6 +49,7 @@ impl Host for View {
         changed.map_err(|e| match e {
             SetError::Unknown { .. } => ConnectorRefusal::Unknown(e.to_string()),
             SetError::Closed => ConnectorRefusal::Closed(e.to_string()),
+            SetError::Unwritten(_) => ConnectorRefusal::Unwritten(e.to_string()),
         })
     }
 
