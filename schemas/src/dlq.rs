@@ -2,7 +2,6 @@
 //!
 //! One record says all that is known of a letter; the newest of each key counts, and compaction keeps it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -160,7 +159,7 @@ pub enum DlqRecord {
     Taken {
         run: RunId,
         next: Offset,
-        epochs: BTreeMap<PartitionId, Epoch>,
+        epochs: Vec<(PartitionId, Epoch)>,
     },
     /// A partition has gone back to a savepoint: what is said before this of its records from here on is void.
     Rewound {
@@ -195,5 +194,61 @@ impl DlqRecord {
     pub fn encode(&self) -> Vec<u8> {
         // Plain structs with string keys: serialization has no failing case.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::ErrorType;
+
+    #[test]
+    fn every_record_reads_back() {
+        let run = RunId([1; 16]);
+        let origin = Origin::Record { topic: "t".into(), partition: PartitionId(0), offset: Offset(9) };
+        let letter = DeadLetter {
+            payload: RawPayload::new(b"\xff"),
+            error_type: ErrorType::Sink,
+            rule: "sqlstate_23514".into(),
+            message: String::new(),
+            retry_count: 1,
+            error_timestamp_ms: 5,
+            origin: origin.clone(),
+            judged: None,
+            stacktrace: None,
+            retried_at: None,
+            connector: Some("postgres".into()),
+        };
+        let attempt = Attempt {
+            attempt: 1,
+            at_ms: 6,
+            deployment: Some(DeploymentId(2)),
+            outcome: Outcome::Rejected,
+            rule: "r".into(),
+            message: "m".into(),
+        };
+        let id = LetterId::of(&letter);
+        assert_eq!(id.0, "postgres:t-0-9");
+        let letter = Letter {
+            id: id.clone(),
+            state: LetterState::Waiting,
+            reason: "due".into(),
+            first_error_ms: 5,
+            changed_at_ms: 6,
+            due_at_ms: Some(7),
+            attempts: vec![attempt],
+            edited: Some(RawPayload::new(b"{}")),
+            letter,
+        };
+        for record in [
+            DlqRecord::Letter(Box::new(letter)),
+            DlqRecord::Purged { run, id },
+            DlqRecord::Taken { run, next: Offset(3), epochs: vec![(PartitionId(2), Epoch(4))] },
+            DlqRecord::Rewound { run, partition: PartitionId(0), as_of_offset: Offset(8) },
+        ] {
+            assert_eq!(DlqRecord::decode(&record.encode()).unwrap(), record);
+        }
+        assert_eq!(LetterId::new(&origin, None).0, "0-9");
+        assert_eq!(LetterId::new(&Origin::Line { file: "a/b.csv".into(), line: 7 }, None).0, "a/b.csv:7");
     }
 }

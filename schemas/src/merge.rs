@@ -55,7 +55,7 @@ pub struct Fence {
 impl Fence {
     /// The highest epochs of a run's partitions.
     #[must_use]
-    pub fn epochs(&self, of: RunId) -> BTreeMap<PartitionId, Epoch> {
+    pub fn epochs(&self, of: RunId) -> Vec<(PartitionId, Epoch)> {
         self.highest.iter().filter(|((run, _), _)| *run == of).map(|((_, p), epoch)| (*p, *epoch)).collect()
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Book {
     /// Everything of `ad_events_error` below is in here.
     pub taken: Offset,
     /// The highest epochs seen there.
-    pub epochs: BTreeMap<PartitionId, Epoch>,
+    pub epochs: Vec<(PartitionId, Epoch)>,
     /// The offset in `ad_events_dlq` after what has been read.
     pub next: Offset,
     touched: BTreeMap<LetterId, Entry>,
@@ -70,7 +70,7 @@ impl Book {
         Self {
             run,
             taken: Offset(0),
-            epochs: BTreeMap::new(),
+            epochs: Vec::new(),
             next: Offset(0),
             touched: BTreeMap::new(),
             untouched: BTreeMap::new(),
