@@ -7,6 +7,8 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clickmill_broker::{BrokerError, TopicPartition};
+use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -15,6 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
+use crate::reader::single;
+use crate::sink::RetryOutcome;
 use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
 
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
@@ -72,7 +76,7 @@ impl Connector {
             return Ok("a private server".to_owned());
         };
         match self {
-            Self::Postgres(_) => crate::postgres::answers(url).await?,
+            Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
             Self::Redis(_) => crate::redis::answers(url).await?,
         }
         Ok(url.masked())
@@ -105,6 +109,20 @@ pub enum SetError {
     Unknown { name: String, known: String },
     #[error("the host is about to end")]
     Closed,
+}
+
+/// Why a record was not tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    #[error(transparent)]
+    Set(#[from] SetError),
+    #[error("connector {name} copies nothing of {at} now")]
+    NotCopied { name: String, at: TopicPartition },
+    /// Passes, or somebody has to decide something: see its status.
+    #[error("connector {0} is not running: `clickmill connector status {0}` tells why")]
+    NotRunning(String),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 /// All connectors of a host.
@@ -243,6 +261,25 @@ impl Connectors {
         if self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
     }
 
+    /// Gives a running connector one record again that its server refused: the record at `offset` of `at`, as its dead letter's
+    /// origin names it, in a transaction of its own between two batches. Can be asked again at will: what is in the server
+    /// already, or superseded by a newer version, changes nothing.
+    ///
+    /// # Errors
+    /// [`RetryError`]: the record was not tried, and may be later.
+    pub async fn retry(&self, name: &str, at: &TopicPartition, offset: Offset) -> Result<RetryOutcome, RetryError> {
+        self.known(name)?;
+        let copies = |member: &Member| member.handles.iter().find(|handle| handle.source() == at).cloned();
+        let handle = self.members().by_name.get(name).and_then(copies);
+        let handle = handle.ok_or_else(|| RetryError::NotCopied { name: name.to_owned(), at: at.clone() })?;
+        let (broker, from) = (self.source.broker.clone(), at.clone());
+        let read = tokio::task::spawn_blocking(move || single(&*broker, &from, offset)).await;
+        match read.unwrap_or(Err(BrokerError::Closed))? {
+            Some(chunk) => handle.retry(chunk).await.ok_or_else(|| RetryError::NotRunning(name.to_owned())),
+            None => Ok(RetryOutcome::Superseded),
+        }
+    }
+
     /// Stops all of them at once, for good; what has not ended by the `deadline` is cut off.
     pub async fn close(&self, deadline: Instant) {
         // Without a turn: whoever has one finds it closed.
@@ -284,11 +321,11 @@ impl Connectors {
             Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
         match &connector {
             Connector::Postgres(options) => {
-                let endpoint = self.endpoint(options.url.as_ref());
-                for (service, handle) in options.raw(&endpoint, &self.source) {
+                let pool = options.pool(self.endpoint(options.url.as_ref()));
+                for (service, handle) in options.raw(&pool, &self.source) {
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
-                let (service, handle) = options.windows(endpoint, &self.source);
+                let (service, handle) = options.windows(&pool, &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
             }
             Connector::Redis(options) => {
