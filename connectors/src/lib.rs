@@ -16,6 +16,7 @@ pub mod runner;
 pub mod servers;
 pub mod set;
 pub mod sink;
+pub mod stopped;
 pub mod verify;
 mod windows;
 
@@ -32,6 +33,7 @@ pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
 pub use set::{Connector, Connectors, RetryError};
 pub use sink::{OnOtherRun, Refusal, RetryOutcome, SinkError, SinkState, SinkStatus};
+pub use stopped::Stopped;
 
 /// The run whose windows are copied.
 #[derive(Clone, Debug, PartialEq, Eq)]

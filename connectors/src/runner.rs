@@ -94,6 +94,8 @@ impl SinkHandle {
         SinkStatus {
             name: self.shared.name.clone(),
             kind: self.shared.kind.to_owned(),
+            topic: self.shared.at.topic.to_string(),
+            partition: self.shared.at.partition,
             state: facts.state,
             offset: facts.applied,
             lag: end.map_or(0, |end| end.0.saturating_sub(facts.applied.0)),

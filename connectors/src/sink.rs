@@ -7,7 +7,7 @@ use std::error::Error;
 use std::future::Future;
 
 use clickmill_broker::{BrokerError, Ends, TopicPartition};
-use clickmill_schemas::{Offset, RunId};
+use clickmill_schemas::{Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::reader::Chunk;
@@ -236,6 +236,9 @@ pub enum SinkState {
 pub struct SinkStatus {
     pub name: String,
     pub kind: String,
+    /// What it copies.
+    pub topic: String,
+    pub partition: PartitionId,
     pub state: SinkState,
     /// Everything below this offset is in the server.
     pub offset: Offset,

@@ -161,7 +161,7 @@ impl<'a> WindowBatch<'a> {
                 self.commits.insert(stamp.partition, (offset, output));
             }
             Body::Rewind { .. } => self.rewound = true,
-            Body::Epoch | Body::Late { .. } | Body::Decision { .. } | Body::Inherit { .. } => {}
+            Body::Epoch | Body::Late { .. } | Body::Decision { .. } | Body::Inherit { .. } | Body::Retried { .. } => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 mod claim;
 mod commits;
 mod days;
+mod empty;
 mod halves;
 mod link;
 mod migrate;

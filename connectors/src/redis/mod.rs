@@ -8,6 +8,7 @@ mod live;
 mod sink;
 mod verify;
 
+use clickmill_schemas::RunId;
 use serde::{Deserialize, Serialize};
 
 pub use sink::RedisSink;
@@ -19,7 +20,7 @@ use crate::endpoint::{Endpoint, ServerUrl};
 use crate::hidden::Hidden;
 use crate::letters::Letters;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
-use crate::sink::OnOtherRun;
+use crate::sink::{OnOtherRun, SinkError};
 
 /// How windows get into Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,22 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
+    fn state_key(&self) -> String {
+        format!("clickmill:sink:{}", self.name)
+    }
+
+    /// Removes the run's windows and this connector's state.
+    ///
+    /// # Errors
+    /// [`SinkError`]; what is left then is removed by the next attempt, or written over.
+    pub(crate) async fn empty(&self, endpoint: Endpoint, run: RunId) -> Result<(), SinkError> {
+        let mut connection = sink::connect(&endpoint.redis().await?).await?;
+        // First: from here on a sink that is started fills it anew.
+        let forget = redis::cmd("DEL").arg(self.state_key()).exec_async(&mut connection).await;
+        forget.map_err(sink::unavailable("forget the sink's state"))?;
+        sink::remove(&mut connection, sink::Of::Run(run)).await
+    }
+
     /// The sink; `endpoint` says where, `source` from where.
     #[must_use]
     pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {

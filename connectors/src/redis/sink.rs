@@ -69,13 +69,9 @@ impl RedisSink {
         Self { options, endpoint, run, runs, letters, write, advance, session: None }
     }
 
-    fn state_key(&self) -> String {
-        format!("clickmill:sink:{}", self.options.name)
-    }
-
     /// The state that belongs to our run, after what the policy asks for.
     async fn claim(&self, connection: &mut MultiplexedConnection, server: &str) -> Result<Option<State>, SinkError> {
-        let key = self.state_key();
+        let key = self.options.state_key();
         let Some(state) = State::load(connection, &key, server).await? else {
             return Ok(None);
         };
@@ -113,7 +109,7 @@ impl RedisSink {
         let moved: i64 = redis::cmd("EVALSHA")
             .arg(self.advance.get_hash())
             .arg(1)
-            .arg(self.state_key())
+            .arg(self.options.state_key())
             .arg(self.run.id.to_string())
             .arg(stored.map_or_else(String::new, |offset| offset.to_string()))
             .arg(&["format", &FORMAT.to_string()])
@@ -131,7 +127,7 @@ impl RedisSink {
         *stored = Some(end);
         *wrote = Instant::now();
         if *others && end >= self.run.complete_at {
-            remove_others(connection, self.run.id).await?;
+            remove(connection, Of::OthersThan(self.run.id)).await?;
             *others = false;
         }
         Ok(())
@@ -280,7 +276,7 @@ impl Sink for RedisSink {
         if (self.runs)()?.id != self.run.id {
             return Err(SinkError::other_run());
         }
-        let key = self.state_key();
+        let key = self.options.state_key();
         let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
         let offset: Option<u64> = redis::cmd("HGET")
             .arg(key)
@@ -361,10 +357,17 @@ pub(super) async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, Si
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable("connect to Redis"))
 }
 
-/// Removes the windows that `run` has not written: another one had them, and it has not.
-async fn remove_others(connection: &mut MultiplexedConnection, run: RunId) -> Result<(), SinkError> {
-    const DOING: &str = "remove another run's windows";
-    let (ours, mut cursor) = (run.to_string(), 0u64);
+/// Which windows are removed, by who wrote them.
+#[derive(Clone, Copy)]
+pub(super) enum Of {
+    Run(RunId),
+    OthersThan(RunId),
+}
+
+/// Removes windows by their versions.
+pub(super) async fn remove(connection: &mut MultiplexedConnection, of: Of) -> Result<(), SinkError> {
+    const DOING: &str = "remove windows";
+    let mut cursor = 0u64;
     loop {
         let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
             .arg(cursor)
@@ -375,9 +378,12 @@ async fn remove_others(connection: &mut MultiplexedConnection, run: RunId) -> Re
         for key in keys {
             let version: Option<String> =
                 redis::cmd("GET").arg(&key).query_async(connection).await.map_err(unavailable(DOING))?;
-            let of_other = version.is_some_and(|version| !version.starts_with(&ours));
+            let is_meant = version.is_some_and(|version| match of {
+                Of::Run(run) => version.starts_with(&run.to_string()),
+                Of::OthersThan(run) => !version.starts_with(&run.to_string()),
+            });
             let hash = key.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}'));
-            if let (true, Some(hash)) = (of_other, hash) {
+            if let (true, Some(hash)) = (is_meant, hash) {
                 redis::cmd("DEL").arg(&[hash, &key]).exec_async(connection).await.map_err(unavailable(DOING))?;
             }
         }

@@ -45,7 +45,7 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     bench.until_ready();
     assert_eq!(state(&bench, "postgres"), "running");
     assert_eq!(bench.run(&["connector", "stop", "postgres"]), "postgres is stopped\n");
-    assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("stopped".into(), "running".into()));
+    assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("stopped by hand".into(), "running".into()));
     bench.until_ready();
     let before = sink(&bench, "postgres")["rows_written"].as_u64().unwrap();
     bench.run(&["produce", bench.generate(20_000, 5, 1).to_str().unwrap()]);
@@ -80,6 +80,36 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     assert_eq!(verified.status.code(), Some(1));
     let told = String::from_utf8(verified.stdout).unwrap();
     assert!(told.contains(", 3 differ") && told.contains("device_type"), "{told}");
+}
+
+#[test]
+fn a_stop_by_hand_outlives_the_host_and_a_change_of_the_file() {
+    let bench = Bench::new();
+    put(&bench, "redis.yaml", &connector("cache", "redis", ""));
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.run(&["connector", "stop", "cache"]);
+    host.kill();
+    assert_eq!(state(&bench, "cache"), "stopped by hand", "no host runs");
+    bench.run(&["produce", bench.generate(2_000, 5, 1).to_str().unwrap()]);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    assert_eq!(state(&bench, "cache"), "stopped by hand");
+    let told = bench.run(&["connector", "status"]);
+    let words: Vec<_> = told.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["cache", "stopped", "by", "hand"], "it is no failure");
+    put(&bench, "redis.yaml", &connector("cache", "redis", "max_keys: 200000"));
+    assert_eq!(bench.run(&["connector", "apply"]), "stays stopped: cache\n");
+    assert_eq!(state(&bench, "cache"), "stopped by hand");
+    bench.run(&["connector", "start", "cache"]);
+    caught_up(&bench, "cache");
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+    assert_eq!(state(&bench, "cache"), "no host runs");
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    assert_eq!(state(&bench, "cache"), "running");
+    assert_eq!(bench.json(&["connector", "verify", "cache", "--output", "json"])["different"], 0);
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
 }
 
 #[test]

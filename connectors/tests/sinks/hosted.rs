@@ -1,11 +1,15 @@
-//! Rows that a server refuses: dead letters, found by halving, tried again one by one.
+//! Connectors as a host runs them: rows that a server refuses become letters and are tried again, others go on beside one that is away,
+//! one is emptied and filled anew.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ::redis::AsyncCommands;
+use ::redis::aio::MultiplexedConnection;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clickmill_broker::TopicPartition;
+use clickmill_connectors::set::SetError;
 use clickmill_connectors::{Connector, Connectors, PostgresOptions, RedisOptions, RetryError, RetryOutcome, SinkState};
 use clickmill_schemas::dead_letter::{DeadLetter, Origin, RawEncoding};
 use clickmill_schemas::envelope::ErrorType;
@@ -221,4 +225,58 @@ async fn a_connector_whose_server_is_away_neither_harms_the_others_nor_writes_le
     assert_eq!(feed.letters(), []);
     assert_equal_to_the_log(&connect(&lab).await, &feed).await;
     host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_connector_holds_what_the_log_says_whatever_was_there() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    let all = vec![Connector::Postgres(PostgresOptions::default()), Connector::Redis(RedisOptions::default())];
+    let host = host(&feed, &lab.servers, all).await;
+    fill(&mut feed, 1, 20);
+    caught_up(&host).await;
+    let client = connect(&lab).await;
+    // A column that was dropped by hand, and came back without what it held; a value of nobody; rows that are gone.
+    let altered = "ALTER TABLE realtime.window_partials DROP COLUMN clicks; \
+        ALTER TABLE realtime.window_partials ADD COLUMN clicks bigint[] NOT NULL DEFAULT '{7}'; \
+        UPDATE realtime.window_partials SET impressions = '{1}' WHERE partition = 0; \
+        DELETE FROM realtime.window_partials WHERE window_start > '2014-10-21 01:00+00'; \
+        DELETE FROM realtime.watermarks";
+    client.batch_execute(altered).await.unwrap();
+    host.rebuild("postgres").await.unwrap();
+    caught_up(&host).await;
+    assert_equal_to_the_log(&client, &feed).await;
+    assert_eq!(ask(&client, "SELECT count(*) FROM realtime.watermarks").await, ["2"]);
+
+    let url = must(lab.servers.redis().await);
+    let mut redis = ::redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let before: BTreeMap<String, BTreeMap<String, String>> = hashes(&mut redis).await;
+    assert!(before.len() > 50, "{}", before.len());
+    let keys: Vec<&String> = before.keys().collect();
+    let _: () = redis.hset(keys[0], "impressions", 777).await.unwrap();
+    let _: () = redis.del(keys[1]).await.unwrap();
+    host.rebuild("redis").await.unwrap();
+    caught_up(&host).await;
+    assert_eq!(hashes(&mut redis).await, before);
+
+    // A server that is away is not emptied; the connector goes on when it is back.
+    assert!(matches!(host.rebuild("other").await, Err(SetError::Unknown { .. })));
+    client.batch_execute("ALTER TABLE realtime.watermarks RENAME TO away").await.unwrap();
+    let refused = host.rebuild("postgres").await.unwrap_err();
+    assert!(matches!(refused, SetError::NotEmptied { .. }) && refused.to_string().contains("DROP SCHEMA"), "{refused}");
+    client.batch_execute("ALTER TABLE realtime.away RENAME TO watermarks").await.unwrap();
+    caught_up(&host).await;
+    assert_equal_to_the_log(&client, &feed).await;
+    assert_eq!(feed.letters(), []);
+    host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
+}
+
+async fn hashes(redis: &mut MultiplexedConnection) -> BTreeMap<String, BTreeMap<String, String>> {
+    let keys: Vec<String> = redis.keys("metrics:*").await.unwrap();
+    let mut hashes = BTreeMap::new();
+    for key in keys {
+        let fields = redis.hgetall(&key).await.unwrap();
+        hashes.insert(key, fields);
+    }
+    hashes
 }
