@@ -7,6 +7,8 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clickmill_broker::{BrokerError, TopicPartition};
+use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -15,6 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
+use crate::reader::single;
+use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
 use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
 
@@ -73,7 +77,7 @@ impl Connector {
             return Ok("a private server".to_owned());
         };
         match self {
-            Self::Postgres(_) => crate::postgres::answers(url).await?,
+            Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
             Self::Redis(_) => crate::redis::answers(url).await?,
         }
         Ok(url.masked())
@@ -112,6 +116,23 @@ pub enum SetError {
     /// Everything is as it was.
     #[error("what is stopped cannot be written down: {0}")]
     Unwritten(String),
+    /// It goes on as it was.
+    #[error("{name} cannot be emptied: {why}")]
+    NotEmptied { name: String, why: String },
+}
+
+/// Why a record was not tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    #[error(transparent)]
+    Set(#[from] SetError),
+    #[error("connector {name} copies nothing of {at} now")]
+    NotCopied { name: String, at: TopicPartition },
+    /// Passes, or somebody has to decide something: see its status.
+    #[error("connector {0} is not running: `clickmill connector status {0}` tells why")]
+    NotRunning(String),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 /// All connectors of a host.
@@ -258,6 +279,51 @@ impl Connectors {
         if self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
     }
 
+    /// Empties a connector's side of its server, as far as the topic holds it, and starts it from the topic's beginning. Raw
+    /// events stay, and go on: the input topic may not have them any more.
+    ///
+    /// # Errors
+    /// [`SetError`]; after [`SetError::NotEmptied`] it goes on from where it was.
+    pub async fn rebuild(&self, name: &str) -> Result<(), SetError> {
+        let mut stopped = self.changing.lock().await;
+        let (connector, _) = self.known(name)?;
+        note(&mut stopped, name, false)?;
+        self.end(name).await;
+        let emptied = self.empty(&connector).await;
+        let why = |e: SinkError| connector.hidden().redact(&e.chain());
+        let emptied = emptied.map_err(|e| SetError::NotEmptied { name: name.to_owned(), why: why(e) });
+        if self.begin(connector.clone()) { emptied } else { Err(SetError::Closed) }
+    }
+
+    async fn empty(&self, connector: &Connector) -> Result<(), SinkError> {
+        let runs = self.source.runs.clone();
+        let run = tokio::task::spawn_blocking(move || runs()).await.unwrap_or(Err(BrokerError::Closed))?.id;
+        let endpoint = self.endpoint(connector.url());
+        match connector {
+            Connector::Postgres(options) => options.empty(endpoint, run, &self.source.windows).await,
+            Connector::Redis(options) => options.empty(endpoint, run).await,
+        }
+    }
+
+    /// Gives a running connector one record again that its server refused: the record at `offset` of `at`, as its dead letter's
+    /// origin names it, in a transaction of its own between two batches. Can be asked again at will: what is in the server
+    /// already, or superseded by a newer version, changes nothing.
+    ///
+    /// # Errors
+    /// [`RetryError`]: the record was not tried, and may be later.
+    pub async fn retry(&self, name: &str, at: &TopicPartition, offset: Offset) -> Result<RetryOutcome, RetryError> {
+        self.known(name)?;
+        let copies = |member: &Member| member.handles.iter().find(|handle| handle.source() == at).cloned();
+        let handle = self.members().by_name.get(name).and_then(copies);
+        let handle = handle.ok_or_else(|| RetryError::NotCopied { name: name.to_owned(), at: at.clone() })?;
+        let (broker, from) = (self.source.broker.clone(), at.clone());
+        let read = tokio::task::spawn_blocking(move || single(&*broker, &from, offset)).await;
+        match read.unwrap_or(Err(BrokerError::Closed))? {
+            Some(chunk) => handle.retry(chunk).await.ok_or_else(|| RetryError::NotRunning(name.to_owned())),
+            None => Ok(RetryOutcome::Superseded),
+        }
+    }
+
     /// Stops all of them at once, for good; what has not ended by the `deadline` is cut off.
     pub async fn close(&self, deadline: Instant) {
         // Without a turn: whoever has one finds it closed.
@@ -307,11 +373,11 @@ impl Connectors {
             Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
         match &connector {
             Connector::Postgres(options) => {
-                let endpoint = self.endpoint(options.url.as_ref());
-                for (service, handle) in options.raw(&endpoint, &self.source) {
+                let pool = options.pool(self.endpoint(options.url.as_ref()));
+                for (service, handle) in options.raw(&pool, &self.source) {
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
-                let (service, handle) = options.windows(endpoint, &self.source);
+                let (service, handle) = options.windows(&pool, &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
             }
             Connector::Redis(options) => {

@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod feed;
+mod hosted;
 mod lab;
 mod pg;
+mod postgres_faults;
 mod postgres_recovery;
 mod postgres_rows;
 mod redis;
+
 mod servers;

@@ -14,6 +14,8 @@ pub enum ConnectorChange {
     Start,
     Stop,
     Restart,
+    /// Emptied, and filled anew from the topic.
+    Rebuild,
 }
 
 /// Why connectors were not changed; all of them go on as they are.
@@ -25,6 +27,8 @@ pub enum ConnectorRefusal {
     BadFile(String),
     /// The process is about to end.
     Closed(String),
+    /// Its server does not let itself be emptied.
+    NotEmptied(String),
     /// It could not be written down that one is stopped, or is not any more.
     Unwritten(String),
 }

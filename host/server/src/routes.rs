@@ -83,6 +83,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/connectors/{name}/start", post(connectors::start))
         .route("/api/connectors/{name}/stop", post(connectors::stop))
         .route("/api/connectors/{name}/restart", post(connectors::restart))
+        .route("/api/connectors/{name}/rebuild", post(connectors::rebuild))
         .route("/api/dlq", get(dlq::list))
         .route("/api/dlq/stats", get(dlq::stats))
         .route("/api/dlq/letters/{id}", get(dlq::show))

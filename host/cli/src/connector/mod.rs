@@ -49,6 +49,13 @@ A transaction in flight is taken back. The others go on, and so do the counts. I
     #[command(after_help = "Examples:
   clickmill connector restart postgres")]
     Restart(control::NameArgs),
+    /// Empties a connector's server, and fills it anew from the topic
+    #[command(after_help = "Examples:
+  clickmill connector rebuild redis && clickmill connector verify redis
+
+Windows that the connector has written are removed, and written again from the topic's beginning; readers see them come back.
+Raw events in PostgreSQL stay. A Redis that was flushed, or a schema that was dropped, is filled again without this.")]
+    Rebuild(control::NameArgs),
     Apply(control::ApplyArgs),
     Verify(verify::Args),
     Run(run::Args),
@@ -68,6 +75,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Verb::Start(args) => control::change(args, "start", "started", config),
         Verb::Stop(args) => control::change(args, "stop", "stopped", config),
         Verb::Restart(args) => control::change(args, "restart", "restarted", config),
+        Verb::Rebuild(args) => control::change(args, "rebuild", "emptied, and is filled anew", config),
         Verb::Apply(args) => control::apply(args, config),
         Verb::Verify(args) => verify::run(args, config),
         Verb::Run(args) => run::run(args, config),

@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_connectors::set::{Connector, ConnectorStatus};
 use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus, Stopped};
-use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::{Offset, PartitionId};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressStyle};
 use tokio::runtime::{Handle, Runtime};
@@ -117,7 +117,8 @@ fn source(broker: Arc<Followed>) -> Result<SinkSource, BrokerError> {
     let partitions = broker.topic(AD_EVENTS_RAW)?.ok_or_else(unknown)?.spec.partitions;
     let run = stack::run_info(&*broker, partitions)?;
     let windows = TopicPartition::new(CTR_WINDOWS, PartitionId(0));
-    Ok(SinkSource { runs: runs(broker.clone(), run.clone()), broker, run, windows })
+    let errors = TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0));
+    Ok(SinkSource { runs: runs(broker.clone(), run.clone()), broker, run, windows, errors })
 }
 
 async fn stop_asked(signals: &mut StopSignals) {

@@ -19,7 +19,7 @@ use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource,
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::runs;
-use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
@@ -222,6 +222,7 @@ fn sink_source(broker: &Arc<EmbeddedLog>, partitions: u32) -> Result<SinkSource>
         run: run_info(&**broker, partitions)?,
         runs: Arc::new(move || run_info(&*runs, partitions)),
         windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
+        errors: TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)),
     })
 }
 

@@ -45,10 +45,12 @@ impl Host for View {
             ConnectorChange::Start => self.runtime.block_on(connectors.start(name)),
             ConnectorChange::Stop => self.runtime.block_on(connectors.stop(name)),
             ConnectorChange::Restart => self.runtime.block_on(connectors.restart(name)),
+            ConnectorChange::Rebuild => self.runtime.block_on(connectors.rebuild(name)),
         };
         changed.map_err(|e| match e {
             SetError::Unknown { .. } => ConnectorRefusal::Unknown(e.to_string()),
             SetError::Closed => ConnectorRefusal::Closed(e.to_string()),
+            SetError::NotEmptied { .. } => ConnectorRefusal::NotEmptied(e.to_string()),
             SetError::Unwritten(_) => ConnectorRefusal::Unwritten(e.to_string()),
         })
     }
