@@ -48,7 +48,8 @@ async fn measure(dir: &Path, servers: &Servers) -> Result {
     let windows = TopicPartition::new("ctr_windows", PartitionId(0));
     let same = run.clone();
     let errors = TopicPartition::new("ad_events_error", PartitionId(0));
-    let source = SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows, errors };
+    let letters = TopicPartition::new("ad_events_dlq", PartitionId(0));
+    let source = SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows, errors, letters };
     let endpoint = Endpoint::Private(servers.clone());
     let options = PostgresOptions::default();
     let pool = options.pool(endpoint.clone());

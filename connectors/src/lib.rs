@@ -67,6 +67,8 @@ pub struct SinkSource {
     /// The run as it was when the sinks were made.
     pub run: RunInfo,
     pub runs: Runs,
+    /// What has become of the dead letters.
+    pub letters: TopicPartition,
     /// The partition of window partials and commits.
     pub windows: TopicPartition,
     /// The partition of dead letters.

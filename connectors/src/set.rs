@@ -377,6 +377,8 @@ impl Connectors {
                 for (service, handle) in options.raw(&pool, &self.source) {
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
+                let (service, handle) = options.letters(&pool, &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
                 let (service, handle) = options.windows(&pool, &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
             }

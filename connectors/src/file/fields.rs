@@ -103,6 +103,11 @@ const POSTGRES: &[Field] = &[
         "The database. Default: a private server under the data directory.",
     ),
     optional("on_other_run", OTHER_RUN, "What to do where it holds another run's rows. Default refuse."),
+    optional(
+        "errors_retention_days",
+        Kind::Integer { least: 1, most: 36_500 },
+        "Days that errors.dlq_messages and errors.retry_history keep. Default 90.",
+    ),
     optional("raw_events", Kind::Bool, "Also copy the input topic into realtime.raw_events. Default false."),
     optional(
         "statement_timeout_ms",

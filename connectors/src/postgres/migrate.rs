@@ -6,9 +6,10 @@ use super::link::{LOCK, Link, unavailable};
 use crate::sink::{Refusal, SinkError};
 
 /// Versions from 1 on.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("0001_realtime", include_str!("../../../schemas/postgres/0001_realtime.sql")),
     ("0002_whole_rows", include_str!("../../../schemas/postgres/0002_whole_rows.sql")),
+    ("0003_errors", include_str!("../../../schemas/postgres/0003_errors.sql")),
 ];
 
 const DOING: &str = "make the schema";

@@ -7,6 +7,7 @@ mod commits;
 mod days;
 mod empty;
 mod halves;
+mod letters;
 mod link;
 mod migrate;
 mod partials;
@@ -21,6 +22,7 @@ use clickmill_broker::TopicPartition;
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
+pub use letters::LetterSink;
 pub(crate) use link::answers;
 pub use pool::Pool;
 pub use raw::RawSink;
@@ -57,6 +59,8 @@ pub struct PostgresOptions {
     pub statement_timeout_ms: u64,
     /// Most connections at once: the sinks of windows and of raw events take turns. Default 4. Since 0.1.
     pub pool_size: usize,
+    /// Days that `errors.dlq_messages` and `errors.retry_history` keep. Default 90. Since 0.1.
+    pub errors_retention_days: u32,
     pub batch: BatchOptions,
     /// What must not be printed.
     #[serde(skip)]
@@ -72,6 +76,7 @@ impl Default for PostgresOptions {
             raw_events: false,
             statement_timeout_ms: 30_000,
             pool_size: 4,
+            errors_retention_days: 90,
             batch: BatchOptions::default(),
             hidden: Hidden::default(),
         }
@@ -114,6 +119,16 @@ impl PostgresOptions {
             on_other_run: self.on_other_run,
         };
         (settings, Position { connector: self.name.clone(), run: source.run.id, at: at.clone() })
+    }
+
+    /// The sink of dead letters; `pool` says where to, `source` from where.
+    #[must_use]
+    pub fn letters(&self, pool: &Pool, source: &SinkSource) -> (SinkService<LetterSink>, SinkHandle) {
+        let at = source.letters.clone();
+        let (settings, position) = self.settings(pool, source, &at);
+        let sink = LetterSink::new(settings, position, self.errors_retention_days);
+        let name = format!("{}-dead-letters", self.name);
+        SinkService::new(name, sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
     }
 
     /// The sink of windows; `pool` says where to, `source` from where.

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::claim::{change_over, claim};
 use super::commits::Commits;
-use super::days::{Day, Days};
+use super::days::{self, Day, Days};
 use super::halves::write_all;
 use super::link::{Link, unavailable};
 use super::migrate::migrate;
@@ -105,7 +105,7 @@ impl Sink for WindowSink {
             transaction.commit().await.map_err(unavailable("commit"))?;
             is_current = true;
         }
-        let days = Days::load(&link.client, MOST_DAYS).await?;
+        let days = Days::load(&link.client, &days::WINDOWS, MOST_DAYS).await?;
         let types = RowTypes::load(&link.client).await?;
         link.give_back();
         let terms = Terms::new(self.position.run, epochs);

@@ -35,12 +35,14 @@ impl Feed {
         let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", partitions)).unwrap();
         broker.create_topic(&TopicSpec::new("ctr_windows", 1)).unwrap();
         broker.create_topic(&TopicSpec::new("ad_events_error", 1)).unwrap();
+        broker.create_topic(&TopicSpec::new("ad_events_dlq", 1)).unwrap();
         let run = RunInfo::first(raw.id, "ad_events_raw".to_owned(), partitions);
         let same = run.clone();
         let runs: Runs = Arc::new(move || Ok(same.clone()));
         let windows = TopicPartition::new("ctr_windows", PartitionId(0));
         let errors = TopicPartition::new("ad_events_error", PartitionId(0));
-        Self { source: SinkSource { broker, run, runs, windows, errors }, set: RecordSetBuilder::default() }
+        let letters = TopicPartition::new("ad_events_dlq", PartitionId(0));
+        Self { source: SinkSource { broker, run, runs, windows, errors, letters }, set: RecordSetBuilder::default() }
     }
 
     pub fn run(&self) -> RunId {

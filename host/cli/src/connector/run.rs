@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_connectors::set::{Connector, ConnectorStatus};
 use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus, Stopped};
-use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::{Offset, PartitionId};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressStyle};
 use tokio::runtime::{Handle, Runtime};
@@ -118,7 +118,8 @@ fn source(broker: Arc<Followed>) -> Result<SinkSource, BrokerError> {
     let run = stack::run_info(&*broker, partitions)?;
     let windows = TopicPartition::new(CTR_WINDOWS, PartitionId(0));
     let errors = TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0));
-    Ok(SinkSource { runs: runs(broker.clone(), run.clone()), broker, run, windows, errors })
+    let letters = TopicPartition::new(AD_EVENTS_DLQ, PartitionId(0));
+    Ok(SinkSource { runs: runs(broker.clone(), run.clone()), broker, run, windows, errors, letters })
 }
 
 async fn stop_asked(signals: &mut StopSignals) {

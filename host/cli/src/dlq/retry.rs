@@ -114,7 +114,8 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         TextOrJson::Text => print(text(args, &retried, source.is_stopped()))?,
     }
     let taken = retried.letters.iter().filter(|letter| letter.state == LetterState::Resolved).count();
-    match args.dry_run || args.ids.is_empty() || taken == args.ids.len() || source.is_stopped() {
+    let skipped = usize::try_from(retried.skipped).unwrap_or(usize::MAX);
+    match args.dry_run || args.ids.is_empty() || taken + skipped >= args.ids.len() || source.is_stopped() {
         true => Ok(()),
         false => Err(Ended(1).into()),
     }

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod connectors;
 pub mod place;
+mod refused_rows;
 mod sink_metrics;
 mod view;
 
@@ -19,7 +20,7 @@ use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource,
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::runs;
-use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
@@ -30,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::exit::mistake;
+use refused_rows::RefusedRows;
 use sink_metrics::SinkMetrics;
 use view::View;
 
@@ -102,6 +104,7 @@ impl Stack {
         let source = sink_source(&broker, partitions)?;
         let (runtime, stopped) = (tokio::runtime::Handle::current(), Stopped::of(&data_dir)?);
         let connectors = Arc::new(Connectors::new(source, servers.clone(), runtime, stopped));
+        pipeline.dlq().offer_rows_to(Arc::new(RefusedRows::new(&connectors, tokio::runtime::Handle::current())));
         let mut stack = Self {
             broker,
             pipeline,
@@ -223,6 +226,7 @@ fn sink_source(broker: &Arc<EmbeddedLog>, partitions: u32) -> Result<SinkSource>
         runs: Arc::new(move || run_info(&*runs, partitions)),
         windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
         errors: TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)),
+        letters: TopicPartition::new(AD_EVENTS_DLQ, PartitionId(0)),
     })
 }
 

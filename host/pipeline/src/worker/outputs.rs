@@ -147,11 +147,18 @@ impl Worker {
             error_timestamp_ms: self.shared.clock.now_ms(),
             origin: self.origin(retry, routed.offset),
             judged,
-            stacktrace: None,
+            stacktrace: (error_type == ErrorType::Smartmodule).then(|| stacktrace(message)).flatten(),
             retried_at: retry.map(|_| RetriedAt { partition: self.owner.partition, offset: routed.offset }),
             connector: None,
         }
     }
+}
+
+/// The functions that a trap's message names, innermost first, one a line.
+fn stacktrace(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("; in ")?;
+    let frames = rest.split("; ").next().unwrap_or_default().split(" < ");
+    Some(frames.enumerate().map(|(depth, function)| format!("{depth}: {function}")).collect::<Vec<_>>().join("\n"))
 }
 
 /// The value of the record at `offset`, as it was produced: a later stage only saw it in another encoding.
@@ -163,4 +170,16 @@ fn payload<'a>(records: &mut Records<'a>, base: Offset, offset: Offset) -> Resul
         }
     }
     Err(WorkerError::Source(format!("offset {offset} was routed and is not in its batch")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_has_the_functions_of_a_traps_message_and_nothing_else() {
+        let message = "array_map failed: wasm trap: unreachable; in rust_panic < validate::judge; before that memory";
+        assert_eq!(stacktrace(message).as_deref(), Some("0: rust_panic\n1: validate::judge"));
+        assert_eq!(stacktrace("array_map ran past its time limit"), None);
+    }
 }
