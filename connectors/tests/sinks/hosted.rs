@@ -236,9 +236,9 @@ async fn a_rebuilt_connector_holds_what_the_log_says_whatever_was_there() {
     fill(&mut feed, 1, 20);
     caught_up(&host).await;
     let client = connect(&lab).await;
-    // A column that was dropped by hand, and came back without what it held; a value of nobody; rows that are gone.
-    let altered = "ALTER TABLE realtime.window_partials DROP COLUMN clicks; \
-        ALTER TABLE realtime.window_partials ADD COLUMN clicks bigint[] NOT NULL DEFAULT '{7}'; \
+    // A column that was dropped by hand, and came back without what it held; values of nobody; rows that are gone.
+    let altered = "ALTER TABLE realtime.window_partials DROP COLUMN as_of_offset; \
+        ALTER TABLE realtime.window_partials ADD COLUMN as_of_offset bigint NOT NULL DEFAULT 7; \
         UPDATE realtime.window_partials SET impressions = '{1}' WHERE partition = 0; \
         DELETE FROM realtime.window_partials WHERE window_start > '2014-10-21 01:00+00'; \
         DELETE FROM realtime.watermarks";

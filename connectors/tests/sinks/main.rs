@@ -7,6 +7,7 @@ mod feed;
 mod hosted;
 mod lab;
 mod pg;
+mod pooled;
 mod postgres_faults;
 mod postgres_recovery;
 mod postgres_rows;

@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis servers: found where the distributions put them, else installed.
+//! PostgreSQL and Redis servers, and for the tests a pooler: found where the distributions put them, else installed.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::{apt, tools};
 
 /// Folders that hold one folder of programs for each version of PostgreSQL, as `<folder>/<version>/bin`.
 const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
-const REDIS_FOLDERS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/sbin"];
+const USUAL_FOLDERS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/sbin"];
 
 /// Makes sure of both, as far as they are needed.
 pub fn ensure(when: Servers) -> Result<()> {
@@ -26,6 +26,11 @@ pub fn ensure(when: Servers) -> Result<()> {
         packages.push("redis-server");
         missing.push("the Redis server");
     }
+    // What the tests put between the two.
+    if when == Servers::Always && usual("pgbouncer").is_none() {
+        packages.push("pgbouncer");
+        missing.push("the pooler PgBouncer");
+    }
     if packages.is_empty() {
         return Ok(());
     }
@@ -34,7 +39,7 @@ pub fn ensure(when: Servers) -> Result<()> {
         bail!("apt installed postgresql, but neither PATH nor {POSTGRES_VERSIONS}/*/bin has `initdb` and `postgres`");
     }
     if needed("REDIS_URL") && redis().is_none() {
-        bail!("apt installed redis-server, but neither PATH nor {} has it", REDIS_FOLDERS.join(", "));
+        bail!("apt installed redis-server, but neither PATH nor {} has it", USUAL_FOLDERS.join(", "));
     }
     Ok(())
 }
@@ -63,8 +68,12 @@ fn versions(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn redis() -> Option<PathBuf> {
-    let usual = REDIS_FOLDERS.iter().map(|folder| Path::new(folder).join("redis-server"));
-    tools::on_path("redis-server").or_else(|| usual.into_iter().find(|file| tools::is_executable(file)))
+    usual("redis-server")
+}
+
+fn usual(program: &str) -> Option<PathBuf> {
+    let usual = USUAL_FOLDERS.iter().map(|folder| Path::new(folder).join(program));
+    tools::on_path(program).or_else(|| usual.into_iter().find(|file| tools::is_executable(file)))
 }
 
 #[cfg(test)]

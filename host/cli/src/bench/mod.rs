@@ -3,7 +3,7 @@
 //! Speeds are ratios against `reference`, frozen, or against gunzip + csv, taken in turn with ours: medians of five.
 //! [`chain`] is one core and no broker, [`end_to_end`] the topic to PostgreSQL, [`produce`] a file to the topic,
 //! [`process`] what needs a host of its own: memory, latency, restart; [`swap`] a change of the chain under load, [`shadow`]
-//! what a shadow takes from it.
+//! what a shadow takes from it, [`sinks`] what PostgreSQL and Redis take and give.
 
 mod chain;
 mod end_to_end;
@@ -13,6 +13,7 @@ mod produce;
 pub mod reference;
 mod report;
 mod shadow;
+mod sinks;
 mod stream;
 mod swap;
 
@@ -71,10 +72,21 @@ enum Part {
     Swap,
     /// The live chain with a shadow beside it.
     Shadow,
+    /// Rows into PostgreSQL and reads from Redis.
+    Sinks,
 }
 
-const ALL: [Part; 8] =
-    [Part::Chain, Part::EndToEnd, Part::Produce, Part::Latency, Part::Memory, Part::Restart, Part::Swap, Part::Shadow];
+const ALL: [Part; 9] = [
+    Part::Chain,
+    Part::EndToEnd,
+    Part::Produce,
+    Part::Sinks,
+    Part::Latency,
+    Part::Memory,
+    Part::Restart,
+    Part::Swap,
+    Part::Shadow,
+];
 
 pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
     let parts = if args.only.is_empty() { &ALL[..] } else { &args.only };
@@ -91,6 +103,7 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
             Part::Restart => process::restart(&bench, args.large_rows, &mut report)?,
             Part::Swap => swap::measure(&bench, &mut report)?,
             Part::Shadow => shadow::measure(&bench, &mut report)?,
+            Part::Sinks => sinks::measure(&bench, &mut report)?,
         }
     }
     match args.output {
