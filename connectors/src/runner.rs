@@ -17,6 +17,7 @@ use crate::backoff::{Backoff, random_byte};
 use crate::hidden::Hidden;
 use crate::reader::Reader;
 use crate::sink::{Fate, Opened, Refusal, Sink, SinkError, SinkState, SinkStatus, Written};
+use crate::transform::{Failed, Transform};
 
 /// How often an idle sink looks whether its server is still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,8 +44,13 @@ impl Default for BatchOptions {
 pub struct SinkService<S> {
     sink: S,
     options: BatchOptions,
+    /// Makes what the records go through first.
+    transform: Option<NewTransform>,
     shared: Arc<Shared>,
 }
+
+/// Makes modules anew, for one session.
+pub type NewTransform = Box<dyn Fn() -> Result<Box<dyn Transform>, String> + Send + Sync>;
 
 /// Tells how a sink is. Cheap to clone.
 #[derive(Clone)]
@@ -150,7 +156,14 @@ impl<S: Sink> SinkService<S> {
             server: None,
         });
         let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, facts });
-        (Self { sink, options, shared: Arc::clone(&shared) }, SinkHandle { shared })
+        (Self { sink, options, transform: None, shared: Arc::clone(&shared) }, SinkHandle { shared })
+    }
+
+    /// The same behind modules.
+    #[must_use]
+    pub fn through(mut self, transform: Option<NewTransform>) -> Self {
+        self.transform = transform;
+        self
     }
 
     /// Runs until `shutdown` is done. A transaction in flight is dropped then, which takes it back.
@@ -196,7 +209,9 @@ impl<S: Sink> SinkService<S> {
         let ends = ends(Arc::clone(&self.shared)).await?;
         let opened = self.sink.open(ends).await?;
         check_position::<S>(&self.shared.at, ends, &opened)?;
-        let mut reader = Reader::start(Arc::clone(&self.shared.broker), self.shared.at.clone(), opened.read_from)?;
+        let transform = self.transform.as_ref().map(|make| make()).transpose().map_err(SinkError::Config)?;
+        let (broker, at) = (Arc::clone(&self.shared.broker), self.shared.at.clone());
+        let mut reader = Reader::start(broker, at, opened.read_from, transform)?;
         {
             let mut facts = self.shared.facts();
             facts.state = SinkState::Running;
@@ -217,7 +232,10 @@ impl<S: Sink> SinkService<S> {
                     continue;
                 }
             };
-            let written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
+            let mut written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
+            for Failed { offset, rule, message } in chunks.iter().flat_map(|chunk| &chunk.failed) {
+                written.skip(format!("record at offset {offset}: {rule}: {message}"));
+            }
             backoff.reset();
             held_back = written.applied.is_none();
             self.note(written);

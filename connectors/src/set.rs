@@ -15,9 +15,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
+use crate::runner::NewTransform;
 use crate::stopped::Stopped;
+use crate::transform::{MakeTransform, TransformSpec};
 use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
 
+/// The topic of windows.
+const CTR_WINDOWS: &str = "ctr_windows";
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,16 @@ impl Connector {
         match self {
             Self::Postgres(options) => &options.hidden,
             Self::Redis(options) => &options.hidden,
+        }
+    }
+
+    /// What the records of a topic go through on their way to the server.
+    #[must_use]
+    pub fn transforms(&self, topic: &str) -> &[TransformSpec] {
+        match self {
+            // Partials are for those who merge them: no module has a place there.
+            Self::Postgres(options) if topic != CTR_WINDOWS => &options.transforms,
+            Self::Postgres(_) | Self::Redis(_) => &[],
         }
     }
 
@@ -119,6 +133,7 @@ pub struct Connectors {
     source: SinkSource,
     servers: Servers,
     runtime: Handle,
+    transforms: MakeTransform,
     /// Held by who changes them: one after the other.
     changing: tokio::sync::Mutex<Stopped>,
     members: Mutex<Members>,
@@ -146,10 +161,23 @@ struct Running {
 }
 
 impl Connectors {
-    /// None yet; tasks go to `runtime`. Those that are `stopped` are not started before somebody says so.
+    /// None yet; tasks go to `runtime`, and `transforms` makes what their records go through. Those that are `stopped` are not started before somebody says so.
     #[must_use]
-    pub fn new(source: SinkSource, servers: Servers, runtime: Handle, stopped: Stopped) -> Self {
-        Self { source, servers, runtime, changing: tokio::sync::Mutex::new(stopped), members: Mutex::default() }
+    pub fn new(
+        source: SinkSource,
+        servers: Servers,
+        runtime: Handle,
+        transforms: MakeTransform,
+        stopped: Stopped,
+    ) -> Self {
+        Self {
+            source,
+            servers,
+            runtime,
+            transforms,
+            changing: tokio::sync::Mutex::new(stopped),
+            members: Mutex::default(),
+        }
     }
 
     /// How each is, in order of their names.
@@ -309,6 +337,7 @@ impl Connectors {
             Connector::Postgres(options) => {
                 let endpoint = self.endpoint(options.url.as_ref());
                 for (service, handle) in options.raw(&endpoint, &self.source) {
+                    let service = service.through(self.through(&options.transforms));
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
                 let (service, handle) = options.windows(endpoint, &self.source);
@@ -335,6 +364,11 @@ impl Connectors {
             running.stop.send_replace(true);
             running.ended(Instant::now() + STOP_TIME).await;
         }
+    }
+
+    fn through(&self, specs: &[TransformSpec]) -> Option<NewTransform> {
+        let (make, specs) = (self.transforms.clone(), specs.to_vec());
+        (!specs.is_empty()).then(|| -> NewTransform { Box::new(move || make(&specs)) })
     }
 
     /// The named server, or the private one.

@@ -81,3 +81,33 @@ impl Transformed {
         Chunk { from, base_offset, next_offset, base_timestamp_ms, set, failed: self.failed }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_modules_make_stands_at_the_offsets_of_what_it_was_made_of() {
+        let set = 0u32.to_be_bytes().to_vec();
+        let (base_offset, next_offset) = (Offset(10), Offset(20));
+        let read =
+            Chunk { from: Offset(12), base_offset, next_offset, base_timestamp_ms: 1_000, set, failed: Vec::new() };
+        let made = |offset, timestamp_ms, value: &[u8]| TransformedRecord {
+            offset: Offset(offset),
+            timestamp_ms,
+            key: None,
+            value: value.to_vec(),
+        };
+        let failed = vec![Failed { offset: Offset(13), rule: "smartmodule".into(), message: "no".into() }];
+        let records = vec![made(12, 999, b"a"), made(15, 1_005, b"b"), made(15, 1_006, b"c")];
+        let chunk = Transformed { records, failed: failed.clone() }.chunk(&read);
+        let seen: Vec<_> = chunk
+            .records()
+            .unwrap()
+            .map(|record| record.map(|(offset, r)| (offset.0, chunk.base_timestamp_ms + r.timestamp_delta_ms, r.value)))
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(seen, [(12, 999, &b"a"[..]), (15, 1_005, b"b"), (15, 1_006, b"c")]);
+        assert_eq!((chunk.next_offset, chunk.failed), (next_offset, failed), "the end is that of what was read");
+    }
+}

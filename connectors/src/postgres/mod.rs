@@ -25,6 +25,7 @@ use crate::endpoint::{Endpoint, ServerUrl};
 use crate::hidden::Hidden;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::OnOtherRun;
+use crate::transform::TransformSpec;
 use crate::{RunInfo, Runs, SinkSource};
 use position::Position;
 
@@ -46,6 +47,9 @@ pub struct PostgresOptions {
     /// Also copy the input topic into `realtime.raw_events`. Default false. Since 0.1.
     pub raw_events: bool,
     pub batch: BatchOptions,
+    /// What the raw events go through first. Default: nothing. Since 0.1.
+    #[serde(skip)]
+    pub transforms: Vec<TransformSpec>,
     /// What must not be printed.
     #[serde(skip)]
     pub hidden: Hidden,
@@ -59,6 +63,7 @@ impl Default for PostgresOptions {
             on_other_run: OnOtherRun::default(),
             raw_events: false,
             batch: BatchOptions::default(),
+            transforms: Vec::new(),
             hidden: Hidden::default(),
         }
     }

@@ -62,7 +62,7 @@ A transaction in flight is taken back. The others go on, and so do the counts. I
 
 pub fn run(args: &Args, config: &Config) -> Result<()> {
     match &args.verb {
-        Verb::Check(args) => check::run(args),
+        Verb::Check(args) => check::run(args, config),
         Verb::List(args) => control::list(args, config),
         Verb::Status(args) => control::status(args, config),
         Verb::Start(args) => control::change(args, "start", "started", config),

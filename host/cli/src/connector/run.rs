@@ -89,7 +89,9 @@ async fn copy(args: &Args, connector: Connector, place: Place, config: &Config) 
         tokio::task::spawn_blocking(move || source(broker)).await??
     };
     let servers = Servers::new(&config.data_dir);
-    let connectors = Arc::new(Connectors::new(source, servers.clone(), Handle::current(), Stopped::default()));
+    let transforms = stack::transforms::maker(stack::engine(config, &config.data_dir)?, config.limits());
+    let connectors =
+        Arc::new(Connectors::new(source, servers.clone(), Handle::current(), transforms, Stopped::default()));
     let Ok(_) = connectors.apply(|| Ok::<_, Infallible>(vec![connector])).await;
     let goal = match args.until_end {
         true => Some(ends(followed.clone(), connectors.handles()).await?),

@@ -56,8 +56,9 @@ pub fn find(wanted: &Wanted<'_>, config: &Config) -> Result<Arc<[u8]>, BadModule
                    array_map may stand here";
         return Err(BadModule::Uses(why.to_owned()));
     }
-    if wanted.one_to_one && module.kind() == Kind::ArrayMap {
-        let why = "it is of kind array_map, and each record is one row here: only filter, map and filter_map may stand here";
+    if wanted.one_to_one && module.makes_several() {
+        let why = "it may make several records of one (array_map), and each record is one row here: only filter, map and \
+                   filter_map may stand here";
         return Err(BadModule::Uses(why.to_owned()));
     }
     if let Some(text) = manifest {
@@ -83,7 +84,8 @@ fn read(wanted: &Wanted<'_>, config: &Config) -> Result<(Vec<u8>, Option<String>
         let own = builtin().map_err(|e| BadModule::Uses(shown(&e)))?;
         let Some(own) = own.iter().find(|module| module.name == name) else {
             let stages = config.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", ");
-            let what = format!("there is no module {name}: it is the path of a .wasm file, or one of the stages {stages}");
+            let what =
+                format!("there is no module {name}: it is the path of a .wasm file, or one of the stages {stages}");
             return Err(BadModule::Uses(what));
         };
         return Ok((own.wasm.to_vec(), Some(own.manifest.to_owned())));
@@ -127,7 +129,8 @@ impl Transform for Modules {
             message,
         }));
         failed.sort_by_key(|failed| failed.offset);
-        let record = |PassedRecord { offset, timestamp_ms, key, value }| TransformedRecord { offset, timestamp_ms, key, value };
+        let record =
+            |PassedRecord { offset, timestamp_ms, key, value }| TransformedRecord { offset, timestamp_ms, key, value };
         Ok(Transformed { records: passed.into_iter().map(record).collect(), failed })
     }
 }
