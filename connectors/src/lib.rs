@@ -8,6 +8,7 @@ mod backoff;
 pub mod endpoint;
 pub mod file;
 mod hidden;
+mod letters;
 pub mod postgres;
 pub mod reader;
 pub mod redis;
@@ -31,8 +32,8 @@ pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
-pub use set::{Connector, Connectors};
-pub use sink::{OnOtherRun, Refusal, SinkError, SinkState, SinkStatus};
+pub use set::{Connector, Connectors, RetryError};
+pub use sink::{OnOtherRun, Refusal, RetryOutcome, SinkError, SinkState, SinkStatus};
 pub use stopped::Stopped;
 
 /// The run whose windows are copied.
@@ -69,4 +70,6 @@ pub struct SinkSource {
     pub runs: Runs,
     /// The partition of window partials and commits.
     pub windows: TopicPartition,
+    /// The partition of dead letters.
+    pub errors: TopicPartition,
 }

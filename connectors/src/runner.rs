@@ -12,12 +12,14 @@ use std::time::Duration;
 use clickmill_broker::{Broker, BrokerError, Ends, TopicPartition};
 use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, random_byte};
 use crate::hidden::Hidden;
-use crate::reader::Reader;
-use crate::sink::{Fate, Opened, Refusal, Sink, SinkError, SinkState, SinkStatus, Written};
-use crate::transform::{Failed, Transform};
+use crate::letters::Letters;
+use crate::reader::{Chunk, Reader, transformed};
+use crate::sink::{Fate, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, SinkState, SinkStatus, Written};
+use crate::transform::Transform;
 
 /// How often an idle sink looks whether its server is still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,18 +46,61 @@ impl Default for BatchOptions {
 pub struct SinkService<S> {
     sink: S,
     options: BatchOptions,
-    /// Makes what the records go through first.
-    transform: Option<NewTransform>,
+    /// What the records go through first.
+    before: Option<Before>,
     shared: Arc<Shared>,
+    asked: mpsc::Receiver<Ask>,
 }
 
-/// Makes modules anew, for one session.
-pub type NewTransform = Box<dyn Fn() -> Result<Box<dyn Transform>, String> + Send + Sync>;
+/// A record to be tried again between two batches. Dropped where the sink cannot: then there is no answer.
+struct Ask {
+    chunk: Chunk,
+    answer: oneshot::Sender<RetryOutcome>,
+}
+
+/// Makes modules anew.
+pub type NewTransform = Arc<dyn Fn() -> Result<Box<dyn Transform>, String> + Send + Sync>;
+
+/// Modules before a sink: new ones in each session, and letters for the records that they fail on.
+pub struct Before {
+    make: NewTransform,
+    letters: Letters,
+    /// Below, letters were written: a batch that is tried again for its server's sake gets no new ones.
+    told: Offset,
+}
+
+impl Before {
+    #[must_use]
+    pub(crate) const fn new(make: NewTransform, letters: Letters) -> Self {
+        Self { make, letters, told: Offset(0) }
+    }
+
+    fn transform(&self) -> Result<Box<dyn Transform>, SinkError> {
+        (self.make)().map_err(SinkError::Config)
+    }
+
+    /// The record of a chunk that is tried again, behind the modules as they are now.
+    async fn again(&self, chunk: Chunk) -> Result<Chunk, SinkError> {
+        let mut transform = self.transform()?;
+        let made = tokio::task::spawn_blocking(move || transformed(&mut *transform, &chunk)).await;
+        made.unwrap_or(Err(BrokerError::Closed.into()))
+    }
+
+    /// Writes letters for what the modules failed on; durable when it returns.
+    async fn tell(&mut self, chunks: &[Chunk]) -> Result<(), SinkError> {
+        let failed = chunks.iter().flat_map(|chunk| &chunk.failed);
+        let new: Vec<Refused> = failed.filter(|one| one.offset >= self.told).cloned().collect();
+        self.letters.write(&new).await?;
+        self.told = new.last().map_or(self.told, |last| last.offset.plus(1));
+        Ok(())
+    }
+}
 
 /// Tells how a sink is. Cheap to clone.
 #[derive(Clone)]
 pub struct SinkHandle {
     shared: Arc<Shared>,
+    ask: mpsc::Sender<Ask>,
 }
 
 struct Shared {
@@ -131,6 +176,16 @@ impl SinkHandle {
         matches!(self.shared.facts().state, SinkState::Refused | SinkState::Failed | SinkState::Stopped)
     }
 
+    /// Tries the one record of `chunk` again, between two batches; none where the sink is not running, or fails meanwhile.
+    pub(crate) async fn retry(&self, chunk: Chunk) -> Option<RetryOutcome> {
+        if self.shared.facts().state != SinkState::Running {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(Ask { chunk, answer }).await.ok()?;
+        answered.await.ok()
+    }
+
     /// What it reads.
     #[must_use]
     pub fn source(&self) -> &TopicPartition {
@@ -156,13 +211,14 @@ impl<S: Sink> SinkService<S> {
             server: None,
         });
         let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, facts });
-        (Self { sink, options, transform: None, shared: Arc::clone(&shared) }, SinkHandle { shared })
+        let (ask, asked) = mpsc::channel(1);
+        (Self { sink, options, before: None, shared: Arc::clone(&shared), asked }, SinkHandle { shared, ask })
     }
 
     /// The same behind modules.
     #[must_use]
-    pub fn through(mut self, transform: Option<NewTransform>) -> Self {
-        self.transform = transform;
+    pub fn behind(mut self, before: Option<Before>) -> Self {
+        self.before = before;
         self
     }
 
@@ -201,15 +257,25 @@ impl<S: Sink> SinkService<S> {
                 }
                 facts.retries += 1;
             }
-            tokio::time::sleep(backoff.next(random_byte())).await;
+            let waited = tokio::time::sleep(backoff.next(random_byte()));
+            tokio::select! {
+                () = waited => {}
+                () = self.turn_away() => {}
+            }
         }
+    }
+
+    /// Leaves everybody who asks without an answer.
+    async fn turn_away(&mut self) {
+        while self.asked.recv().await.is_some() {}
+        std::future::pending().await
     }
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, SinkError> {
         let ends = ends(Arc::clone(&self.shared)).await?;
         let opened = self.sink.open(ends).await?;
         check_position::<S>(&self.shared.at, ends, &opened)?;
-        let transform = self.transform.as_ref().map(|make| make()).transpose().map_err(SinkError::Config)?;
+        let transform = self.before.as_ref().map(Before::transform).transpose()?;
         let (broker, at) = (Arc::clone(&self.shared.broker), self.shared.at.clone());
         let mut reader = Reader::start(broker, at, opened.read_from, transform)?;
         {
@@ -223,7 +289,23 @@ impl<S: Sink> SinkService<S> {
         let mut held_back = false;
         loop {
             let patience = if held_back { linger } else { CHECK_INTERVAL };
-            let (chunks, behind) = match tokio::time::timeout(patience, reader.next()).await {
+            let read = tokio::select! {
+                Some(Ask { chunk, answer }) = self.asked.recv() => {
+                    let chunk = match &self.before {
+                        Some(before) => before.again(chunk).await?,
+                        None => chunk,
+                    };
+                    let outcome = match chunk.failed.first().cloned() {
+                        Some(Refused { rule, message, .. }) => RetryOutcome::Refused { rule, message },
+                        None => self.within("retry", |sink| sink.retry(&chunk)).await?,
+                    };
+                    // Who asked may have gone.
+                    let _ = answer.send(outcome);
+                    continue;
+                }
+                read = tokio::time::timeout(patience, reader.next()) => read,
+            };
+            let (chunks, behind) = match read {
                 Ok(first) => reader.more(first?, self.options.max_bytes, linger).await,
                 Err(_) if held_back => (Vec::new(), false),
                 Err(_) => {
@@ -232,8 +314,11 @@ impl<S: Sink> SinkService<S> {
                     continue;
                 }
             };
+            if let Some(before) = &mut self.before {
+                before.tell(&chunks).await?;
+            }
             let mut written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
-            for Failed { offset, rule, message } in chunks.iter().flat_map(|chunk| &chunk.failed) {
+            for Refused { offset, rule, message } in chunks.iter().flat_map(|chunk| &chunk.failed) {
                 written.skip(format!("record at offset {offset}: {rule}: {message}"));
             }
             backoff.reset();

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clickmill_broker::{BrokerError, TopicPartition};
+use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -15,7 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
-use crate::runner::NewTransform;
+use crate::letters::Letters;
+use crate::reader::single;
+use crate::runner::Before;
+use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
 use crate::transform::{MakeTransform, TransformSpec};
 use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
@@ -87,7 +92,7 @@ impl Connector {
             return Ok("a private server".to_owned());
         };
         match self {
-            Self::Postgres(_) => crate::postgres::answers(url).await?,
+            Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
             Self::Redis(_) => crate::redis::answers(url).await?,
         }
         Ok(url.masked())
@@ -128,6 +133,20 @@ pub enum SetError {
     Unwritten(String),
 }
 
+/// Why a record was not tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    #[error(transparent)]
+    Set(#[from] SetError),
+    #[error("connector {name} copies nothing of {at} now")]
+    NotCopied { name: String, at: TopicPartition },
+    /// Passes, or somebody has to decide something: see its status.
+    #[error("connector {0} is not running: `clickmill connector status {0}` tells why")]
+    NotRunning(String),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
 /// All connectors of a host.
 pub struct Connectors {
     source: SinkSource,
@@ -161,23 +180,26 @@ struct Running {
 }
 
 impl Connectors {
-    /// None yet; tasks go to `runtime`, and `transforms` makes what their records go through. Those that are `stopped` are not started before somebody says so.
+    /// None yet; tasks go to `runtime`.
     #[must_use]
-    pub fn new(
-        source: SinkSource,
-        servers: Servers,
-        runtime: Handle,
-        transforms: MakeTransform,
-        stopped: Stopped,
-    ) -> Self {
-        Self {
-            source,
-            servers,
-            runtime,
-            transforms,
-            changing: tokio::sync::Mutex::new(stopped),
-            members: Mutex::default(),
-        }
+    pub fn new(source: SinkSource, servers: Servers, runtime: Handle) -> Self {
+        let transforms: MakeTransform = Arc::new(|_| Err("this process runs no modules".to_owned()));
+        let (changing, members) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { source, servers, runtime, transforms, changing, members }
+    }
+
+    /// The same, with what makes the modules of their `transforms`.
+    #[must_use]
+    pub fn with_transforms(mut self, transforms: MakeTransform) -> Self {
+        self.transforms = transforms;
+        self
+    }
+
+    /// The same, of which those that are `stopped` are not started before somebody says so.
+    #[must_use]
+    pub fn with_stopped(mut self, stopped: Stopped) -> Self {
+        self.changing = tokio::sync::Mutex::new(stopped);
+        self
     }
 
     /// How each is, in order of their names.
@@ -286,6 +308,25 @@ impl Connectors {
         if self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
     }
 
+    /// Gives a running connector one record again that its server refused: the record at `offset` of `at`, as its dead letter's
+    /// origin names it, in a transaction of its own between two batches. Can be asked again at will: what is in the server
+    /// already, or superseded by a newer version, changes nothing.
+    ///
+    /// # Errors
+    /// [`RetryError`]: the record was not tried, and may be later.
+    pub async fn retry(&self, name: &str, at: &TopicPartition, offset: Offset) -> Result<RetryOutcome, RetryError> {
+        self.known(name)?;
+        let copies = |member: &Member| member.handles.iter().find(|handle| handle.source() == at).cloned();
+        let handle = self.members().by_name.get(name).and_then(copies);
+        let handle = handle.ok_or_else(|| RetryError::NotCopied { name: name.to_owned(), at: at.clone() })?;
+        let (broker, from) = (self.source.broker.clone(), at.clone());
+        let read = tokio::task::spawn_blocking(move || single(&*broker, &from, offset)).await;
+        match read.unwrap_or(Err(BrokerError::Closed))? {
+            Some(chunk) => handle.retry(chunk).await.ok_or_else(|| RetryError::NotRunning(name.to_owned())),
+            None => Ok(RetryOutcome::Superseded),
+        }
+    }
+
     /// Stops all of them at once, for good; what has not ended by the `deadline` is cut off.
     pub async fn close(&self, deadline: Instant) {
         // Without a turn: whoever has one finds it closed.
@@ -335,12 +376,12 @@ impl Connectors {
             Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
         match &connector {
             Connector::Postgres(options) => {
-                let endpoint = self.endpoint(options.url.as_ref());
-                for (service, handle) in options.raw(&endpoint, &self.source) {
-                    let service = service.through(self.through(&options.transforms));
+                let pool = options.pool(self.endpoint(options.url.as_ref()));
+                for (service, handle) in options.raw(&pool, &self.source) {
+                    let service = service.behind(self.before(&connector, handle.source()));
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
-                let (service, handle) = options.windows(endpoint, &self.source);
+                let (service, handle) = options.windows(&pool, &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
             }
             Connector::Redis(options) => {
@@ -366,9 +407,11 @@ impl Connectors {
         }
     }
 
-    fn through(&self, specs: &[TransformSpec]) -> Option<NewTransform> {
-        let (make, specs) = (self.transforms.clone(), specs.to_vec());
-        (!specs.is_empty()).then(|| -> NewTransform { Box::new(move || make(&specs)) })
+    /// The modules between a topic and a sink of the connector, where there are some.
+    fn before(&self, connector: &Connector, at: &TopicPartition) -> Option<Before> {
+        let (make, specs) = (self.transforms.clone(), connector.transforms(&at.topic).to_vec());
+        let letters = Letters::new(&self.source, connector.name(), at, connector.hidden());
+        (!specs.is_empty()).then(|| Before::new(Arc::new(move || make(&specs)), letters))
     }
 
     /// The named server, or the private one.

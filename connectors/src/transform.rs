@@ -10,6 +10,7 @@ use clickmill_schemas::Offset;
 use clickmill_schemas::record::{COUNT_LEN, Record, put_record};
 
 use crate::reader::Chunk;
+use crate::sink::Refused;
 
 /// One entry of a connector's `transforms`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,8 @@ pub type MakeTransform = Arc<dyn Fn(&[TransformSpec]) -> Result<Box<dyn Transfor
 pub struct Transformed {
     /// In the order of their offsets; several that were made of one record have its offset.
     pub records: Vec<TransformedRecord>,
-    /// Records that a module has failed on or rejected.
-    pub failed: Vec<Failed>,
+    /// Records that a module has failed on (rule `smartmodule`) or rejected, in the order of their offsets.
+    pub failed: Vec<Refused>,
 }
 
 /// A record that is for the sink.
@@ -51,15 +52,6 @@ pub struct TransformedRecord {
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Vec<u8>,
-}
-
-/// A record that is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
-    pub offset: Offset,
-    /// `smartmodule` where a module failed, else the rule by which one rejected it.
-    pub rule: String,
-    pub message: String,
 }
 
 impl Transformed {
@@ -98,7 +90,7 @@ mod tests {
             key: None,
             value: value.to_vec(),
         };
-        let failed = vec![Failed { offset: Offset(13), rule: "smartmodule".into(), message: "no".into() }];
+        let failed = vec![Refused { offset: Offset(13), rule: "smartmodule".into(), message: "no".into() }];
         let records = vec![made(12, 999, b"a"), made(15, 1_005, b"b"), made(15, 1_006, b"c")];
         let chunk = Transformed { records, failed: failed.clone() }.chunk(&read);
         let seen: Vec<_> = chunk

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Client;
 
-use super::link::{LOCK, unavailable};
+use super::link::{LOCK, Link, unavailable};
 use crate::sink::SinkError;
 
 const DAY_MS: i64 = 86_400_000;
@@ -81,7 +81,7 @@ impl Days {
     /// [`SinkError::Unavailable`]
     pub async fn load(client: &Client, most: usize) -> Result<Self, SinkError> {
         let rows = client
-            .query(
+            .query_typed(
                 "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
                  WHERE i.inhparent = 'realtime.window_partials'::regclass",
                 &[],
@@ -97,9 +97,9 @@ impl Days {
     ///
     /// # Errors
     /// [`SinkError::Unavailable`]
-    pub async fn make(&mut self, client: &mut Client, days: &[Day]) -> Result<(), SinkError> {
+    pub async fn make(&mut self, link: &mut Link, days: &[Day]) -> Result<(), SinkError> {
         const DOING: &str = "make partitions";
-        let transaction = client.transaction().await.map_err(unavailable(DOING))?;
+        let transaction = link.begin_setup().await?;
         transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
         for day in days {
             let (Some(from), Some(to)) = (day.date(), Day(day.0 + 1).date()) else {

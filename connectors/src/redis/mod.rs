@@ -1,7 +1,7 @@
 //! The Redis sink: one hash per window, sums over all partitions, gone some minutes after its last write.
 //!
 //! `hash.rs` says what is in a hash, `live.rs` what is summed, `sink.rs` how both get there, the two scripts what is
-//! compared before anything is written.
+//! compared before anything is written. No command or script touches keys of two slots: a cluster will do.
 
 mod hash;
 mod live;
@@ -17,6 +17,7 @@ pub(crate) use verify::Held;
 use crate::SinkSource;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::hidden::Hidden;
+use crate::letters::Letters;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::OnOtherRun;
 
@@ -57,8 +58,9 @@ impl RedisOptions {
     /// The sink; `endpoint` says where, `source` from where.
     #[must_use]
     pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {
-        let sink = RedisSink::new(self.clone(), endpoint, source.run.clone(), source.runs.clone());
         let at = source.windows.clone();
+        let letters = Letters::new(source, &self.name, &at, &self.hidden);
+        let sink = RedisSink::new(self.clone(), endpoint, source, letters);
         SinkService::new(self.name.clone(), sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
     }
 }

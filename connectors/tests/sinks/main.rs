@@ -6,7 +6,9 @@
 mod feed;
 mod lab;
 mod pg;
+mod postgres_faults;
 mod postgres_recovery;
 mod postgres_rows;
 mod redis;
+mod refusals;
 mod servers;

@@ -237,6 +237,10 @@ fn modules_drop_and_change_raw_events_on_their_way_and_windows_stay_as_they_are(
         bench.run(&["connector", "tap", "warehouse", "--from-beginning", "--limit", "1001", "--output", "json"]);
     let tapped: Vec<Value> = tapped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(tapped.iter().any(|record| record["value"]["data"].as_str().is_some_and(|text| text.contains("e****"))));
+    let letters = bench.dead_letters();
+    let letter = letters.iter().find(|letter| letter["connector"] == "warehouse").unwrap();
+    assert_eq!((&letter["error_type"], &letter["rule"]), (&"sink".into(), &"smartmodule".into()), "{letter}");
+    assert!(letter["raw_payload"].as_str().unwrap().contains("TRAP"), "as it is in the topic: {letter}");
     nothing_differs(&bench, "warehouse");
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_connectors::set::{Connector, ConnectorStatus};
-use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus, Stopped};
-use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
+use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::{Offset, PartitionId};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressStyle};
 use tokio::runtime::{Handle, Runtime};
@@ -90,8 +90,9 @@ async fn copy(args: &Args, connector: Connector, place: Place, config: &Config) 
     };
     let servers = Servers::new(&config.data_dir);
     let transforms = stack::transforms::maker(stack::engine(config, &config.data_dir)?, config.limits());
-    let connectors =
-        Arc::new(Connectors::new(source, servers.clone(), Handle::current(), transforms, Stopped::default()));
+    // Who runs it by hand wants it to run, whatever was stopped in a host.
+    let connectors = Connectors::new(source, servers.clone(), Handle::current()).with_transforms(transforms);
+    let connectors = Arc::new(connectors);
     let Ok(_) = connectors.apply(|| Ok::<_, Infallible>(vec![connector])).await;
     let goal = match args.until_end {
         true => Some(ends(followed.clone(), connectors.handles()).await?),
@@ -119,7 +120,8 @@ fn source(broker: Arc<Followed>) -> Result<SinkSource, BrokerError> {
     let partitions = broker.topic(AD_EVENTS_RAW)?.ok_or_else(unknown)?.spec.partitions;
     let run = stack::run_info(&*broker, partitions)?;
     let windows = TopicPartition::new(CTR_WINDOWS, PartitionId(0));
-    Ok(SinkSource { runs: runs(broker.clone(), run.clone()), broker, run, windows })
+    let errors = TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0));
+    Ok(SinkSource { runs: runs(broker.clone(), run.clone()), broker, run, windows, errors })
 }
 
 async fn stop_asked(signals: &mut StopSignals) {

@@ -7,7 +7,8 @@ use anyhow::{Result, anyhow};
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::SinkStatus;
 use clickmill_connectors::reader::Chunk;
-use clickmill_connectors::transform::{Failed, Transform, Transformed};
+use clickmill_connectors::sink::Refused;
+use clickmill_connectors::transform::{Transform, Transformed};
 use clickmill_pipeline::views::records::{Content, RecordView};
 use clickmill_schemas::Offset;
 use serde::Serialize;
@@ -79,7 +80,7 @@ impl Cursor {
                 for batch in followed::batches(&self.at, self.next.max(page.log_start_offset), &page)? {
                     let Transformed { records: made, failed } =
                         transform.apply(&Chunk::of(&batch, self.next)?).map_err(|e| anyhow!(e))?;
-                    for Failed { offset, rule, message } in failed {
+                    for Refused { offset, rule, message } in failed {
                         say(format_args!(
                             "{}: {}@{offset} is left out: {rule}: {}",
                             self.sink,

@@ -20,7 +20,7 @@ use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource,
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::runs;
-use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
@@ -103,7 +103,8 @@ impl Stack {
         let (servers, partitions) = (Servers::new(&data_dir), u32::try_from(pipeline.workers().len())?);
         let source = sink_source(&broker, partitions)?;
         let (runtime, stopped) = (tokio::runtime::Handle::current(), Stopped::of(&data_dir)?);
-        let connectors = Arc::new(Connectors::new(source, servers.clone(), runtime, transforms, stopped));
+        let connectors = Connectors::new(source, servers.clone(), runtime).with_stopped(stopped);
+        let connectors = Arc::new(connectors.with_transforms(transforms));
         let mut stack = Self {
             broker,
             pipeline,
@@ -224,6 +225,7 @@ fn sink_source(broker: &Arc<EmbeddedLog>, partitions: u32) -> Result<SinkSource>
         run: run_info(&**broker, partitions)?,
         runs: Arc::new(move || run_info(&*runs, partitions)),
         windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
+        errors: TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)),
     })
 }
 

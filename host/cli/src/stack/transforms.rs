@@ -6,9 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use clickmill_connectors::file::{BadModule, Wanted};
 use clickmill_connectors::reader::Chunk;
-use clickmill_connectors::transform::{
-    Failed, MakeTransform, Transform, TransformSpec, Transformed, TransformedRecord,
-};
+use clickmill_connectors::sink::Refused;
+use clickmill_connectors::transform::{MakeTransform, Transform, TransformSpec, Transformed, TransformedRecord};
 use clickmill_engine::manifest::Manifest;
 use clickmill_engine::{Chain, Engine, Kind, Limits, Module, PassedRecord, StageSpec};
 use clickmill_pipeline::through::{Given, Through};
@@ -103,7 +102,7 @@ impl Transform for Modules {
         let (mut given, mut failed) = (Vec::new(), Vec::new());
         let mut unreadable = |e: &dyn std::fmt::Display| {
             let message = format!("the batch at offset {} cannot be read: {e}", chunk.base_offset);
-            failed.push(Failed { offset: chunk.base_offset, rule: "unreadable".to_owned(), message });
+            failed.push(Refused { offset: chunk.base_offset, rule: "unreadable".to_owned(), message });
         };
         match chunk.records() {
             Err(e) => unreadable(&e),
@@ -123,7 +122,7 @@ impl Transform for Modules {
         }
         let (mut passed, mut refused) = (Vec::new(), Vec::new());
         self.0.run_telling(&given, &mut passed, &mut refused).map_err(|e| e.to_string())?;
-        failed.extend(refused.into_iter().map(|(offset, rule, message)| Failed {
+        failed.extend(refused.into_iter().map(|(offset, rule, message)| Refused {
             offset,
             rule: rule.unwrap_or_else(|| "smartmodule".to_owned()),
             message,
