@@ -17,6 +17,7 @@ pub mod servers;
 pub mod set;
 pub mod sink;
 pub mod stopped;
+pub mod transform;
 pub mod verify;
 mod windows;
 

@@ -8,7 +8,8 @@ use clickmill_schemas::Offset;
 use clickmill_schemas::record::{Malformed, Record, RecordSetBuilder, Records};
 use tokio::sync::mpsc;
 
-use crate::sink::SinkError;
+use crate::sink::{Refused, SinkError};
+use crate::transform::Transform;
 
 /// Stored bytes asked for in one fetch.
 const FETCH_BYTES: usize = 256 * 1024;
@@ -26,18 +27,25 @@ pub struct Chunk {
     /// The offset after the batch.
     pub next_offset: Offset,
     pub base_timestamp_ms: i64,
-    /// The whole record set.
+    /// The whole record set; behind modules, what they have made of it.
     pub set: Vec<u8>,
+    /// Records that a module has failed on or rejected: they are not in the set.
+    pub failed: Vec<Refused>,
 }
 
 impl Chunk {
-    fn read(batch: &StoredBatch, from: Offset) -> Result<Self, BrokerError> {
+    /// The records of a batch from an offset on.
+    ///
+    /// # Errors
+    /// [`BrokerError::Undecodable`].
+    pub fn of(batch: &StoredBatch, from: Offset) -> Result<Self, BrokerError> {
         Ok(Self {
             from,
             base_offset: batch.base_offset,
             next_offset: batch.next_offset(),
             base_timestamp_ms: batch.base_timestamp_ms,
             set: batch.records()?,
+            failed: Vec::new(),
         })
     }
 
@@ -79,7 +87,7 @@ pub fn read_at(
             Err(e) => return Err(e),
         };
         let Some(end) = batches.last().map(StoredBatch::next_offset) else { return Ok(()) };
-        for chunk in batches.iter().map(|batch| Chunk::read(batch, from)) {
+        for chunk in batches.iter().map(|batch| Chunk::of(batch, from)) {
             let chunk = chunk?;
             // What cannot be read any further is told by who reads the partition in order.
             for (offset, record) in chunk.records().into_iter().flatten().flatten() {
@@ -114,6 +122,7 @@ pub fn single(broker: &dyn Broker, at: &TopicPartition, offset: Offset) -> Resul
             next_offset: offset.plus(1),
             base_timestamp_ms: timestamp_ms,
             set: set.bytes().to_vec(),
+            failed: Vec::new(),
         });
     })?;
     Ok(single)
@@ -122,21 +131,26 @@ pub fn single(broker: &dyn Broker, at: &TopicPartition, offset: Offset) -> Resul
 /// The receiving end; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Reader {
-    chunks: mpsc::Receiver<Result<Chunk, BrokerError>>,
+    chunks: mpsc::Receiver<Result<Chunk, SinkError>>,
     /// An error that came behind chunks which are to be handed out first.
-    failed: Option<BrokerError>,
+    failed: Option<SinkError>,
 }
 
 impl Reader {
-    /// Starts the thread.
+    /// Starts the thread. Modules run in it, where there are some: they may take their time.
     ///
     /// # Errors
     /// [`SinkError::Unavailable`] where the system gives no thread.
-    pub fn start(broker: Arc<dyn Broker>, at: TopicPartition, from: Offset) -> Result<Self, SinkError> {
+    pub fn start(
+        broker: Arc<dyn Broker>,
+        at: TopicPartition,
+        from: Offset,
+        mut transform: Option<Box<dyn Transform>>,
+    ) -> Result<Self, SinkError> {
         let (sender, chunks) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name(format!("read {at}"))
-            .spawn(move || read_on(&*broker, &at, from, &sender))
+            .spawn(move || read_on(&*broker, (&at, from), transform.as_deref_mut(), &sender))
             .map_err(|e| SinkError::unavailable("cannot start a reader", e))?;
         Ok(Self { chunks, failed: None })
     }
@@ -147,9 +161,9 @@ impl Reader {
     /// [`SinkError::Broker`]
     pub async fn next(&mut self) -> Result<Chunk, SinkError> {
         if let Some(e) = self.failed.take() {
-            return Err(e.into());
+            return Err(e);
         }
-        Ok(self.chunks.recv().await.unwrap_or(Err(BrokerError::Closed))?)
+        self.chunks.recv().await.unwrap_or(Err(BrokerError::Closed.into()))
     }
 
     /// `first` and what else is there already or comes within `linger`, up to about `max_bytes`; whether there is
@@ -177,28 +191,44 @@ impl Reader {
 
 fn read_on(
     broker: &dyn Broker,
-    at: &TopicPartition,
-    mut from: Offset,
-    sender: &mpsc::Sender<Result<Chunk, BrokerError>>,
+    (at, mut from): (&TopicPartition, Offset),
+    mut transform: Option<&mut (dyn Transform + 'static)>,
+    sender: &mpsc::Sender<Result<Chunk, SinkError>>,
 ) {
     while !sender.is_closed() {
         let chunks = broker
             .fetch(at, from, FETCH_BYTES, FETCH_WAIT)
-            .and_then(|batches| batches.iter().map(|b| Chunk::read(b, from)).collect::<Result<Vec<_>, _>>());
+            .and_then(|batches| batches.iter().map(|b| Chunk::of(b, from)).collect::<Result<Vec<_>, _>>());
         match chunks {
             Ok(chunks) => {
                 for chunk in chunks {
                     from = from.max(chunk.next_offset);
-                    if sender.blocking_send(Ok(chunk)).is_err() {
+                    let chunk = match &mut transform {
+                        Some(transform) => transformed(&mut **transform, &chunk),
+                        None => Ok(chunk),
+                    };
+                    let failed = chunk.is_err();
+                    if sender.blocking_send(chunk).is_err() || failed {
                         return;
                     }
                 }
             }
             Err(e) => {
                 // The receiver gone as well: nobody to tell.
-                let _ = sender.blocking_send(Err(e));
+                let _ = sender.blocking_send(Err(e.into()));
                 return;
             }
         }
+    }
+}
+
+/// What modules make of a chunk.
+///
+/// # Errors
+/// [`SinkError::Unavailable`] where they cannot go on: new ones are made.
+pub fn transformed(transform: &mut dyn Transform, chunk: &Chunk) -> Result<Chunk, SinkError> {
+    match transform.apply(chunk) {
+        Ok(transformed) => Ok(transformed.chunk(chunk)),
+        Err(e) => Err(SinkError::unavailable("run the connector's transforms", e)),
     }
 }

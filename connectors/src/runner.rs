@@ -16,8 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, random_byte};
 use crate::hidden::Hidden;
-use crate::reader::{Chunk, Reader};
-use crate::sink::{Fate, Opened, Refusal, RetryOutcome, Sink, SinkError, SinkState, SinkStatus, Written};
+use crate::letters::Letters;
+use crate::reader::{Chunk, Reader, transformed};
+use crate::sink::{Fate, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, SinkState, SinkStatus, Written};
+use crate::transform::Transform;
 
 /// How often an idle sink looks whether its server is still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +46,8 @@ impl Default for BatchOptions {
 pub struct SinkService<S> {
     sink: S,
     options: BatchOptions,
+    /// What the records go through first.
+    before: Option<Before>,
     shared: Arc<Shared>,
     asked: mpsc::Receiver<Ask>,
 }
@@ -52,6 +56,44 @@ pub struct SinkService<S> {
 struct Ask {
     chunk: Chunk,
     answer: oneshot::Sender<RetryOutcome>,
+}
+
+/// Makes modules anew.
+pub type NewTransform = Arc<dyn Fn() -> Result<Box<dyn Transform>, String> + Send + Sync>;
+
+/// Modules before a sink: new ones in each session, and letters for the records that they fail on.
+pub struct Before {
+    make: NewTransform,
+    letters: Letters,
+    /// Below, letters were written: a batch that is tried again for its server's sake gets no new ones.
+    told: Offset,
+}
+
+impl Before {
+    #[must_use]
+    pub(crate) const fn new(make: NewTransform, letters: Letters) -> Self {
+        Self { make, letters, told: Offset(0) }
+    }
+
+    fn transform(&self) -> Result<Box<dyn Transform>, SinkError> {
+        (self.make)().map_err(SinkError::Config)
+    }
+
+    /// The record of a chunk that is tried again, behind the modules as they are now.
+    async fn again(&self, chunk: Chunk) -> Result<Chunk, SinkError> {
+        let mut transform = self.transform()?;
+        let made = tokio::task::spawn_blocking(move || transformed(&mut *transform, &chunk)).await;
+        made.unwrap_or(Err(BrokerError::Closed.into()))
+    }
+
+    /// Writes letters for what the modules failed on; durable when it returns.
+    async fn tell(&mut self, chunks: &[Chunk]) -> Result<(), SinkError> {
+        let failed = chunks.iter().flat_map(|chunk| &chunk.failed);
+        let new: Vec<Refused> = failed.filter(|one| one.offset >= self.told).cloned().collect();
+        self.letters.write(&new).await?;
+        self.told = new.last().map_or(self.told, |last| last.offset.plus(1));
+        Ok(())
+    }
 }
 
 /// Tells how a sink is. Cheap to clone.
@@ -170,7 +212,14 @@ impl<S: Sink> SinkService<S> {
         });
         let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, facts });
         let (ask, asked) = mpsc::channel(1);
-        (Self { sink, options, shared: Arc::clone(&shared), asked }, SinkHandle { shared, ask })
+        (Self { sink, options, before: None, shared: Arc::clone(&shared), asked }, SinkHandle { shared, ask })
+    }
+
+    /// The same behind modules.
+    #[must_use]
+    pub fn behind(mut self, before: Option<Before>) -> Self {
+        self.before = before;
+        self
     }
 
     /// Runs until `shutdown` is done. A transaction in flight is dropped then, which takes it back.
@@ -226,7 +275,9 @@ impl<S: Sink> SinkService<S> {
         let ends = ends(Arc::clone(&self.shared)).await?;
         let opened = self.sink.open(ends).await?;
         check_position::<S>(&self.shared.at, ends, &opened)?;
-        let mut reader = Reader::start(Arc::clone(&self.shared.broker), self.shared.at.clone(), opened.read_from)?;
+        let transform = self.before.as_ref().map(Before::transform).transpose()?;
+        let (broker, at) = (Arc::clone(&self.shared.broker), self.shared.at.clone());
+        let mut reader = Reader::start(broker, at, opened.read_from, transform)?;
         {
             let mut facts = self.shared.facts();
             facts.state = SinkState::Running;
@@ -240,7 +291,14 @@ impl<S: Sink> SinkService<S> {
             let patience = if held_back { linger } else { CHECK_INTERVAL };
             let read = tokio::select! {
                 Some(Ask { chunk, answer }) = self.asked.recv() => {
-                    let outcome = self.within("retry", |sink| sink.retry(&chunk)).await?;
+                    let chunk = match &self.before {
+                        Some(before) => before.again(chunk).await?,
+                        None => chunk,
+                    };
+                    let outcome = match chunk.failed.first().cloned() {
+                        Some(Refused { rule, message, .. }) => RetryOutcome::Refused { rule, message },
+                        None => self.within("retry", |sink| sink.retry(&chunk)).await?,
+                    };
                     // Who asked may have gone.
                     let _ = answer.send(outcome);
                     continue;
@@ -256,7 +314,13 @@ impl<S: Sink> SinkService<S> {
                     continue;
                 }
             };
-            let written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
+            if let Some(before) = &mut self.before {
+                before.tell(&chunks).await?;
+            }
+            let mut written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
+            for Refused { offset, rule, message } in chunks.iter().flat_map(|chunk| &chunk.failed) {
+                written.skip(format!("record at offset {offset}: {rule}: {message}"));
+            }
             backoff.reset();
             held_back = written.applied.is_none();
             self.note(written);

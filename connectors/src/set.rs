@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clickmill_broker::{BrokerError, TopicPartition};
@@ -17,11 +17,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
+use crate::letters::Letters;
 use crate::reader::single;
+use crate::runner::Before;
 use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
+use crate::transform::{MakeTransform, TransformSpec};
 use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
 
+/// The topic of windows.
+const CTR_WINDOWS: &str = "ctr_windows";
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
@@ -64,6 +69,16 @@ impl Connector {
         match self {
             Self::Postgres(options) => &options.hidden,
             Self::Redis(options) => &options.hidden,
+        }
+    }
+
+    /// What the records of a topic go through on their way to the server.
+    #[must_use]
+    pub fn transforms(&self, topic: &str) -> &[TransformSpec] {
+        match self {
+            // Partials are for those who merge them: no module has a place there.
+            Self::Postgres(options) if topic != CTR_WINDOWS => &options.transforms,
+            Self::Postgres(_) | Self::Redis(_) => &[],
         }
     }
 
@@ -140,6 +155,7 @@ pub struct Connectors {
     source: SinkSource,
     servers: Servers,
     runtime: Handle,
+    transforms: MakeTransform,
     /// Held by who changes them: one after the other.
     changing: tokio::sync::Mutex<Stopped>,
     members: Mutex<Members>,
@@ -167,10 +183,26 @@ struct Running {
 }
 
 impl Connectors {
-    /// None yet; tasks go to `runtime`. Those that are `stopped` are not started before somebody says so.
+    /// None yet; tasks go to `runtime`.
     #[must_use]
-    pub fn new(source: SinkSource, servers: Servers, runtime: Handle, stopped: Stopped) -> Self {
-        Self { source, servers, runtime, changing: tokio::sync::Mutex::new(stopped), members: Mutex::default() }
+    pub fn new(source: SinkSource, servers: Servers, runtime: Handle) -> Self {
+        let transforms: MakeTransform = Arc::new(|_| Err("this process runs no modules".to_owned()));
+        let (changing, members) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { source, servers, runtime, transforms, changing, members }
+    }
+
+    /// The same, with what makes the modules of their `transforms`.
+    #[must_use]
+    pub fn with_transforms(mut self, transforms: MakeTransform) -> Self {
+        self.transforms = transforms;
+        self
+    }
+
+    /// The same, of which those that are `stopped` are not started before somebody says so.
+    #[must_use]
+    pub fn with_stopped(mut self, stopped: Stopped) -> Self {
+        self.changing = tokio::sync::Mutex::new(stopped);
+        self
     }
 
     /// How each is, in order of their names.
@@ -375,6 +407,7 @@ impl Connectors {
             Connector::Postgres(options) => {
                 let pool = options.pool(self.endpoint(options.url.as_ref()));
                 for (service, handle) in options.raw(&pool, &self.source) {
+                    let service = service.behind(self.before(&connector, handle.source()));
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
                 let (service, handle) = options.letters(&pool, &self.source);
@@ -403,6 +436,13 @@ impl Connectors {
             running.stop.send_replace(true);
             running.ended(Instant::now() + STOP_TIME).await;
         }
+    }
+
+    /// The modules between a topic and a sink of the connector, where there are some.
+    fn before(&self, connector: &Connector, at: &TopicPartition) -> Option<Before> {
+        let (make, specs) = (self.transforms.clone(), connector.transforms(&at.topic).to_vec());
+        let letters = Letters::new(&self.source, connector.name(), at, connector.hidden());
+        (!specs.is_empty()).then(|| Before::new(Arc::new(move || make(&specs)), letters))
     }
 
     /// The named server, or the private one.

@@ -21,7 +21,7 @@ impl Stopped {
     /// # Errors
     /// I/O, with the path.
     pub fn of(data_dir: &Path) -> io::Result<Self> {
-        let file = data_dir.join("connectors").join("stopped");
+        let file = data_dir.join("stopped-connectors");
         let names = match fs::read_to_string(&file) {
             Ok(text) => text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
@@ -59,7 +59,6 @@ impl Stopped {
 
 fn save(file: &Path, names: &BTreeSet<String>) -> io::Result<()> {
     let (folder, new) = (file.parent().unwrap_or(Path::new("")), file.with_extension("new"));
-    fs::create_dir_all(folder)?;
     let mut out = File::create(&new)?;
     for name in names {
         writeln!(out, "{name}")?;
@@ -85,12 +84,11 @@ mod tests {
         stopped.set("b", true).unwrap();
         stopped.set("a", false).unwrap();
         // Left by a process that was killed: it is nobody's.
-        fs::write(dir.path().join("connectors/stopped.new"), "c\nd").unwrap();
+        fs::write(dir.path().join("stopped-connectors.new"), "c\nd").unwrap();
         let mut again = Stopped::of(dir.path()).unwrap();
         assert_eq!((again.contains("a"), again.contains("b"), again.contains("c")), (false, true, false));
-        fs::remove_dir_all(dir.path().join("connectors")).unwrap();
-        fs::write(dir.path().join("connectors"), "").unwrap();
-        assert!(again.set("a", true).unwrap_err().to_string().contains("connectors/stopped"));
+        fs::remove_dir_all(dir.path()).unwrap();
+        assert!(again.set("a", true).unwrap_err().to_string().contains("stopped-connectors"));
         assert!(!again.contains("a"));
     }
 }

@@ -10,6 +10,7 @@ use clickmill_schemas::Offset;
 use clickmill_schemas::record::{COUNT_LEN, Record, put_record};
 
 use crate::reader::Chunk;
+use crate::sink::Refused;
 
 /// One entry of a connector's `transforms`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,8 @@ pub type MakeTransform = Arc<dyn Fn(&[TransformSpec]) -> Result<Box<dyn Transfor
 pub struct Transformed {
     /// In the order of their offsets; several that were made of one record have its offset.
     pub records: Vec<TransformedRecord>,
-    /// Records that a module has failed on or rejected.
-    pub failed: Vec<Failed>,
+    /// Records that a module has failed on (rule `smartmodule`) or rejected, in the order of their offsets.
+    pub failed: Vec<Refused>,
 }
 
 /// A record that is for the sink.
@@ -51,15 +52,6 @@ pub struct TransformedRecord {
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Vec<u8>,
-}
-
-/// A record that is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
-    pub offset: Offset,
-    /// `smartmodule` where a module failed, else the rule by which one rejected it.
-    pub rule: String,
-    pub message: String,
 }
 
 impl Transformed {
@@ -79,5 +71,35 @@ impl Transformed {
         }
         let Chunk { from, base_offset, next_offset, base_timestamp_ms, .. } = *chunk;
         Chunk { from, base_offset, next_offset, base_timestamp_ms, set, failed: self.failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_modules_make_stands_at_the_offsets_of_what_it_was_made_of() {
+        let set = 0u32.to_be_bytes().to_vec();
+        let (base_offset, next_offset) = (Offset(10), Offset(20));
+        let read =
+            Chunk { from: Offset(12), base_offset, next_offset, base_timestamp_ms: 1_000, set, failed: Vec::new() };
+        let made = |offset, timestamp_ms, value: &[u8]| TransformedRecord {
+            offset: Offset(offset),
+            timestamp_ms,
+            key: None,
+            value: value.to_vec(),
+        };
+        let failed = vec![Refused { offset: Offset(13), rule: "smartmodule".into(), message: "no".into() }];
+        let records = vec![made(12, 999, b"a"), made(15, 1_005, b"b"), made(15, 1_006, b"c")];
+        let chunk = Transformed { records, failed: failed.clone() }.chunk(&read);
+        let seen: Vec<_> = chunk
+            .records()
+            .unwrap()
+            .map(|record| record.map(|(offset, r)| (offset.0, chunk.base_timestamp_ms + r.timestamp_delta_ms, r.value)))
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(seen, [(12, 999, &b"a"[..]), (15, 1_005, b"b"), (15, 1_006, b"c")]);
+        assert_eq!((chunk.next_offset, chunk.failed), (next_offset, failed), "the end is that of what was read");
     }
 }

@@ -182,7 +182,7 @@ mod tests {
         set.push(Some(output.key().as_bytes()), &output.encode(), 0);
         let at = Offset(offset);
         let set = set.bytes().to_vec();
-        Chunk { from: at, base_offset: at, next_offset: at.plus(1), base_timestamp_ms: 0, set }
+        Chunk { from: at, base_offset: at, next_offset: at.plus(1), base_timestamp_ms: 0, set, failed: Vec::new() }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum Kind {
     /// An address with one of these schemes.
     Url(&'static [&'static str]),
     List(&'static Kind),
+    /// Any keys, each with a single value, which is taken as text.
+    Texts,
     Map(&'static [Field]),
 }
 
@@ -48,6 +50,7 @@ pub fn check(node: &Node, kind: &Kind, path: &str, problems: &mut Vec<Problem>) 
             let items = nodes.iter().enumerate();
             items.map(|(i, node)| check(node, kind, &format!("{path}[{i}]"), problems)).collect()
         }
+        (Kind::Texts, Value::Map(entries)) => texts(entries, path, problems),
         (kind, value) => match single(kind, value) {
             Ok(value) => value,
             Err(wanted) => {
@@ -89,7 +92,7 @@ fn wanted(kind: &Kind) -> String {
         Kind::OneOf(words) => format!("it must be one of {}", words.join(", ")),
         Kind::Url(schemes) => format!("it must be an address that begins with {}://", schemes.join(":// or ")),
         Kind::List(_) => "it must be a list".to_owned(),
-        Kind::Map(_) => "it must be a mapping of keys".to_owned(),
+        Kind::Texts | Kind::Map(_) => "it must be a mapping of keys".to_owned(),
     }
 }
 
@@ -116,6 +119,27 @@ fn mapping(at: Place, entries: &[Entry], fields: &[Field], path: &str, problems:
     Json::Object(object)
 }
 
+fn texts(entries: &[Entry], path: &str, problems: &mut Vec<Problem>) -> Json {
+    let mut object = Map::new();
+    for Entry { key, at, node } in entries {
+        let text = match &node.value {
+            Value::Text(text) => text.clone(),
+            Value::Integer(value) => value.to_string(),
+            Value::Float(value) => value.to_string(),
+            Value::Bool(value) => value.to_string(),
+            other => {
+                let message = format!("`{path}.{key}` is {}: it must be a single value", other.what());
+                problems.push(Problem { at: node.at, message });
+                continue;
+            }
+        };
+        if object.insert(key.clone(), json!(text)).is_some() {
+            problems.push(Problem { at: *at, message: format!("the key `{key}` in `{path}` is there twice") });
+        }
+    }
+    Json::Object(object)
+}
+
 /// The JSON Schema of what a key may hold.
 #[must_use]
 pub fn schema(kind: &Kind) -> Json {
@@ -127,6 +151,7 @@ pub fn schema(kind: &Kind) -> Json {
         Kind::OneOf(words) => json!({"enum": words}),
         Kind::Url(schemes) => json!({"type": "string", "pattern": format!("^({})://.", schemes.join("|"))}),
         Kind::List(kind) => json!({"type": "array", "items": schema(kind)}),
+        Kind::Texts => json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
         Kind::Map(fields) => object(fields),
     }
 }

@@ -174,10 +174,23 @@ const META_FIELD: Field = required("meta", Kind::Map(META), "What it is, and wha
 const ANY_POSTGRES: Field = optional("postgres", Kind::Map(POSTGRES), "Section of a postgres-sink.");
 const ANY_REDIS: Field = optional("redis", Kind::Map(REDIS), "Section of a redis-sink.");
 
-const ANY: &[Field] = &[API, META_FIELD, ANY_POSTGRES, ANY_REDIS];
+const TRANSFORMS: Field = optional(
+    "transforms",
+    Kind::List(&Kind::Map(&[
+        required(
+            "uses",
+            Kind::Text,
+            "The module: the path of a .wasm file, from this file's folder, or a stage's name.",
+        ),
+        optional("with", Kind::Texts, "The module's parameters."),
+    ])),
+    "SmartModules that the records go through on their way, in this order.",
+);
 
-const fn top(r#type: Type) -> [Field; 3] {
-    [API, META_FIELD, optional(r#type.section(), Kind::Map(r#type.fields()), "The section of its type.")]
+const ANY: &[Field] = &[API, META_FIELD, TRANSFORMS, ANY_POSTGRES, ANY_REDIS];
+
+const fn top(r#type: Type) -> [Field; 4] {
+    [API, META_FIELD, TRANSFORMS, optional(r#type.section(), Kind::Map(r#type.fields()), "The section of its type.")]
 }
 
 /// The JSON Schema of connector files, for editors.

@@ -8,6 +8,7 @@ mod fields;
 mod folder;
 mod node;
 mod text;
+mod transforms;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,9 @@ pub use field::Problem;
 pub use fields::{API_VERSION, Type, json_schema};
 pub use folder::{BUILTIN, BadFolder, read as read_folder};
 pub use node::Place;
-pub use text::Names;
+pub use text::{BadModule, Names, Wanted};
 
+use crate::transform::TransformSpec;
 use crate::{BatchOptions, Connector, Hidden, PostgresOptions, RedisOptions};
 use field::check;
 use node::{Entry, Node, Value};
@@ -129,6 +131,8 @@ impl ConnectorFile {
         let Substitution { secrets, mut problems, .. } = substitution;
         let described = fields::of(&node, &mut problems);
         let json = described.map(|kind| check(&node, &kind, "", &mut problems));
+        let hidden = Hidden::new(&secrets);
+        let transforms = transforms::of((path, &node), json.as_ref(), (names, &hidden), &mut problems);
         problems.sort();
         problems.dedup();
         let (None, Some(Json::Object(mut json))) = (problems.first(), json) else {
@@ -141,7 +145,7 @@ impl ConnectorFile {
             Json::Object(section) => section,
             _ => Map::new(),
         };
-        let connector = connector(&meta, section, Hidden::new(&secrets)).map_err(bad)?;
+        let connector = connector(&meta, section, transforms, hidden).map_err(bad)?;
         let name_at = get(&node, "meta").and_then(|meta| get(meta, "name")).map(|name| name.at).unwrap_or_default();
         Ok(Self { path: path.to_owned(), meta, name_at, connector })
     }
@@ -154,13 +158,18 @@ impl BadFile {
 }
 
 /// What is started for a file: its section, under its name.
-fn connector(meta: &Meta, mut section: Map<String, Json>, hidden: Hidden) -> Result<Connector, serde_json::Error> {
+fn connector(
+    meta: &Meta,
+    mut section: Map<String, Json>,
+    transforms: Vec<TransformSpec>,
+    hidden: Hidden,
+) -> Result<Connector, serde_json::Error> {
     section.insert("name".to_owned(), Json::String(meta.name.clone()));
     let section = Json::Object(section);
     Ok(match meta.r#type {
         Type::PostgresSink => {
             let options: PostgresOptions = serde_json::from_value(section)?;
-            Connector::Postgres(PostgresOptions { batch: meta.consumer.clone(), hidden, ..options })
+            Connector::Postgres(PostgresOptions { batch: meta.consumer.clone(), transforms, hidden, ..options })
         }
         Type::RedisSink => {
             let options: RedisOptions = serde_json::from_value(section)?;

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -17,6 +18,14 @@ impl Names for Given {
 
     fn secret(&self, name: &str) -> Option<String> {
         self.variable(name)
+    }
+
+    fn module(&self, wanted: &Wanted<'_>) -> Result<Arc<[u8]>, BadModule> {
+        match (wanted.uses, wanted.with.get("salt").map(String::as_str)) {
+            ("mask.wasm", None | Some("7")) => Ok(b"mask".as_slice().into()),
+            ("mask.wasm", Some(salt)) => Err(BadModule::With(format!("{salt} is no number"))),
+            _ => Err(BadModule::Uses("there is none".to_owned())),
+        }
     }
 }
 
@@ -186,4 +195,39 @@ fn of_a_folder_all_files_are_checked_and_a_name_is_given_once() {
         "{said}"
     );
     assert!(said.contains("d.yaml:1:13: `apiVersion`"), "{said}");
+}
+
+#[test]
+fn modules_stand_before_raw_events_and_before_nothing_else() {
+    let with = |transforms: &str, section: &str| {
+        let text = GOOD.replace("postgres:\n", &format!("transforms:\n{transforms}postgres:\n{section}"));
+        parse(&text)
+    };
+    let raw = "  raw_events: true\n";
+    let file = with("  - uses: mask.wasm\n    with: {salt: 7}\n", raw).unwrap();
+    let spec = &file.connector.transforms("ad_events_raw")[0];
+    assert_eq!((&*spec.uses, &spec.with["salt"][..], &*spec.wasm), ("mask.wasm", "7", &b"mask"[..]));
+    assert!(file.connector.transforms("ctr_windows").is_empty(), "windows go as they are");
+    let said = |transforms: &str, section: &str| with(transforms, section).unwrap_err().to_string();
+    for (transforms, expected) in [
+        ("  - uses: hash\n", "c.yaml:12:11: `uses: hash`: there is none"),
+        ("  - uses: mask.wasm\n    with: {salt: x}\n", "c.yaml:13:11: `with` of mask.wasm: x is no number"),
+        (
+            "  - uses: mask.wasm\n    with: {salt: '${{ secrets.PASSWORD }}'}\n",
+            "c.yaml:13:11: `with` of mask.wasm: *** is no number",
+        ),
+        ("  - with: {}\n", "c.yaml:12:5: the key `uses` in `transforms[0]` is missing"),
+        (
+            "  - uses: mask.wasm\n    with: {salt: [1]}\n",
+            "`transforms[0].with.salt` is a list: it must be a single value",
+        ),
+    ] {
+        let told = said(transforms, raw);
+        assert!(told.contains(expected), "{told}");
+    }
+    let told = said("  - uses: mask.wasm\n", "");
+    assert!(
+        told.contains("c.yaml:12:3: `transforms` has no place here") && told.contains("raw_events: true"),
+        "{told}"
+    );
 }

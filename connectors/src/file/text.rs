@@ -1,5 +1,9 @@
 //! `${NAME}` and `${{ secrets.NAME }}` in the texts of a file: what stands for them, and what does not.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
 use super::field::Problem;
 use super::node::{Node, Place, Value};
 use crate::hidden::percent_encoded;
@@ -10,6 +14,31 @@ pub trait Names {
     fn variable(&self, name: &str) -> Option<String>;
     /// A secret that the file names.
     fn secret(&self, name: &str) -> Option<String>;
+    /// The bytes of a module of `transforms`, which was tried.
+    ///
+    /// # Errors
+    /// What of the file is wrong.
+    fn module(&self, wanted: &Wanted<'_>) -> Result<Arc<[u8]>, BadModule>;
+}
+
+/// A module that a file asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The file that asks.
+    pub file: &'a Path,
+    pub uses: &'a str,
+    pub with: &'a BTreeMap<String, String>,
+    /// One record must become one at most.
+    pub one_to_one: bool,
+}
+
+/// Why a module cannot stand in `transforms`, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadModule {
+    /// The module.
+    Uses(String),
+    /// Its parameters.
+    With(String),
 }
 
 /// What is put in, and what comes of it.

@@ -34,6 +34,7 @@ use crate::hidden::Hidden;
 use crate::letters::Letters;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::OnOtherRun;
+use crate::transform::TransformSpec;
 use crate::{RunInfo, Runs, SinkSource};
 use position::Position;
 
@@ -62,6 +63,9 @@ pub struct PostgresOptions {
     /// Days that `errors.dlq_messages` and `errors.retry_history` keep. Default 90. Since 0.1.
     pub errors_retention_days: u32,
     pub batch: BatchOptions,
+    /// What the raw events go through first. Default: nothing. Since 0.1.
+    #[serde(skip)]
+    pub transforms: Vec<TransformSpec>,
     /// What must not be printed.
     #[serde(skip)]
     pub hidden: Hidden,
@@ -78,6 +82,7 @@ impl Default for PostgresOptions {
             pool_size: 4,
             errors_retention_days: 90,
             batch: BatchOptions::default(),
+            transforms: Vec::new(),
             hidden: Hidden::default(),
         }
     }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Bench, Running, Value, eventually};
+use common::{Bench, DAY, POISON, Running, Value, event, eventually};
 
 /// A file aside of the folder that the host reads.
 fn aside(bench: &Bench, name: &str, of: &str, consumer: &str) -> String {
@@ -155,4 +155,93 @@ fn a_tap_shows_what_flows_to_a_connector_from_its_own_offset_on() {
     assert!(bench.fails(&["connector", "tap", "kafka"], 2).contains("there is no connector kafka; there are: cache"));
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
     assert!(bench.fails(&["connector", "tap", "cache"], 2).contains("no host runs"));
+}
+
+/// A module of kind filter_map that puts `****` in the place of `MASK`, drops all records that come with a `DROP`, and traps on
+/// `TRAP`.
+fn mask() -> String {
+    let (found, then) = (
+        "(if (i32.eq (local.get $word) (i32.const 0x504f4f4c)) (then (loop $ever (br $ever))))",
+        "(call $copy (i32.add",
+    );
+    assert!(POISON.contains(found) && POISON.contains(then));
+    let mask = "(if (i32.eq (local.get $word) (i32.const 0x4b53414d)) (then (i32.store (local.get $i) (i32.const 0x2a2a2a2a))))
+        (if (i32.eq (local.get $word) (i32.const 0x504f5244)) (then (local.set $drop (i32.const 1))))";
+    let dropped = "(if (local.get $drop) (then
+            (i64.store (i32.add (local.get $p) (i32.const 12)) (i64.const 0))
+            (call $copy (i32.add (local.get $p) (i32.const 12)) (i32.const 5))
+            (return (i32.const 0))))
+        (call $copy (i32.add";
+    POISON
+        .replace("array_map", "filter_map")
+        .replace("(local $word i32)", "(local $word i32) (local $drop i32)")
+        .replace(found, mask)
+        .replacen(then, dropped, 1)
+}
+
+#[test]
+fn modules_drop_and_change_raw_events_on_their_way_and_windows_stay_as_they_are() {
+    let bench = Bench::new();
+    bench.wat("mask.wasm", &mask());
+    bench.wat("many.wasm", POISON);
+    std::fs::create_dir_all(bench.file("connectors")).unwrap();
+    let file = "apiVersion: 0.1.0\nmeta: {name: warehouse, type: postgres-sink, version: 0.1.0, topic: ctr_windows}\n\
+        transforms:\n  - uses: ../mask.wasm\npostgres: {raw_events: true}\n";
+    let put = |text: &str| std::fs::write(bench.file("connectors/warehouse.yaml"), text).unwrap();
+    for (from, to, expected) in [
+        ("../mask.wasm", "../many.wasm", "4:11: `uses: ../many.wasm`: it may make several records of one"),
+        ("../mask.wasm", "gone.wasm", "4:11: `uses: gone.wasm`: "),
+        ("../mask.wasm", "ctr-window", "4:11: `uses: ctr-window`: it keeps a state"),
+        ("../mask.wasm", "none", "4:11: `uses: none`: there is no module none"),
+        ("../mask.wasm", "enrich\n    with: {pricing: x}", "5:11: `with` of enrich: "),
+        ("raw_events: true", "", "4:3: `transforms` has no place here"),
+    ] {
+        put(&file.replace(from, to));
+        let said = bench.fails(&["connector", "check", "connectors/warehouse.yaml"], 2);
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    put(file);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    let lines: String = (0..1_000)
+        .map(|n| match n {
+            100 => "{\"id\": \"TRAP\"}\n".to_owned(),
+            200 => format!("{}\n", event("eMASK", DAY)),
+            _ => format!("{}\n", event(&format!("e{n}"), DAY + n)),
+        })
+        .collect();
+    bench.post(&lines);
+    bench.post("{\"id\": \"DROP\"}\n");
+    let raw = || {
+        bench.status()["sinks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|s| s["topic"] == "ad_events_raw")
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let sum = |key: &str| raw().iter().map(|sink| sink[key].as_u64().unwrap()).sum::<u64>();
+    eventually("the raw events are there", Duration::from_secs(60), || sum("lag") == 0 && sum("offset") == 1_001);
+    assert_eq!((sum("rows_written"), sum("skipped")), (999, 1), "what is dropped is passed over, what traps is told");
+    let why = raw().iter().find_map(|sink| sink["last_error"].as_str().map(str::to_owned)).unwrap();
+    assert!(why.contains("smartmodule: ") && why.contains("unreachable"), "{why}");
+    let ids = |of: &str| {
+        sql(&bench, &format!("SELECT count(*) FROM realtime.raw_events WHERE value->>'id' LIKE '{of}'")).unwrap()
+    };
+    assert_eq!(
+        (ids("%"), ids("e****"), ids("%MASK%"), ids("%DROP%")),
+        ("999".into(), "1".into(), "0".into(), "0".into())
+    );
+    let tapped =
+        bench.run(&["connector", "tap", "warehouse", "--from-beginning", "--limit", "1001", "--output", "json"]);
+    let tapped: Vec<Value> = tapped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(tapped.iter().any(|record| record["value"]["data"].as_str().is_some_and(|text| text.contains("e****"))));
+    let letters = bench.dead_letters();
+    let letter = letters.iter().find(|letter| letter["connector"] == "warehouse").unwrap();
+    assert_eq!((&letter["error_type"], &letter["rule"]), (&"sink".into(), &"smartmodule".into()), "{letter}");
+    assert!(letter["raw_payload"].as_str().unwrap().contains("TRAP"), "as it is in the topic: {letter}");
+    let verified = bench.json(&["connector", "verify", "warehouse", "--output", "json"]);
+    assert_eq!(verified["different"], 0, "{verified}");
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
 }

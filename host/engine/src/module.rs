@@ -138,6 +138,12 @@ impl Module {
         self.0.exports.kind
     }
 
+    /// Whether it may make several records of one: an `array_map` of Fluvio's.
+    #[must_use]
+    pub fn makes_several(&self) -> bool {
+        self.0.exports.fans_out()
+    }
+
     /// Whether it keeps windows: it takes events in and gives partials when asked.
     #[must_use]
     pub fn keeps_windows(&self) -> bool {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use clickmill_engine::{BatchOutcome, Chain, MemoryBatch, PassedRecord, RouteOwned};
+use clickmill_engine::{BatchOutcome, Chain, MemoryBatch, PassedRecord, RouteOwned, Routed};
 use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::{Offset, PartitionId};
 use serde::Serialize;
@@ -69,6 +69,40 @@ impl Through {
         passed: &mut Vec<PassedRecord>,
         failed: &mut Vec<Failed>,
     ) -> Result<(), JudgeError> {
+        self.each(records, passed, failed, &mut |_| {})
+    }
+
+    /// [`Through::run`], and in `refused` the records that a module failed on or rejected too: the offset, the rule by which
+    /// (none where it failed), and why.
+    ///
+    /// # Errors
+    /// As [`Through::run`].
+    pub fn run_telling(
+        &mut self,
+        records: &[Given],
+        passed: &mut Vec<PassedRecord>,
+        refused: &mut Vec<(Offset, Option<String>, String)>,
+    ) -> Result<(), JudgeError> {
+        let mut failed = Vec::new();
+        self.each(records, passed, &mut failed, &mut |routed| match &routed.route {
+            // Those that it failed on come by themselves, each once.
+            RouteOwned::Error { error_type: ErrorType::Smartmodule, .. } => {}
+            RouteOwned::Error { rule, message, .. } => {
+                refused.push((routed.offset, Some(rule.clone()), message.clone()));
+            }
+            RouteOwned::Late { .. } => refused.push((routed.offset, Some("late".to_owned()), "it is late".to_owned())),
+        })?;
+        refused.extend(failed.into_iter().map(|Failed { offset, message, .. }| (offset, None, message)));
+        Ok(())
+    }
+
+    fn each(
+        &mut self,
+        records: &[Given],
+        passed: &mut Vec<PassedRecord>,
+        failed: &mut Vec<Failed>,
+        routed: &mut dyn FnMut(&Routed),
+    ) -> Result<(), JudgeError> {
         let mut collected = Vec::new();
         // Compaction and retention leave gaps, and a batch has none.
         let runs = records.chunk_by(|a, b| a.offset.plus(1) == b.offset);
@@ -77,6 +111,7 @@ impl Through {
             let batch =
                 MemoryBatch::of(base, run.iter().map(|r| (r.key.as_deref(), r.value.as_slice(), r.timestamp_ms)));
             if let Some(out) = self.judge.outcome(&batch, &mut collected)? {
+                out.routed.iter().for_each(&mut *routed);
                 self.book(out);
                 passed.append(&mut collected);
             }

@@ -77,6 +77,7 @@ impl Log {
             next_offset: at.plus(1),
             base_timestamp_ms: 0,
             set: set.bytes().to_vec(),
+            failed: Vec::new(),
         });
     }
 

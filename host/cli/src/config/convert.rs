@@ -181,6 +181,12 @@ mod tests {
             fn secret(&self, _: &str) -> Option<String> {
                 None
             }
+            fn module(
+                &self,
+                _: &connectors::file::Wanted<'_>,
+            ) -> Result<std::sync::Arc<[u8]>, connectors::file::BadModule> {
+                unreachable!("they have no transforms")
+            }
         }
         connectors::file::read_folder(std::path::Path::new(""), &Nothing).expect("the program's own files are right")
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clickmill_connectors::Connector;
 use clickmill_connectors::file::ConnectorFile;
 
+use crate::config::Config;
 use crate::exit::mistake;
 use crate::output::print;
 use crate::stack::connectors::Environment;
@@ -29,11 +30,11 @@ pub struct Args {
     connect: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut bad = Vec::new();
     for path in &args.files {
-        let checked = ConnectorFile::read(path, &Environment).map_err(|e| e.to_string()).and_then(|file| {
+        let checked = ConnectorFile::read(path, &Environment(config)).map_err(|e| e.to_string()).and_then(|file| {
             let server =
                 if args.connect { format!(", {}", runtime.block_on(answers(&file.connector))?) } else { String::new() };
             Ok((file, server))

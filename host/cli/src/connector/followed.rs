@@ -166,8 +166,8 @@ fn info(topic: TopicView) -> TopicInfo {
     TopicInfo { spec, id: topic.id }
 }
 
-/// A page as batches. Compaction leaves gaps, and a batch that is made here has none: each run of offsets is one.
-fn batches(at: &TopicPartition, from: Offset, page: &RecordPage) -> Result<Vec<StoredBatch>, BrokerError> {
+/// A page as batches, exact as it is. Compaction leaves gaps, and a batch that is made here has none: each run of offsets is one.
+pub fn batches(at: &TopicPartition, from: Offset, page: &RecordPage) -> Result<Vec<StoredBatch>, BrokerError> {
     let (start, end) = (page.log_start_offset, page.log_end_offset);
     if from < start || from > end {
         return Err(BrokerError::OffsetOutOfRange { at: at.clone(), asked: from, start, end });

@@ -69,7 +69,7 @@ Raw events in PostgreSQL stay. A Redis that was flushed, or a schema that was dr
 
 pub fn run(args: &Args, config: &Config) -> Result<()> {
     match &args.verb {
-        Verb::Check(args) => check::run(args),
+        Verb::Check(args) => check::run(args, config),
         Verb::List(args) => control::list(args, config),
         Verb::Status(args) => control::status(args, config),
         Verb::Start(args) => control::change(args, "start", "started", config),

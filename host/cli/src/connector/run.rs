@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_connectors::set::{Connector, ConnectorStatus};
-use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus, Stopped};
+use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
 use clickmill_pipeline::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::{Offset, PartitionId};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressStyle};
@@ -89,7 +89,10 @@ async fn copy(args: &Args, connector: Connector, place: Place, config: &Config) 
         tokio::task::spawn_blocking(move || source(broker)).await??
     };
     let servers = Servers::new(&config.data_dir);
-    let connectors = Arc::new(Connectors::new(source, servers.clone(), Handle::current(), Stopped::default()));
+    let transforms = stack::transforms::maker(stack::engine(config, &config.data_dir)?, config.limits());
+    // Who runs it by hand wants it to run, whatever was stopped in a host.
+    let connectors = Connectors::new(source, servers.clone(), Handle::current()).with_transforms(transforms);
+    let connectors = Arc::new(connectors);
     let Ok(_) = connectors.apply(|| Ok::<_, Infallible>(vec![connector])).await;
     let goal = match args.until_end {
         true => Some(ends(followed.clone(), connectors.handles()).await?),

@@ -3,20 +3,24 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::SinkStatus;
-use clickmill_pipeline::views::records::RecordView;
+use clickmill_connectors::reader::Chunk;
+use clickmill_connectors::sink::Refused;
+use clickmill_connectors::transform::{Transform, Transformed};
+use clickmill_pipeline::views::records::{Content, RecordView};
 use clickmill_schemas::Offset;
 use serde::Serialize;
 
-use super::control;
+use super::{control, followed};
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::context::{Host, Place};
 use crate::exit::mistake;
-use crate::output::{Output, say, unless_gone};
+use crate::output::{Output, printable, say, unless_gone};
 use crate::signals;
+use crate::stack;
 use crate::topic::write_record;
 
 /// Longest wait for new records, over all that the connector copies.
@@ -30,7 +34,8 @@ const PAGE_RECORDS: u64 = 1_000;
   clickmill connector tap postgres
   clickmill connector tap warehouse --from-beginning --limit 10 --output json
 
-Begins at the connector's own offset: what it has not applied yet comes first. The connector is not disturbed. With --output
+Begins at the connector's own offset: what it has not applied yet comes first. Records are shown behind the connector's
+transforms. The connector is not disturbed. With --output
 json, one object a line. Exit codes: 0 at the limit and after Ctrl-C, 2 where no host runs the connector.")]
 pub struct Args {
     /// Its name, as in `clickmill connector list`
@@ -38,7 +43,7 @@ pub struct Args {
     /// Begin at the first record that is still there
     #[arg(long)]
     from_beginning: bool,
-    /// End after N records
+    /// End after N records of the topic
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     #[arg(long, value_enum, default_value = "text")]
@@ -59,6 +64,44 @@ struct Cursor {
     sink: String,
     at: TopicPartition,
     next: Offset,
+    /// What its records go through first.
+    transform: Option<Box<dyn Transform>>,
+}
+
+impl Cursor {
+    /// The next records that come within `wait`, as the sink gets them; how many were read.
+    fn read(&mut self, place: &Place, limit: usize, wait: Duration) -> Result<(Vec<RecordView>, u64)> {
+        let page = place.page(&self.at, self.next, limit, wait, self.transform.is_some())?;
+        let read = page.records.len() as u64;
+        let records = match &mut self.transform {
+            None => page.records,
+            Some(transform) => {
+                let mut records = Vec::new();
+                for batch in followed::batches(&self.at, self.next.max(page.log_start_offset), &page)? {
+                    let Transformed { records: made, failed } =
+                        transform.apply(&Chunk::of(&batch, self.next)?).map_err(|e| anyhow!(e))?;
+                    for Refused { offset, rule, message } in failed {
+                        say(format_args!(
+                            "{}: {}@{offset} is left out: {rule}: {}",
+                            self.sink,
+                            self.at,
+                            printable(&message)
+                        ));
+                    }
+                    records.extend(made.into_iter().map(|record| RecordView {
+                        partition: self.at.partition,
+                        offset: record.offset,
+                        timestamp_ms: record.timestamp_ms,
+                        key: record.key.as_deref().map(Content::of_key),
+                        value: Content::of(&record.value),
+                    }));
+                }
+                records
+            }
+        };
+        self.next = page.next_offset;
+        Ok((records, read))
+    }
 }
 
 pub fn run(args: &Args, config: &Config) -> Result<()> {
@@ -66,17 +109,17 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     let Place::Host(host) = &place else {
         return Err(mistake("nothing flows: no host runs on this data directory; start one with `clickmill run`"));
     };
-    let mut cursors = cursors(args, host)?;
+    let mut cursors = cursors(args, host, config)?;
     // Every line is whole, and nothing is left to be done.
     signals::end_well()?;
-    for Cursor { sink, at, next } in &cursors {
+    for Cursor { sink, at, next, .. } in &cursors {
         say(format_args!("{sink}: {at} from offset {next} on"));
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     unless_gone(tap(args, &place, &mut cursors, &mut out)?)
 }
 
-fn cursors(args: &Args, host: &Host) -> Result<Vec<Cursor>> {
+fn cursors(args: &Args, host: &Host, config: &Config) -> Result<Vec<Cursor>> {
     let connectors = control::all(host)?;
     let Some(connector) = connectors.iter().find(|connector| connector.name == args.name) else {
         return Err(control::unknown(&args.name, &connectors));
@@ -85,12 +128,20 @@ fn cursors(args: &Args, host: &Host) -> Result<Vec<Cursor>> {
         let name = &args.name;
         return Err(mistake(format!("{name} is {}: `clickmill connector start {name}` first", control::STOPPED)));
     }
-    let cursor = |SinkStatus { name, topic, partition, offset, .. }: &SinkStatus| Cursor {
-        sink: name.clone(),
-        at: TopicPartition::new(topic.as_str(), *partition),
-        next: if args.from_beginning { Offset(0) } else { *offset },
+    let file = stack::connectors::wanted(config)?.into_iter().find(|connector| connector.name() == args.name);
+    let cursor = |SinkStatus { name, topic, partition, offset, .. }: &SinkStatus| {
+        let specs = file.as_ref().map(|file| file.transforms(topic)).unwrap_or_default();
+        let transform = match specs {
+            [] => None,
+            specs => {
+                let make = stack::transforms::maker(stack::engine(config, &config.data_dir)?, config.limits());
+                Some(make(specs).map_err(|e| anyhow!(e))?)
+            }
+        };
+        let next = if args.from_beginning { Offset(0) } else { *offset };
+        Ok(Cursor { sink: name.clone(), at: TopicPartition::new(topic.as_str(), *partition), next, transform })
     };
-    Ok(connector.sinks.iter().map(cursor).collect())
+    connector.sinks.iter().map(cursor).collect()
 }
 
 /// Returns at the limit, or with the failure of `out`.
@@ -98,10 +149,11 @@ fn tap(args: &Args, place: &Place, cursors: &mut [Cursor], out: &mut dyn Write) 
     let mut left = args.limit.unwrap_or(u64::MAX);
     let wait = WAIT / u32::try_from(cursors.len().max(1))?;
     loop {
-        for Cursor { sink, at, next } in cursors.iter_mut() {
+        for cursor in cursors.iter_mut() {
             let limit = usize::try_from(left.min(PAGE_RECORDS))?;
-            let page = place.page(at, *next, limit, wait, false)?;
-            for record in &page.records {
+            let (records, read) = cursor.read(place, limit, wait)?;
+            let Cursor { sink, at, .. } = cursor;
+            for record in &records {
                 let written = match args.output {
                     TextOrJson::Text => write_record(record, Output::Text, out),
                     TextOrJson::Json => serde_json::to_writer(&mut *out, &Tapped { sink, topic: &at.topic, record })
@@ -112,8 +164,7 @@ fn tap(args: &Args, place: &Place, cursors: &mut [Cursor], out: &mut dyn Write) 
                     return Ok(written);
                 }
             }
-            left -= page.records.len() as u64;
-            *next = page.next_offset;
+            left -= read.min(left);
             let flushed = out.flush();
             if left == 0 || flushed.is_err() {
                 return Ok(flushed);

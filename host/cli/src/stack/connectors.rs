@@ -1,21 +1,23 @@
 //! From the connector files to the connectors that run: reads the folder, puts the config's settings over it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clickmill_connectors::Connector;
-use clickmill_connectors::file::{ConnectorFile, Names, read_folder};
+use clickmill_connectors::file::{BadModule, ConnectorFile, Names, Wanted, read_folder};
 
+use super::transforms;
 use crate::config::Config;
 use crate::exit::mistake;
 
 /// Where secrets lie that are not in the environment, each in a file of its name: Docker's and Kubernetes's place.
 const SECRETS_DIR: &str = "/run/secrets";
 
-/// Variables come from the environment, secrets too, or from files.
-pub struct Environment;
+/// Variables come from the environment, secrets too, or from files; modules are what the config knows, or files.
+pub struct Environment<'a>(pub &'a Config);
 
-impl Names for Environment {
+impl Names for Environment<'_> {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -29,6 +31,10 @@ impl Names for Environment {
         // Editors end a file with a new line, which belongs to no password.
         Some(value.trim_end_matches(['\r', '\n']).to_owned())
     }
+
+    fn module(&self, wanted: &Wanted<'_>) -> Result<Arc<[u8]>, BadModule> {
+        transforms::find(wanted, self.0)
+    }
 }
 
 /// The files of the configured folder, or the program's own.
@@ -36,7 +42,7 @@ impl Names for Environment {
 /// # Errors
 /// A mistake with every problem of every file.
 pub fn files(config: &Config) -> Result<Vec<ConnectorFile>> {
-    read_folder(&config.connectors, &Environment).map_err(|e| mistake(e.to_string()))
+    read_folder(&config.connectors, &Environment(config)).map_err(|e| mistake(e.to_string()))
 }
 
 /// Says which addresses are set for connectors that are not there.
@@ -69,7 +75,7 @@ pub fn wanted(config: &Config) -> Result<Vec<Connector>> {
 /// # Errors
 /// A mistake with every problem of the file; where the config switches it off.
 pub fn of_file(path: &Path, config: &Config) -> Result<Connector> {
-    let file = ConnectorFile::read(path, &Environment).map_err(|e| mistake(e.to_string()))?;
+    let file = ConnectorFile::read(path, &Environment(config)).map_err(|e| mistake(e.to_string()))?;
     let (name, off) = (file.meta.name.clone(), path.display());
     let off =
         || mistake(format!("{off}: the connector {name} is switched off: see sinks.{name}.enabled in the config"));

@@ -8,6 +8,7 @@ pub mod connectors;
 pub mod place;
 mod refused_rows;
 mod sink_metrics;
+pub mod transforms;
 mod view;
 
 use std::path::Path;
@@ -85,9 +86,11 @@ impl Stack {
         let address = server.as_ref().map(Server::local_addr);
         broker.set_holder(&address.map_or_else(String::new, |a| format!("http://{a}")))?;
 
+        let engine = engine(config, &data_dir)?;
+        let transforms = transforms::maker(engine.clone(), config.limits());
         let parts = PipelineParts {
             broker: broker.clone(),
-            engine: engine(config, &data_dir)?,
+            engine,
             limits: config.limits(),
             clock: Arc::new(SystemClock),
             registry: registry.clone(),
@@ -103,7 +106,8 @@ impl Stack {
         let (servers, partitions) = (Servers::new(&data_dir), u32::try_from(pipeline.workers().len())?);
         let source = sink_source(&broker, partitions)?;
         let (runtime, stopped) = (tokio::runtime::Handle::current(), Stopped::of(&data_dir)?);
-        let connectors = Arc::new(Connectors::new(source, servers.clone(), runtime, stopped));
+        let connectors = Connectors::new(source, servers.clone(), runtime).with_stopped(stopped);
+        let connectors = Arc::new(connectors.with_transforms(transforms));
         pipeline.dlq().offer_rows_to(Arc::new(RefusedRows::new(&connectors, tokio::runtime::Handle::current())));
         let mut stack = Self {
             broker,

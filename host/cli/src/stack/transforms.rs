@@ -6,9 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use clickmill_connectors::file::{BadModule, Wanted};
 use clickmill_connectors::reader::Chunk;
-use clickmill_connectors::transform::{
-    Failed, MakeTransform, Transform, TransformSpec, Transformed, TransformedRecord,
-};
+use clickmill_connectors::sink::Refused;
+use clickmill_connectors::transform::{MakeTransform, Transform, TransformSpec, Transformed, TransformedRecord};
 use clickmill_engine::manifest::Manifest;
 use clickmill_engine::{Chain, Engine, Kind, Limits, Module, PassedRecord, StageSpec};
 use clickmill_pipeline::through::{Given, Through};
@@ -56,8 +55,9 @@ pub fn find(wanted: &Wanted<'_>, config: &Config) -> Result<Arc<[u8]>, BadModule
                    array_map may stand here";
         return Err(BadModule::Uses(why.to_owned()));
     }
-    if wanted.one_to_one && module.kind() == Kind::ArrayMap {
-        let why = "it is of kind array_map, and each record is one row here: only filter, map and filter_map may stand here";
+    if wanted.one_to_one && module.makes_several() {
+        let why = "it may make several records of one (array_map), and each record is one row here: only filter, map and \
+                   filter_map may stand here";
         return Err(BadModule::Uses(why.to_owned()));
     }
     if let Some(text) = manifest {
@@ -83,7 +83,8 @@ fn read(wanted: &Wanted<'_>, config: &Config) -> Result<(Vec<u8>, Option<String>
         let own = builtin().map_err(|e| BadModule::Uses(shown(&e)))?;
         let Some(own) = own.iter().find(|module| module.name == name) else {
             let stages = config.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", ");
-            let what = format!("there is no module {name}: it is the path of a .wasm file, or one of the stages {stages}");
+            let what =
+                format!("there is no module {name}: it is the path of a .wasm file, or one of the stages {stages}");
             return Err(BadModule::Uses(what));
         };
         return Ok((own.wasm.to_vec(), Some(own.manifest.to_owned())));
@@ -101,7 +102,7 @@ impl Transform for Modules {
         let (mut given, mut failed) = (Vec::new(), Vec::new());
         let mut unreadable = |e: &dyn std::fmt::Display| {
             let message = format!("the batch at offset {} cannot be read: {e}", chunk.base_offset);
-            failed.push(Failed { offset: chunk.base_offset, rule: "unreadable".to_owned(), message });
+            failed.push(Refused { offset: chunk.base_offset, rule: "unreadable".to_owned(), message });
         };
         match chunk.records() {
             Err(e) => unreadable(&e),
@@ -121,13 +122,14 @@ impl Transform for Modules {
         }
         let (mut passed, mut refused) = (Vec::new(), Vec::new());
         self.0.run_telling(&given, &mut passed, &mut refused).map_err(|e| e.to_string())?;
-        failed.extend(refused.into_iter().map(|(offset, rule, message)| Failed {
+        failed.extend(refused.into_iter().map(|(offset, rule, message)| Refused {
             offset,
             rule: rule.unwrap_or_else(|| "smartmodule".to_owned()),
             message,
         }));
         failed.sort_by_key(|failed| failed.offset);
-        let record = |PassedRecord { offset, timestamp_ms, key, value }| TransformedRecord { offset, timestamp_ms, key, value };
+        let record =
+            |PassedRecord { offset, timestamp_ms, key, value }| TransformedRecord { offset, timestamp_ms, key, value };
         Ok(Transformed { records: passed.into_iter().map(record).collect(), failed })
     }
 }

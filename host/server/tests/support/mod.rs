@@ -55,7 +55,7 @@ impl Host for FakeHost {
     }
 
     fn apply_connectors(&self) -> Result<Value, ConnectorRefusal> {
-        Ok(json!({"started": [], "restarted": [], "removed": [], "unchanged": ["postgres"]}))
+        Ok(json!({"started": [], "restarted": [], "removed": [], "unchanged": ["postgres"], "stopped": []}))
     }
 
     fn ready(&self) -> Result<(), String> {
