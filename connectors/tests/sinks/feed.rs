@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition, TopicSpec};
 use clickmill_connectors::sink::Sink;
 use clickmill_connectors::{
-    Connector, Connectors, RunInfo, Runs, Servers, SinkHandle, SinkService, SinkSource, SinkState, Stopped,
+    Connector, Connectors, RunInfo, Runs, Servers, SinkHandle, SinkService, SinkSource, SinkState,
 };
 use clickmill_schemas::dead_letter::DeadLetter;
 use clickmill_schemas::merge::{Fence, WindowRecord, WindowTable};
@@ -189,8 +189,7 @@ pub async fn wait(handle: &SinkHandle, done: impl Fn(&SinkHandle) -> bool) {
 
 /// Connectors of a host, as it starts them.
 pub async fn host(feed: &Feed, servers: &Servers, connectors: Vec<Connector>) -> Connectors {
-    let host =
-        Connectors::new(feed.source.clone(), servers.clone(), tokio::runtime::Handle::current(), Stopped::default());
+    let host = Connectors::new(feed.source.clone(), servers.clone(), tokio::runtime::Handle::current());
     host.apply(|| Ok::<_, std::convert::Infallible>(connectors)).await.unwrap();
     host
 }

@@ -19,6 +19,7 @@ mod reprocess;
 mod run;
 mod shadow;
 mod signals;
+mod slack;
 mod smartmodule;
 mod stack;
 mod status;

@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::sinks::balanced_ledger;
+use common::sinks::{Sinks, balanced_ledger};
 use common::{Bench, DAY, POISON, Value, event, eventually};
 
 fn bench(settings: &str) -> Bench {
@@ -198,4 +198,84 @@ fn whatever_kills_the_host_each_retried_letter_is_counted_once() {
     eprintln!("retries that came twice and were dropped: {dropped}");
     let dropped_for = &bench.status()["ledger"]["dropped_by_reason"];
     assert_eq!(dropped_for["repeated retry"].as_u64().unwrap_or_default(), dropped);
+}
+
+/// With PostgreSQL beside it.
+fn bench_with_postgres() -> Bench {
+    let bench = Bench::new();
+    let config = format!(
+        "sinks: {{redis: {{enabled: false}}}}\npipeline: {{commit_interval_ms: 100}}\ndlq: {{backoff_ms: 200}}\n{ONE}\n"
+    );
+    std::fs::write(bench.file("clickmill.yaml"), config).unwrap();
+    bench
+}
+
+#[test]
+fn what_is_given_up_is_in_postgresql_with_every_attempt() {
+    let bench = bench_with_postgres();
+    let module = bench.wat("poison.wasm", POISON);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.run(&["smartmodule", "deploy", "--yes", &module, "--stage", "poison", "--after", "validate"]);
+    let mut poison = event("b", DAY + 1);
+    poison["site_domain"] = "xTRAPx".into();
+    bench.post(&format!("no JSON \u{0}\n{}\n{poison}\n", broken("a", DAY)));
+    until_states(&bench, &[("0-0", "dead"), ("0-1", "dead"), ("0-2", "dead")]);
+    host.kill();
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.run(&["dlq", "edit", "0-1", "--set", "click=0"]);
+    bench.run(&["dlq", "retry", "0-1"]);
+    assert_eq!(host.terminate(), Some(0));
+    bench.run(&["run", "--until-end"]);
+
+    let sinks = Sinks::of(&bench.data());
+    let messages = "SELECT id, state, error_type, rule, retry_count, origin_offset, raw_encoding FROM errors.dlq_messages ORDER BY id";
+    assert_eq!(
+        sinks.sql(messages),
+        "0-0|dead|parsing|json|0|0|base64\n0-1|resolved|schema|range|0|1|utf8\n0-2|dead|smartmodule|smartmodule|0|2|utf8\n"
+    );
+    let history = "SELECT id, attempt, outcome FROM errors.retry_history ORDER BY id, attempt";
+    assert_eq!(sinks.sql(history), "0-1|1|counted\n0-2|1|rejected\n0-2|2|rejected\n0-2|3|rejected\n");
+    let payload = "SELECT encode(decode(raw_payload, 'base64'), 'escape') FROM errors.dlq_messages WHERE id = '0-0'";
+    assert_eq!(sinks.sql(payload), "no JSON \\000\n");
+    assert_eq!(sinks.sql("SELECT sum(letters) FROM errors.rate_per_minute"), "3\n");
+    assert_eq!(sinks.sql("SELECT rule, dead FROM errors.by_rule WHERE error_type = 'parsing'"), "json|1\n");
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'errors.dlq_messages'::regclass";
+    assert_eq!(sinks.sql(partitions), "2\n", "today's and the default one");
+}
+
+#[test]
+fn a_row_that_postgresql_refuses_costs_that_row_and_is_taken_once_the_constraint_is_gone() {
+    let bench = bench_with_postgres();
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.post(&format!("{}\n", event("a", DAY)));
+    assert_eq!(host.terminate(), Some(0));
+    let sinks = Sinks::of(&bench.data());
+    sinks.sql("ALTER TABLE realtime.window_partials ADD CONSTRAINT no_clicks CHECK (dimension <> 'device_type')");
+    drop(sinks);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.post(&format!("{}\n", event("b", DAY + 300_000)));
+    eventually("the row is a letter", Duration::from_secs(30), || {
+        letters(&bench).iter().any(|letter| letter["error_type"] == "sink")
+    });
+    let letter = letters(&bench).into_iter().find(|letter| letter["error_type"] == "sink").unwrap();
+    assert_eq!((&letter["rule"], &letter["connector"]), (&"sqlstate_23514".into(), &"postgres".into()), "{letter}");
+    eventually("all are given up", Duration::from_secs(30), || states(&bench).iter().all(|(_, state)| state == "dead"));
+    assert_eq!(balanced_ledger(&bench.status())[2], 0, "a sink's refusal is no record's fate");
+    assert_eq!(host.terminate(), Some(0));
+    let sinks = Sinks::of(&bench.data());
+    assert_eq!(sinks.sql("SELECT count(*) FROM realtime.metrics_1min"), "2\n", "the other rows are there");
+    sinks.sql("ALTER TABLE realtime.window_partials DROP CONSTRAINT no_clicks");
+    drop(sinks);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.run(&["dlq", "retry", "--all", "--type", "sink"]);
+    eventually("all are resolved", Duration::from_secs(30), || {
+        states(&bench).iter().all(|(_, state)| state == "resolved")
+    });
+    bench.run(&["connector", "verify", "postgres"]);
+    assert_eq!(host.terminate(), Some(0));
 }

@@ -11,7 +11,7 @@ use clickmill_connectors::sink::Sink;
 use clickmill_connectors::{
     Endpoint, PostgresOptions, RedisOptions, RunInfo, Servers, SinkHandle, SinkService, SinkSource, SinkState,
 };
-use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
 use clickmill_schemas::record::RecordSetBuilder;
@@ -61,9 +61,10 @@ fn source(data_dir: &std::path::Path) -> Result<SinkSource> {
     broker.create_topic(&TopicSpec::new(CTR_WINDOWS, 1))?;
     broker.create_topic(&TopicSpec::new(AD_EVENTS_ERROR, 1))?;
     let run = RunInfo::first(raw.id, AD_EVENTS_RAW.to_owned(), PARTITIONS);
-    let [windows, errors] = [CTR_WINDOWS, AD_EVENTS_ERROR].map(|topic| TopicPartition::new(topic, PartitionId(0)));
+    let [windows, errors, letters] =
+        [CTR_WINDOWS, AD_EVENTS_ERROR, AD_EVENTS_DLQ].map(|topic| TopicPartition::new(topic, PartitionId(0)));
     let same = run.clone();
-    Ok(SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows, errors })
+    Ok(SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows, errors, letters })
 }
 
 async fn postgres(servers: &Servers, source: &SinkSource, report: &mut Report) -> Result<()> {

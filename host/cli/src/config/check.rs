@@ -44,6 +44,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     found.server(config);
     found.stages(config);
     found.sinks(config);
+    found.slack(config);
     if config.data_dir.as_os_str().is_empty() {
         found.add("data_dir", "must not be empty");
     }
@@ -67,8 +68,19 @@ impl Found {
         }
     }
 
+    fn slack(&mut self, config: &Config) {
+        let at = config.slack.daily_summary_at.as_deref();
+        if let Some(at) = at.filter(|at| at.parse::<jiff::civil::Time>().is_err()) {
+            self.add("slack.daily_summary_at", format!("is {at:?}, but must be a time, as in 07:00, or null"));
+        }
+        let url = config.slack.webhook_url.as_ref().map(Secret::expose);
+        if url.is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+            self.add("slack.webhook_url", "must begin with https:// or http://");
+        }
+    }
+
     fn ranges(&mut self, config: &Config) {
-        let Config { server, broker, pipeline, dlq, engine, sinks, .. } = config;
+        let Config { server, broker, pipeline, dlq, slack, engine, sinks, .. } = config;
         self.range("server.max_body_bytes", server.max_body_bytes, KIB..=GIB);
         self.range("server.max_record_bytes", server.max_record_bytes, KIB..=GIB);
         self.range("server.max_body_bytes_in_flight", server.max_body_bytes_in_flight, server.max_body_bytes..=4 * GIB);
@@ -101,6 +113,8 @@ impl Found {
         self.range("dlq.max_retries", dlq.max_retries, 0..=100);
         self.range("dlq.backoff_ms", dlq.backoff_ms, 10..=86_400_000);
         self.range("dlq.max_backoff_ms", dlq.max_backoff_ms, dlq.backoff_ms..=86_400_000);
+
+        self.range("slack.min_interval_ms", slack.min_interval_ms, 100..=86_400_000);
 
         // WebAssembly's 32-bit memories end at 4 GiB.
         self.range("engine.memory_limit_bytes", engine.memory_limit_bytes, 16 * MIB..=4 * GIB);

@@ -19,6 +19,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `CLICKMILL_TOKEN`, `--token`: config key `server.token`.
     pub token: Option<Secret>,
+    /// `SLACK_WEBHOOK_URL`: config key `slack.webhook_url`; no flag, since others see those.
+    pub slack_webhook_url: Option<Secret>,
 }
 
 impl Overrides {
@@ -31,6 +33,7 @@ impl Overrides {
             redis_url: get("REDIS_URL").map(Secret::from),
             listen: get("CLICKMILL_LISTEN"),
             token: get("CLICKMILL_TOKEN").map(Secret::from),
+            slack_webhook_url: get("SLACK_WEBHOOK_URL").map(Secret::from),
         }
     }
 
@@ -42,6 +45,7 @@ impl Overrides {
             "sinks.redis.url" => self.redis_url.is_some(),
             "server.listen" => self.listen.is_some(),
             "server.token" => self.token.is_some(),
+            "slack.webhook_url" => self.slack_webhook_url.is_some(),
             _ => false,
         }
     }
@@ -57,12 +61,13 @@ pub struct Layers {
 }
 
 /// Key, environment variable, flag.
-const NAMES: [(&str, &str, &str); 5] = [
+const NAMES: [(&str, &str, &str); 6] = [
     ("data_dir", "CLICKMILL_DATA_DIR", "--data-dir"),
     ("sinks.postgres.url", "DATABASE_URL", "--database-url"),
     ("sinks.redis.url", "REDIS_URL", "--redis-url"),
     ("server.listen", "CLICKMILL_LISTEN", "--listen"),
     ("server.token", "CLICKMILL_TOKEN", "--token"),
+    ("slack.webhook_url", "SLACK_WEBHOOK_URL", ""),
 ];
 
 impl Layers {
@@ -80,6 +85,9 @@ impl Layers {
             }
             if let Some(token) = &layer.token {
                 config.server.token = Some(token.clone());
+            }
+            if let Some(url) = &layer.slack_webhook_url {
+                config.slack.webhook_url = Some(url.clone());
             }
         }
         if let Some(listen) = self.flags.listen.as_deref().or(self.env.listen.as_deref()) {

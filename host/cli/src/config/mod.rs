@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use layers::{Layers, Overrides};
-pub use options::{BrokerOptions, DlqOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions};
+pub use options::{BrokerOptions, DlqOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions, SlackOptions};
 pub use secret::Secret;
 pub use sinks::Sinks;
 pub use stages::{BUILTIN, ENRICH, StageOptions};
@@ -45,6 +45,8 @@ pub struct Config {
     pub pipeline: PipelineOptions,
     /// What becomes of rejected records by itself.
     pub dlq: DlqOptions,
+    /// What is said in Slack.
+    pub slack: SlackOptions,
     /// The sandbox that SmartModules run in.
     pub engine: EngineOptions,
     /// The chain of SmartModules, first to last. Default: validate, enrich, ctr-window.
@@ -66,6 +68,7 @@ impl Default for Config {
             broker: BrokerOptions::default(),
             pipeline: PipelineOptions::default(),
             dlq: DlqOptions::default(),
+            slack: SlackOptions::default(),
             engine: EngineOptions::default(),
             stages: BUILTIN.into_iter().map(StageOptions::new).collect(),
             connectors: PathBuf::from("./connectors"),

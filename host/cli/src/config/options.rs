@@ -1,4 +1,4 @@
-//! The sections `server`, `broker`, `pipeline`, `engine`, `dlq` and `log`. Units are in the names; ranges are in check.rs.
+//! The sections `server`, `broker`, `pipeline`, `engine`, `dlq`, `slack` and `log`. Units are in the names; ranges are in check.rs.
 
 use std::net::SocketAddr;
 
@@ -230,6 +230,24 @@ pub struct DlqOptions {
 impl Default for DlqOptions {
     fn default() -> Self {
         Self { max_retries: 3, backoff_ms: 1_000, max_backoff_ms: 60_000 }
+    }
+}
+
+/// What is said in Slack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlackOptions {
+    /// Incoming webhook of a channel, also from `SLACK_WEBHOOK_URL`. Default: nothing is said.
+    pub webhook_url: Option<Secret>,
+    /// Least time between two messages about dead letters. Default: 60000.
+    pub min_interval_ms: u64,
+    /// When the daily summary is sent, HH:MM or HH:MM:SS in UTC; `null`: never. Default: 07:00.
+    pub daily_summary_at: Option<String>,
+}
+
+impl Default for SlackOptions {
+    fn default() -> Self {
+        Self { webhook_url: None, min_interval_ms: 60_000, daily_summary_at: Some("07:00".to_owned()) }
     }
 }
 

@@ -32,6 +32,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::exit::mistake;
+use crate::slack::{self, Slack};
 use refused_rows::RefusedRows;
 use sink_metrics::SinkMetrics;
 use view::View;
@@ -55,6 +56,8 @@ pub struct Stack {
     servers: Servers,
     tasks: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    /// Ends with the stack.
+    _slack: Option<Slack>,
     /// Where HTTP answers, if it does.
     pub address: Option<std::net::SocketAddr>,
 }
@@ -109,6 +112,15 @@ impl Stack {
         let connectors = Connectors::new(source, servers.clone(), runtime).with_stopped(stopped);
         let connectors = Arc::new(connectors.with_transforms(transforms));
         pipeline.dlq().offer_rows_to(Arc::new(RefusedRows::new(&connectors, tokio::runtime::Handle::current())));
+        let slack = slack::start(
+            &config.slack,
+            slack::Parts {
+                broker: broker.clone(),
+                deployer: pipeline.deployer(),
+                registry: registry.clone(),
+                data_dir: data_dir.clone(),
+            },
+        )?;
         let mut stack = Self {
             broker,
             pipeline,
@@ -117,6 +129,7 @@ impl Stack {
             servers,
             tasks: Vec::new(),
             stop: watch::Sender::new(false),
+            _slack: slack,
             address,
         };
         stack.connectors.apply(|| anyhow::Ok(wanted)).await?;
