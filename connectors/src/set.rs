@@ -15,7 +15,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
-use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
+use crate::{
+    Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource,
+    SinkStatus,
+};
 
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
@@ -25,6 +28,8 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 pub enum Connector {
     Postgres(PostgresOptions),
     Redis(RedisOptions),
+    Parquet(ParquetOptions),
+    Http(HttpOptions),
 }
 
 impl Connector {
@@ -33,6 +38,8 @@ impl Connector {
         match self {
             Self::Postgres(options) => &options.name,
             Self::Redis(options) => &options.name,
+            Self::Parquet(options) => &options.name,
+            Self::Http(options) => &options.name,
         }
     }
 
@@ -41,15 +48,30 @@ impl Connector {
         match self {
             Self::Postgres(_) => Type::PostgresSink,
             Self::Redis(_) => Type::RedisSink,
+            Self::Parquet(_) => Type::ParquetSink,
+            Self::Http(_) => Type::HttpSink,
         }
     }
 
-    /// Where it writes to; none where that is a private server.
+    /// Why it runs nothing, where nothing is set for it to do.
+    #[must_use]
+    pub const fn off(&self) -> Option<&'static str> {
+        match self {
+            Self::Http(HttpOptions { endpoint: None, .. }) => {
+                Some("no endpoint: set http.endpoint in its file, or sinks.http.url in the config")
+            }
+            _ => None,
+        }
+    }
+
+    /// Where it writes to; none where that is a private server, a folder of the data directory, or nowhere.
     #[must_use]
     pub const fn url(&self) -> Option<&ServerUrl> {
         match self {
             Self::Postgres(options) => options.url.as_ref(),
             Self::Redis(options) => options.url.as_ref(),
+            Self::Parquet(options) => options.url.as_ref(),
+            Self::Http(options) => options.endpoint.as_ref(),
         }
     }
 
@@ -59,6 +81,8 @@ impl Connector {
         match self {
             Self::Postgres(options) => &options.hidden,
             Self::Redis(options) => &options.hidden,
+            Self::Parquet(options) => &options.hidden,
+            Self::Http(options) => &options.hidden,
         }
     }
 
@@ -69,11 +93,17 @@ impl Connector {
     /// [`SinkError`].
     pub async fn answers(&self) -> Result<String, SinkError> {
         let Some(url) = self.url() else {
-            return Ok("a private server".to_owned());
+            return Ok(match self {
+                Self::Postgres(_) | Self::Redis(_) => "a private server".to_owned(),
+                Self::Parquet(_) => "a folder of the data directory".to_owned(),
+                Self::Http(_) => "off".to_owned(),
+            });
         };
         match self {
             Self::Postgres(_) => crate::postgres::answers(url).await?,
             Self::Redis(_) => crate::redis::answers(url).await?,
+            Self::Parquet(options) => options.answers(url).await?,
+            Self::Http(options) => options.answers(url).await?,
         }
         Ok(url.masked())
     }
@@ -86,6 +116,9 @@ pub struct ConnectorStatus {
     pub r#type: Type,
     /// `false`: somebody has stopped it.
     pub wanted: bool,
+    /// Why it runs nothing although nobody has stopped it: see [`Connector::off`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<String>,
     pub sinks: Vec<SinkStatus>,
 }
 
@@ -148,13 +181,14 @@ impl Connectors {
     /// How each is, in order of their names.
     #[must_use]
     pub fn status(&self) -> Vec<ConnectorStatus> {
-        let of = |m: &Member| (m.connector.name().to_owned(), m.connector.r#type(), m.wanted, m.handles.clone());
+        let of = |m: &Member| (m.connector.clone(), m.wanted, m.handles.clone());
         let all: Vec<_> = self.members().by_name.values().map(of).collect();
         // The broker is asked without the lock.
-        let status = |(name, r#type, wanted, handles): (_, _, _, Vec<SinkHandle>)| ConnectorStatus {
-            name,
-            r#type,
+        let status = |(connector, wanted, handles): (Connector, _, Vec<SinkHandle>)| ConnectorStatus {
+            name: connector.name().to_owned(),
+            r#type: connector.r#type(),
             wanted,
+            off: connector.off().map(str::to_owned),
             sinks: handles.iter().map(SinkHandle::status).collect(),
         };
         all.into_iter().map(status).collect()
@@ -294,6 +328,15 @@ impl Connectors {
             Connector::Redis(options) => {
                 let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
+            }
+            Connector::Parquet(options) => {
+                let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
+            }
+            Connector::Http(options) => {
+                for (service, handle) in options.sinks(self.servers.data_dir(), &self.source) {
+                    begun.spawn(|stopped| service.run(stopped), handle);
+                }
             }
         }
         let Begun { stop, handles, tasks, .. } = begun;

@@ -21,7 +21,7 @@ pub use folder::{BUILTIN, BadFolder, read as read_folder};
 pub use node::Place;
 pub use text::Names;
 
-use crate::{BatchOptions, Connector, Hidden, PostgresOptions, RedisOptions};
+use crate::{BatchOptions, Connector, Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions};
 use field::check;
 use node::{Entry, Node, Value};
 use text::Substitution;
@@ -165,6 +165,15 @@ fn connector(meta: &Meta, mut section: Map<String, Json>, hidden: Hidden) -> Res
         Type::RedisSink => {
             let options: RedisOptions = serde_json::from_value(section)?;
             Connector::Redis(RedisOptions { batch: meta.consumer.clone(), hidden, ..options })
+        }
+        Type::ParquetSink => {
+            let options: ParquetOptions = serde_json::from_value(section)?;
+            Connector::Parquet(ParquetOptions { batch: meta.consumer.clone(), hidden, ..options })
+        }
+        Type::HttpSink => {
+            let options: HttpOptions = serde_json::from_value(section)?;
+            let topic = meta.topic.clone();
+            Connector::Http(HttpOptions { topic, batch: meta.consumer.clone(), hidden, ..options })
         }
     })
 }

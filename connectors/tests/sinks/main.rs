@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod bucket;
+mod endpoint;
 mod feed;
+mod http;
 mod lab;
+mod parquet;
 mod pg;
 mod postgres_recovery;
 mod postgres_rows;

@@ -82,7 +82,7 @@ pub fn list(args: &ListArgs, config: &Config) -> Result<()> {
             .map(|connector| Listed {
                 name: connector.name().to_owned(),
                 r#type: connector.r#type().name().to_owned(),
-                state: "no host runs".to_owned(),
+                state: if connector.off().is_some() { "off" } else { "no host runs" }.to_owned(),
             })
             .collect(),
     };
@@ -96,6 +96,7 @@ pub fn list(args: &ListArgs, config: &Config) -> Result<()> {
 fn listed(connector: &ConnectorStatus) -> Listed {
     let worst = connector.sinks.iter().find(|sink| sink.state != SinkState::Running).or(connector.sinks.first());
     let state = match (connector.wanted, worst) {
+        (true, None) if connector.off.is_some() => "off".to_owned(),
         (false, _) | (true, None) => "stopped".to_owned(),
         (true, Some(sink)) => word(sink.state).to_owned(),
     };
@@ -136,6 +137,11 @@ pub fn status(args: &StatusArgs, config: &Config) -> Result<()> {
         "problem",
     ]);
     for connector in &connectors {
+        if let Some(why) = &connector.off {
+            let mut row = vec![String::new(); 10];
+            (row[0], row[2], row[9]) = (connector.name.clone(), "off".to_owned(), why.clone());
+            rows.push(row);
+        }
         for sink in &connector.sinks {
             rows.push(vec![
                 connector.name.clone(),
