@@ -47,16 +47,20 @@ async fn measure(dir: &Path, servers: &Servers) -> Result {
     let run = RunInfo::first(raw.id, "ad_events_raw".to_owned(), PARTITIONS);
     let windows = TopicPartition::new("ctr_windows", PartitionId(0));
     let same = run.clone();
-    let source = SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows };
+    let errors = TopicPartition::new("ad_events_error", PartitionId(0));
+    let letters = TopicPartition::new("ad_events_dlq", PartitionId(0));
+    let source = SinkSource { broker, run, runs: Arc::new(move || Ok(same.clone())), windows, errors, letters };
     let endpoint = Endpoint::Private(servers.clone());
+    let options = PostgresOptions::default();
+    let pool = options.pool(endpoint.clone());
     for epoch in 1..=2 {
         fill(&source, epoch)?;
-        let postgres = PostgresOptions::default().windows(endpoint.clone(), &source);
+        let postgres = options.windows(&pool, &source);
         report("postgres", epoch, postgres, &source).await?;
         let redis = RedisOptions::default().windows(endpoint.clone(), &source);
         report("redis", epoch, redis, &source).await?;
     }
-    latency("postgres", PostgresOptions::default().windows(endpoint.clone(), &source), &source).await?;
+    latency("postgres", options.windows(&pool, &source), &source).await?;
     latency("redis", RedisOptions::default().windows(endpoint, &source), &source).await
 }
 

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod file;
 mod hidden;
 pub mod http;
+mod letters;
 pub mod parquet;
 pub mod postgres;
 pub mod reader;
@@ -19,6 +20,7 @@ pub mod runner;
 pub mod servers;
 pub mod set;
 pub mod sink;
+pub mod stopped;
 pub mod verify;
 mod windows;
 
@@ -35,8 +37,9 @@ pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
-pub use set::{Connector, Connectors};
-pub use sink::{OnOtherRun, Refusal, SinkError, SinkState, SinkStatus};
+pub use set::{Connector, Connectors, RetryError};
+pub use sink::{OnOtherRun, Refusal, RetryOutcome, SinkError, SinkState, SinkStatus};
+pub use stopped::Stopped;
 
 /// The run whose windows are copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,10 @@ pub struct SinkSource {
     /// The run as it was when the sinks were made.
     pub run: RunInfo,
     pub runs: Runs,
+    /// What has become of the dead letters.
+    pub letters: TopicPartition,
     /// The partition of window partials and commits.
     pub windows: TopicPartition,
+    /// The partition of dead letters.
+    pub errors: TopicPartition,
 }

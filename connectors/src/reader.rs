@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, StoredBatch, TopicPartition};
 use clickmill_schemas::Offset;
-use clickmill_schemas::record::{Malformed, Record, Records};
+use clickmill_schemas::record::{Malformed, Record, RecordSetBuilder, Records};
 use tokio::sync::mpsc;
 
 use crate::sink::SinkError;
@@ -54,6 +54,69 @@ impl Chunk {
             Err(e) => Some(Err(e)),
         }))
     }
+}
+
+/// Reads single records: calls `found` with the index of each of `offsets` (in ascending order) whose record is there still,
+/// the record, and its timestamp.
+///
+/// # Errors
+/// Those of the broker.
+pub fn read_at(
+    broker: &dyn Broker,
+    at: &TopicPartition,
+    offsets: &[Offset],
+    mut found: impl FnMut(usize, &Record<'_>, i64),
+) -> Result<(), BrokerError> {
+    let mut next = 0;
+    while let Some(from) = offsets.get(next).copied() {
+        let batches = match broker.fetch(at, from, FETCH_BYTES, Duration::ZERO) {
+            Ok(batches) => batches,
+            // Retention has taken it.
+            Err(BrokerError::OffsetOutOfRange { .. }) => {
+                next += 1;
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let Some(end) = batches.last().map(StoredBatch::next_offset) else { return Ok(()) };
+        for chunk in batches.iter().map(|batch| Chunk::read(batch, from)) {
+            let chunk = chunk?;
+            // What cannot be read any further is told by who reads the partition in order.
+            for (offset, record) in chunk.records().into_iter().flatten().flatten() {
+                while offsets.get(next).is_some_and(|wanted| *wanted < offset) {
+                    next += 1;
+                }
+                while offsets.get(next) == Some(&offset) {
+                    found(next, &record, chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms));
+                    next += 1;
+                }
+            }
+        }
+        while offsets.get(next).is_some_and(|wanted| *wanted < end) {
+            next += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A chunk of one record; none where it is gone.
+///
+/// # Errors
+/// Those of the broker.
+pub fn single(broker: &dyn Broker, at: &TopicPartition, offset: Offset) -> Result<Option<Chunk>, BrokerError> {
+    let mut single = None;
+    read_at(broker, at, &[offset], |_, record, timestamp_ms| {
+        let mut set = RecordSetBuilder::default();
+        set.push(record.key, record.value, timestamp_ms);
+        single = Some(Chunk {
+            from: offset,
+            base_offset: offset,
+            next_offset: offset.plus(1),
+            base_timestamp_ms: timestamp_ms,
+            set: set.bytes().to_vec(),
+        });
+    })?;
+    Ok(single)
 }
 
 /// The receiving end; dropping it ends the thread.

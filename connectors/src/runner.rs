@@ -12,11 +12,12 @@ use std::time::Duration;
 use clickmill_broker::{Broker, BrokerError, Ends, TopicPartition};
 use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, random_byte};
 use crate::hidden::Hidden;
-use crate::reader::Reader;
-use crate::sink::{Fate, Opened, Refusal, Sink, SinkError, SinkState, SinkStatus, Written};
+use crate::reader::{Chunk, Reader};
+use crate::sink::{Fate, Opened, Refusal, RetryOutcome, Sink, SinkError, SinkState, SinkStatus, Written};
 
 /// How often an idle sink looks whether its server is still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,12 +45,20 @@ pub struct SinkService<S> {
     sink: S,
     options: BatchOptions,
     shared: Arc<Shared>,
+    asked: mpsc::Receiver<Ask>,
+}
+
+/// A record to be tried again between two batches. Dropped where the sink cannot: then there is no answer.
+struct Ask {
+    chunk: Chunk,
+    answer: oneshot::Sender<RetryOutcome>,
 }
 
 /// Tells how a sink is. Cheap to clone.
 #[derive(Clone)]
 pub struct SinkHandle {
     shared: Arc<Shared>,
+    ask: mpsc::Sender<Ask>,
 }
 
 struct Shared {
@@ -85,6 +94,8 @@ impl SinkHandle {
         SinkStatus {
             name: self.shared.name.clone(),
             kind: self.shared.kind.to_owned(),
+            topic: self.shared.at.topic.to_string(),
+            partition: self.shared.at.partition,
             state: facts.state,
             offset: facts.applied,
             lag: end.map_or(0, |end| end.0.saturating_sub(facts.applied.0)),
@@ -123,6 +134,16 @@ impl SinkHandle {
         matches!(self.shared.facts().state, SinkState::Refused | SinkState::Failed | SinkState::Stopped)
     }
 
+    /// Tries the one record of `chunk` again, between two batches; none where the sink is not running, or fails meanwhile.
+    pub(crate) async fn retry(&self, chunk: Chunk) -> Option<RetryOutcome> {
+        if self.shared.facts().state != SinkState::Running {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(Ask { chunk, answer }).await.ok()?;
+        answered.await.ok()
+    }
+
     /// What it reads.
     #[must_use]
     pub fn source(&self) -> &TopicPartition {
@@ -148,7 +169,8 @@ impl<S: Sink> SinkService<S> {
             server: None,
         });
         let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, facts });
-        (Self { sink, options, shared: Arc::clone(&shared) }, SinkHandle { shared })
+        let (ask, asked) = mpsc::channel(1);
+        (Self { sink, options, shared: Arc::clone(&shared), asked }, SinkHandle { shared, ask })
     }
 
     /// Runs until `shutdown` is done. A transaction in flight is dropped then, which takes it back.
@@ -186,8 +208,18 @@ impl<S: Sink> SinkService<S> {
                 }
                 facts.retries += 1;
             }
-            tokio::time::sleep(backoff.next(random_byte())).await;
+            let waited = tokio::time::sleep(backoff.next(random_byte()));
+            tokio::select! {
+                () = waited => {}
+                () = self.turn_away() => {}
+            }
         }
+    }
+
+    /// Leaves everybody who asks without an answer.
+    async fn turn_away(&mut self) {
+        while self.asked.recv().await.is_some() {}
+        std::future::pending().await
     }
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, SinkError> {
@@ -206,7 +238,16 @@ impl<S: Sink> SinkService<S> {
         let mut held_back = false;
         loop {
             let patience = if held_back { linger } else { CHECK_INTERVAL };
-            let (chunks, behind) = match tokio::time::timeout(patience, reader.next()).await {
+            let read = tokio::select! {
+                Some(Ask { chunk, answer }) = self.asked.recv() => {
+                    let outcome = self.within("retry", |sink| sink.retry(&chunk)).await?;
+                    // Who asked may have gone.
+                    let _ = answer.send(outcome);
+                    continue;
+                }
+                read = tokio::time::timeout(patience, reader.next()) => read,
+            };
+            let (chunks, behind) = match read {
                 Ok(first) => reader.more(first?, self.options.max_bytes, linger).await,
                 Err(_) if held_back => (Vec::new(), false),
                 Err(_) => {

@@ -7,6 +7,8 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clickmill_broker::{BrokerError, TopicPartition};
+use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -15,6 +17,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
+use crate::reader::single;
+use crate::sink::RetryOutcome;
+use crate::stopped::Stopped;
 use crate::{
     Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource,
     SinkStatus,
@@ -100,7 +105,7 @@ impl Connector {
             });
         };
         match self {
-            Self::Postgres(_) => crate::postgres::answers(url).await?,
+            Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
             Self::Redis(_) => crate::redis::answers(url).await?,
             Self::Parquet(options) => options.answers(url).await?,
             Self::Http(options) => options.answers(url).await?,
@@ -119,6 +124,7 @@ pub struct ConnectorStatus {
     /// Why it runs nothing although nobody has stopped it: see [`Connector::off`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<String>,
+    /// As they were when it was stopped; none where it was not started since this process began.
     pub sinks: Vec<SinkStatus>,
 }
 
@@ -129,6 +135,8 @@ pub struct Applied {
     pub restarted: Vec<String>,
     pub removed: Vec<String>,
     pub unchanged: Vec<String>,
+    /// New or another, and not started: somebody has stopped them.
+    pub stopped: Vec<String>,
 }
 
 /// Why a connector was not started or stopped.
@@ -138,6 +146,26 @@ pub enum SetError {
     Unknown { name: String, known: String },
     #[error("the host is about to end")]
     Closed,
+    /// Everything is as it was.
+    #[error("what is stopped cannot be written down: {0}")]
+    Unwritten(String),
+    /// It goes on as it was.
+    #[error("{name} cannot be emptied: {why}")]
+    NotEmptied { name: String, why: String },
+}
+
+/// Why a record was not tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    #[error(transparent)]
+    Set(#[from] SetError),
+    #[error("connector {name} copies nothing of {at} now")]
+    NotCopied { name: String, at: TopicPartition },
+    /// Passes, or somebody has to decide something: see its status.
+    #[error("connector {0} is not running: `clickmill connector status {0}` tells why")]
+    NotRunning(String),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 /// All connectors of a host.
@@ -146,7 +174,7 @@ pub struct Connectors {
     servers: Servers,
     runtime: Handle,
     /// Held by who changes them: one after the other.
-    changing: tokio::sync::Mutex<()>,
+    changing: tokio::sync::Mutex<Stopped>,
     members: Mutex<Members>,
 }
 
@@ -172,10 +200,10 @@ struct Running {
 }
 
 impl Connectors {
-    /// None yet; tasks go to `runtime`.
+    /// None yet; tasks go to `runtime`. Those that are `stopped` are not started before somebody says so.
     #[must_use]
-    pub fn new(source: SinkSource, servers: Servers, runtime: Handle) -> Self {
-        Self { source, servers, runtime, changing: tokio::sync::Mutex::default(), members: Mutex::default() }
+    pub fn new(source: SinkSource, servers: Servers, runtime: Handle, stopped: Stopped) -> Self {
+        Self { source, servers, runtime, changing: tokio::sync::Mutex::new(stopped), members: Mutex::default() }
     }
 
     /// How each is, in order of their names.
@@ -207,14 +235,14 @@ impl Connectors {
         members.by_name.values().filter(|member| member.wanted).flat_map(|member| member.handles.clone()).collect()
     }
 
-    /// Makes the connectors those that `read` gives. What is as it was goes on, or stays stopped; what is another or new is
-    /// started; what is not among them any more is stopped and forgotten. Offsets lie in the servers.
+    /// Makes the connectors those that `read` gives. What is as it was goes on; what is another or new is started, unless
+    /// somebody has stopped it; what is not among them any more is ended. Offsets lie in the servers.
     ///
     /// # Errors
     /// That of `read`, and nothing has changed.
     pub async fn apply<E>(&self, read: impl FnOnce() -> Result<Vec<Connector>, E>) -> Result<Applied, E> {
         // Read in one's turn: what was read first is not applied last.
-        let _turn = self.changing.lock().await;
+        let stopped = self.changing.lock().await;
         let wanted: BTreeMap<String, Connector> = read()?.into_iter().map(|c| (c.name().to_owned(), c)).collect();
         let mut applied = Applied::default();
         let gone = |name: &&String| !wanted.contains_key(*name);
@@ -228,6 +256,10 @@ impl Connectors {
             let before = self.members().by_name.get(&name).map(|member| member.connector.clone());
             match before {
                 Some(before) if before == connector => applied.unchanged.push(name),
+                _ if stopped.contains(&name) => {
+                    self.set_aside(connector);
+                    applied.stopped.push(name);
+                }
                 Some(_) => {
                     self.end(&name).await;
                     self.begin(connector);
@@ -247,18 +279,21 @@ impl Connectors {
     /// # Errors
     /// [`SetError`].
     pub async fn start(&self, name: &str) -> Result<(), SetError> {
-        let _turn = self.changing.lock().await;
+        let mut stopped = self.changing.lock().await;
         let (connector, runs) = self.known(name)?;
+        note(&mut stopped, name, false)?;
         if runs || self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
     }
 
-    /// Stops a connector until it is started again, or the host is.
+    /// Stops a connector until it is started again, whatever the host does meanwhile.
     ///
     /// # Errors
-    /// [`SetError::Unknown`].
+    /// [`SetError::Unknown`], [`SetError::Unwritten`].
     pub async fn stop(&self, name: &str) -> Result<(), SetError> {
-        let _turn = self.changing.lock().await;
+        let mut stopped = self.changing.lock().await;
         self.known(name)?;
+        // First: one that is stopped now and runs after a crash would be no stop.
+        note(&mut stopped, name, true)?;
         self.end(name).await;
         if let Some(member) = self.members().by_name.get_mut(name) {
             member.wanted = false;
@@ -271,10 +306,58 @@ impl Connectors {
     /// # Errors
     /// [`SetError`].
     pub async fn restart(&self, name: &str) -> Result<(), SetError> {
-        let _turn = self.changing.lock().await;
+        let mut stopped = self.changing.lock().await;
         let (connector, _) = self.known(name)?;
+        note(&mut stopped, name, false)?;
         self.end(name).await;
         if self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
+    }
+
+    /// Empties a connector's side of its server, as far as the topic holds it, and starts it from the topic's beginning. Raw
+    /// events stay, and go on: the input topic may not have them any more.
+    ///
+    /// # Errors
+    /// [`SetError`]; after [`SetError::NotEmptied`] it goes on from where it was.
+    pub async fn rebuild(&self, name: &str) -> Result<(), SetError> {
+        let mut stopped = self.changing.lock().await;
+        let (connector, _) = self.known(name)?;
+        note(&mut stopped, name, false)?;
+        self.end(name).await;
+        let emptied = self.empty(&connector).await;
+        let why = |e: SinkError| connector.hidden().redact(&e.chain());
+        let emptied = emptied.map_err(|e| SetError::NotEmptied { name: name.to_owned(), why: why(e) });
+        if self.begin(connector.clone()) { emptied } else { Err(SetError::Closed) }
+    }
+
+    async fn empty(&self, connector: &Connector) -> Result<(), SinkError> {
+        let runs = self.source.runs.clone();
+        let run = tokio::task::spawn_blocking(move || runs()).await.unwrap_or(Err(BrokerError::Closed))?.id;
+        let endpoint = self.endpoint(connector.url());
+        match connector {
+            Connector::Postgres(options) => options.empty(endpoint, run, &self.source.windows).await,
+            Connector::Redis(options) => options.empty(endpoint, run).await,
+            Connector::Parquet(options) => options.empty(endpoint, run, &self.source.windows).await,
+            Connector::Http(_) => Err(SinkError::Config("an HTTP endpoint cannot be told to forget".to_owned())),
+        }
+    }
+
+    /// Gives a running connector one record again that its server refused: the record at `offset` of `at`, as its dead letter's
+    /// origin names it, in a transaction of its own between two batches. Can be asked again at will: what is in the server
+    /// already, or superseded by a newer version, changes nothing.
+    ///
+    /// # Errors
+    /// [`RetryError`]: the record was not tried, and may be later.
+    pub async fn retry(&self, name: &str, at: &TopicPartition, offset: Offset) -> Result<RetryOutcome, RetryError> {
+        self.known(name)?;
+        let copies = |member: &Member| member.handles.iter().find(|handle| handle.source() == at).cloned();
+        let handle = self.members().by_name.get(name).and_then(copies);
+        let handle = handle.ok_or_else(|| RetryError::NotCopied { name: name.to_owned(), at: at.clone() })?;
+        let (broker, from) = (self.source.broker.clone(), at.clone());
+        let read = tokio::task::spawn_blocking(move || single(&*broker, &from, offset)).await;
+        match read.unwrap_or(Err(BrokerError::Closed))? {
+            Some(chunk) => handle.retry(chunk).await.ok_or_else(|| RetryError::NotRunning(name.to_owned())),
+            None => Ok(RetryOutcome::Superseded),
+        }
     }
 
     /// Stops all of them at once, for good; what has not ended by the `deadline` is cut off.
@@ -308,6 +391,14 @@ impl Connectors {
         Ok((member.connector.clone(), member.running.is_some()))
     }
 
+    /// Knows it, and does not start it.
+    fn set_aside(&self, connector: Connector) {
+        let mut members = self.members();
+        let name = connector.name().to_owned();
+        let handles = members.by_name.remove(&name).map(|before| before.handles).unwrap_or_default();
+        members.by_name.insert(name, Member { connector, wanted: false, handles, running: None });
+    }
+
     /// `false`: nothing is started any more.
     fn begin(&self, connector: Connector) -> bool {
         let mut members = self.members();
@@ -318,11 +409,13 @@ impl Connectors {
             Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
         match &connector {
             Connector::Postgres(options) => {
-                let endpoint = self.endpoint(options.url.as_ref());
-                for (service, handle) in options.raw(&endpoint, &self.source) {
+                let pool = options.pool(self.endpoint(options.url.as_ref()));
+                for (service, handle) in options.raw(&pool, &self.source) {
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
-                let (service, handle) = options.windows(endpoint, &self.source);
+                let (service, handle) = options.letters(&pool, &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
+                let (service, handle) = options.windows(&pool, &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
             }
             Connector::Redis(options) => {
@@ -363,6 +456,10 @@ impl Connectors {
     }
 }
 
+fn note(stopped: &mut Stopped, name: &str, is_stopped: bool) -> Result<(), SetError> {
+    stopped.set(name, is_stopped).map_err(|e| SetError::Unwritten(e.to_string()))
+}
+
 /// What is being started.
 struct Begun<'a> {
     stop: watch::Sender<bool>,
@@ -372,12 +469,12 @@ struct Begun<'a> {
 }
 
 impl Begun<'_> {
-    fn spawn<F>(&mut self, run: impl FnOnce(Stopped) -> F, handle: SinkHandle)
+    fn spawn<F>(&mut self, run: impl FnOnce(StopAsked) -> F, handle: SinkHandle)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut stop = self.stop.subscribe();
-        let stopped: Stopped = Box::pin(async move {
+        let stopped: StopAsked = Box::pin(async move {
             // An error says that the set is gone: stopped as well.
             let _ = stop.wait_for(|stop| *stop).await;
         });
@@ -386,7 +483,7 @@ impl Begun<'_> {
     }
 }
 
-type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type StopAsked = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
     /// Waits for its end, and cuts off what hangs.

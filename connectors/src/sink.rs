@@ -7,7 +7,7 @@ use std::error::Error;
 use std::future::Future;
 
 use clickmill_broker::{BrokerError, Ends, TopicPartition};
-use clickmill_schemas::{Offset, RunId};
+use clickmill_schemas::{Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::reader::Chunk;
@@ -29,6 +29,10 @@ pub trait Sink: Send + 'static {
 
     /// Asked when there is nothing to write: fails where the server is gone or forgot us.
     fn check(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Tries the one record of a chunk again, which was refused, in a transaction of its own; the offset does not move, and
+    /// no letter is written.
+    fn retry(&mut self, chunk: &Chunk) -> impl Future<Output = Result<RetryOutcome, SinkError>> + Send;
 }
 
 /// Where a sink stands after [`Sink::open`].
@@ -53,9 +57,46 @@ pub struct Written {
     pub skipped: u64,
     /// Why, for the last one of them.
     pub problem: Option<String>,
+    /// Those of them that get a dead letter.
+    pub refused: Vec<Refused>,
+}
+
+/// A record that is refused for its own sake: by the server, or because nothing there can stand for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub offset: Offset,
+    /// `sqlstate_23514`, `unreadable`, …
+    pub rule: String,
+    pub message: String,
+}
+
+/// What became of a record that was tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// It is in the server now.
+    Accepted,
+    /// There is nothing to do any more: the server holds it or a newer version, or compaction has taken it since.
+    Superseded,
+    /// Refused once more.
+    Refused { rule: String, message: String },
 }
 
 impl Written {
+    /// What became of the only record that was written.
+    pub(crate) fn outcome(self) -> RetryOutcome {
+        match self.refused.into_iter().next() {
+            Some(Refused { rule, message, .. }) => RetryOutcome::Refused { rule, message },
+            None if self.rows > 0 => RetryOutcome::Accepted,
+            None => RetryOutcome::Superseded,
+        }
+    }
+
+    /// Leaves out a record that gets a dead letter.
+    pub fn refuse(&mut self, offset: Offset, rule: impl Into<String>, message: String) {
+        self.skip(format!("record at offset {offset}: {message}"));
+        self.refused.push(Refused { offset, rule: rule.into(), message });
+    }
+
     /// Counts one that is left out.
     pub fn skip(&mut self, problem: String) {
         self.skipped += 1;
@@ -195,13 +236,16 @@ pub enum SinkState {
 pub struct SinkStatus {
     pub name: String,
     pub kind: String,
+    /// What it copies.
+    pub topic: String,
+    pub partition: PartitionId,
     pub state: SinkState,
     /// Everything below this offset is in the server.
     pub offset: Offset,
     /// Records that are not, as of now.
     pub lag: u64,
     pub rows_written: u64,
-    /// Records or rows that the server cannot hold.
+    /// Records or rows that the server refused or cannot hold; each is a dead letter, but for windows that Redis gave up.
     pub skipped: u64,
     pub retries: u64,
     /// Why it is not running; of one that runs, why it skipped something.

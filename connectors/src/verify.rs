@@ -103,8 +103,9 @@ pub fn verify(
 ) -> Result<Verified, SinkError> {
     let mut topic = topic.peekable();
     match connector {
-        Connector::Postgres(_) => {
-            let held = runtime.block_on(async { postgres::held(&endpoint.postgres().await?, size_ms).await })?;
+        Connector::Postgres(options) => {
+            let held = async { postgres::held(&endpoint.postgres().await?, &options.reach(), size_ms).await };
+            let held = runtime.block_on(held)?;
             let mut held = Box::pin(held);
             let next = || runtime.block_on(futures_util::StreamExt::next(&mut held));
             compare(size_ms, topic, std::iter::from_fn(next).peekable())

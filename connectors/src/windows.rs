@@ -10,6 +10,7 @@ use clickmill_schemas::partial::{self, Head, Owner, Version, WindowKey};
 use clickmill_schemas::record::Record;
 use clickmill_schemas::{Epoch, Offset, PartitionId, RunId};
 
+use crate::letters::UNREADABLE;
 use crate::reader::Chunk;
 use crate::sink::Written;
 
@@ -86,8 +87,8 @@ pub struct Newest<'a> {
 #[derive(Debug, Default)]
 pub struct WindowBatch<'a> {
     pub partials: HashMap<(Owner, WindowKey), Newest<'a>>,
-    /// Commits in the order of the log, only the last of each partition.
-    pub commits: BTreeMap<PartitionId, Output>,
+    /// The last of each partition, and where it lies.
+    pub commits: BTreeMap<PartitionId, (Offset, Output)>,
     /// The offset after the last chunk.
     pub end: Offset,
     /// See [`Terms::partitions`].
@@ -97,7 +98,12 @@ pub struct WindowBatch<'a> {
 }
 
 impl<'a> WindowBatch<'a> {
-    /// Reads what belongs to the run of `terms`; what nobody can read is counted in `written`.
+    /// Reads the one record of a chunk that was let pass by its time's fence already.
+    pub fn single(chunk: &'a Chunk, run: RunId, written: &mut Written) -> Self {
+        Self::read(std::slice::from_ref(chunk), &mut Terms::new(run, Epochs::new()), written)
+    }
+
+    /// Reads what belongs to the run of `terms`; what nobody can read is refused in `written`.
     pub fn read(chunks: &'a [Chunk], terms: &mut Terms, written: &mut Written) -> Self {
         Self::read_within(chunks, Offset(0)..Offset(u64::MAX), terms, written)
     }
@@ -129,13 +135,13 @@ impl<'a> WindowBatch<'a> {
         if partial::is_partial(value) {
             match Head::decode(record.key.unwrap_or_default(), value) {
                 Ok(head) => self.take_partial(offset, head, value, terms),
-                Err(e) => written.skip(format!("record at offset {offset}: {e}")),
+                Err(e) => written.refuse(offset, UNREADABLE, e.to_string()),
             }
         } else {
             match WindowRecord::decode(record.key, value) {
                 Ok(WindowRecord::Output(output)) => self.take_output(offset, output, terms),
                 Ok(WindowRecord::Partial(_)) => {}
-                Err(e) => written.skip(format!("record at offset {offset}: {e}")),
+                Err(e) => written.refuse(offset, UNREADABLE, e.to_string()),
             }
         }
     }
@@ -159,10 +165,10 @@ impl<'a> WindowBatch<'a> {
         }
         match output.body {
             Body::Commit(_) => {
-                self.commits.insert(stamp.partition, output);
+                self.commits.insert(stamp.partition, (offset, output));
             }
             Body::Rewind { .. } => self.rewound = true,
-            Body::Epoch | Body::Late { .. } | Body::Decision { .. } | Body::Inherit { .. } => {}
+            Body::Epoch | Body::Late { .. } | Body::Decision { .. } | Body::Inherit { .. } | Body::Retried { .. } => {}
         }
     }
 }

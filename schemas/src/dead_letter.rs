@@ -1,5 +1,7 @@
 //! The envelope of `ad_events_error`: a rejected record with the reason.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,16 @@ pub enum Origin {
         file: String,
         line: u64,
     },
+}
+
+impl fmt::Display for Origin {
+    /// `topic/partition@offset`, or `file:line`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { topic, partition, offset } => write!(f, "{topic}/{partition}@{offset}"),
+            Self::Line { file, line } => write!(f, "{file}:{line}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +78,21 @@ impl RawPayload {
             }
         };
         Self { raw_payload, raw_encoding, raw_payload_bytes: (whole > kept as u64).then_some(whole) }
+    }
+
+    /// The bytes that it stands for: all of them, or the beginning; none where it is no Base64.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self.raw_encoding {
+            RawEncoding::Utf8 => Some(self.raw_payload.clone().into_bytes()),
+            RawEncoding::Base64 => BASE64_STANDARD.decode(&self.raw_payload).ok(),
+        }
+    }
+
+    /// Whether there is more of the value than this.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.raw_payload_bytes.is_some()
     }
 }
 

@@ -1,12 +1,16 @@
 //! What Clickmill puts into a record's key: a route given by a module, or a producer's source position.
 //!
 //! A key that starts with `C1 'R'` is a route and only a module's *output* may carry it; a key that starts with
-//! `C1 'P'` is the source position of `clickmill produce`. Any other key is a user's own.
+//! `C1 'P'` is the source position of `clickmill produce`, and one with `C1 'T'` makes the record a retry of a rejected
+//! one. Any other key is a user's own.
+
+use crate::ids::Offset;
 
 /// First byte of every envelope; no UTF-8 text starts with it.
 const MAGIC: u8 = 0xC1;
 const ROUTE: u8 = b'R';
 const POSITION: u8 = b'P';
+const RETRY: u8 = b'T';
 /// Longest message that a route carries; longer ones are cut at a character.
 pub const MAX_MESSAGE_BYTES: usize = 1_024;
 
@@ -136,6 +140,62 @@ impl SourcePosition {
     }
 }
 
+/// What a retry stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOf<'a> {
+    /// The rejected record of the same partition at this offset.
+    Record { offset: Offset },
+    /// A line that `produce` could not make a record of.
+    Line { file: &'a str, line: u64 },
+}
+
+/// Key of a record that is a retry: the worker counts it only where nothing has been counted for its origin yet.
+///
+/// Such a record is alone in its batch, so that nobody has to look for one in the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry<'a> {
+    pub of: RetryOf<'a>,
+    /// From 1.
+    pub attempt: u32,
+}
+
+impl<'a> Retry<'a> {
+    /// The key envelope.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![MAGIC, RETRY];
+        out.extend_from_slice(&self.attempt.to_be_bytes());
+        match self.of {
+            RetryOf::Record { offset } => {
+                out.push(1);
+                out.extend_from_slice(&offset.0.to_be_bytes());
+            }
+            RetryOf::Line { file, line } => {
+                out.push(2);
+                out.extend_from_slice(&line.to_be_bytes());
+                out.extend_from_slice(file.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// Reads a key envelope; `None` where it is something else.
+    #[must_use]
+    pub fn decode(key: &'a [u8]) -> Option<Self> {
+        let body = key.strip_prefix(&[MAGIC, RETRY])?;
+        let (attempt, body) = body.split_first_chunk::<4>()?;
+        let (kind, body) = body.split_first()?;
+        let (number, rest) = body.split_first_chunk::<8>()?;
+        let number = u64::from_be_bytes(*number);
+        let of = match kind {
+            1 if rest.is_empty() => RetryOf::Record { offset: Offset(number) },
+            2 => RetryOf::Line { file: std::str::from_utf8(rest).ok()?, line: number },
+            _ => return None,
+        };
+        Some(Self { of, attempt: u32::from_be_bytes(*attempt) })
+    }
+}
+
 fn cut(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
@@ -169,6 +229,13 @@ mod tests {
         let position = SourcePosition { source: 7, row: 9 };
         assert_eq!(SourcePosition::decode(&position.encode()), Some(position));
         assert_eq!(SourcePosition::decode(b"user key"), None);
+        for of in [RetryOf::Record { offset: Offset(u64::MAX) }, RetryOf::Line { file: "train.gz", line: 7 }] {
+            let retry = Retry { of, attempt: 3 };
+            assert_eq!(Retry::decode(&retry.encode()), Some(retry));
+            assert_eq!(SourcePosition::decode(&retry.encode()), None);
+        }
+        assert_eq!(Retry::decode(&position.encode()), None);
+        assert_eq!(Retry::decode(&[MAGIC, RETRY, 0, 0, 0, 1, 1, 0]), None);
         assert!(!Route::is_route(&position.encode()));
     }
 }

@@ -14,6 +14,8 @@ pub mod round;
 #[cfg(feature = "host")]
 pub mod dead_letter;
 #[cfg(feature = "host")]
+pub mod dlq;
+#[cfg(feature = "host")]
 pub mod merge;
 #[cfg(feature = "host")]
 pub mod output;

@@ -53,6 +53,12 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// The highest epochs of a run's partitions.
+    #[must_use]
+    pub fn epochs(&self, of: RunId) -> Vec<(PartitionId, Epoch)> {
+        self.highest.iter().filter(|((run, _), _)| *run == of).map(|((_, p), epoch)| (*p, *epoch)).collect()
+    }
+
     /// Whether a record of this term counts; remembers the highest epoch seen.
     pub fn admits(&mut self, (run, partition, epoch): (RunId, PartitionId, Epoch)) -> bool {
         let highest = self.highest.entry((run, partition)).or_insert(epoch);

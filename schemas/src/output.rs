@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letter::Origin;
 use crate::ids::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
 
 /// Fates of the input records of a prefix.
@@ -125,10 +126,30 @@ pub enum Body {
     Rewind {
         as_of_offset: Offset,
     },
+    /// What became of a retry that was not rejected: in `ad_events_error`, where its dead letter would be.
+    Retried {
+        offset: Offset,
+        attempt: u32,
+        origin: Origin,
+        fate: RetryFate,
+    },
     /// Begins a run that judges again what another has judged: the decisions of this epoch are taken over from that one.
     Inherit {
         from: RunId,
     },
+}
+
+/// What becomes of a retry that is not rejected again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryFate {
+    Counted,
+    /// Its window is closed.
+    Late,
+    /// A stage has filtered it.
+    Dropped,
+    /// Its origin has been counted, or is late, by now.
+    Repeated,
 }
 
 impl Output {
@@ -152,6 +173,7 @@ impl Output {
             // Each of them counts, for a savepoint that was made between two.
             Body::Rewind { .. } => format!("rewind|{run}|{partition}|{epoch}"),
             Body::Inherit { .. } => format!("inherit|{run}|{partition}"),
+            Body::Retried { offset, .. } => format!("retried|{run}|{partition}|{offset}"),
         }
     }
 
@@ -200,6 +222,12 @@ mod tests {
             Body::Commit(commit),
             Body::Rewind { as_of_offset: Offset(7) },
             Body::Inherit { from: RunId([2; 16]) },
+            Body::Retried {
+                offset: Offset(9),
+                attempt: 1,
+                origin: Origin::Line { file: "f".into(), line: 2 },
+                fate: RetryFate::Late,
+            },
         ] {
             let output = Output { stamp, body };
             assert_eq!(Output::decode(&output.encode()).unwrap(), output);

@@ -132,7 +132,22 @@ const POSTGRES: &[Field] = &[
         "The database. Default: a private server under the data directory.",
     ),
     optional("on_other_run", OTHER_RUN, "What to do where it holds another run's rows. Default refuse."),
+    optional(
+        "errors_retention_days",
+        Kind::Integer { least: 1, most: 36_500 },
+        "Days that errors.dlq_messages and errors.retry_history keep. Default 90.",
+    ),
     optional("raw_events", Kind::Bool, "Also copy the input topic into realtime.raw_events. Default false."),
+    optional(
+        "statement_timeout_ms",
+        Kind::Integer { least: 0, most: 3_600_000 },
+        "Time that one statement may take before it is tried again; 0 for any. Default 30000.",
+    ),
+    optional(
+        "pool_size",
+        Kind::Integer { least: 1, most: 100 },
+        "Most connections at once: the sinks of windows and of raw events take turns. Default 4.",
+    ),
 ];
 
 const REDIS: &[Field] = &[

@@ -29,8 +29,8 @@ pub struct Client {
 /// What became of a batch.
 pub enum Answer {
     Accepted,
-    /// The endpoint takes others, but not this: why.
-    Refused(String),
+    /// The endpoint takes others, but not this: the status, and why.
+    Refused(StatusCode, String),
     /// It takes none now: why, and for how long at least.
     NotNow(SinkError, Duration),
 }
@@ -118,7 +118,7 @@ async fn judged(response: Response) -> Answer {
     match status {
         // What is wrong is in the body; all others would come back for any body.
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-            Answer::Refused(why)
+            Answer::Refused(status, why)
         }
         _ => Answer::NotNow(SinkError::unavailable("send a batch", why), after),
     }

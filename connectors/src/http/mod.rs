@@ -108,7 +108,7 @@ impl HttpOptions {
             let at = TopicPartition::new(self.topic.as_str(), PartitionId(partition));
             let name = if partitions == 1 { self.name.clone() } else { format!("{}-{partition}", self.name) };
             let file = PositionFile::new(data_dir, &self.name, &at);
-            let sink = HttpSink::new(self.clone(), endpoint.clone(), source.broker.clone(), at.clone(), file);
+            let sink = HttpSink::new(self.clone(), endpoint.clone(), source, at.clone(), file);
             let batch = BatchOptions { timeout_ms: WRITE_TIME_MS, ..self.batch.clone() };
             SinkService::new(name, sink, source.broker.clone(), at, (batch, self.hidden.clone()))
         };

@@ -28,7 +28,8 @@ pub struct PositionFile(PathBuf);
 
 impl PositionFile {
     pub fn new(data_dir: &Path, connector: &str, at: &TopicPartition) -> Self {
-        Self(data_dir.join("connectors").join(connector).join(format!("{}-{}.json", at.topic, at.partition)))
+        let folder = data_dir.join("connectors/offsets").join(connector);
+        Self(folder.join(format!("{}-{}.json", at.topic, at.partition)))
     }
 
     /// None where there is none yet.

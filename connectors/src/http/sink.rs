@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, Ends, TopicPartition};
 use clickmill_schemas::Offset;
+use clickmill_schemas::record::Malformed;
+use reqwest::StatusCode;
 use tokio::time::Instant;
 
 use super::HttpOptions;
 use super::client::{Answer, Client};
 use super::position::{Position, PositionFile};
 use super::records::{Item, body};
+use crate::SinkSource;
 use crate::endpoint::ServerUrl;
+use crate::letters::Letters;
 use crate::reader::Chunk;
-use crate::sink::{Opened, Sink, SinkError, Written};
+use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
 
 /// An endpoint that refuses so many single records of a batch, and has taken none of it, is not in order itself: no
 /// record is given up for that.
@@ -28,6 +32,8 @@ pub struct HttpSink {
     broker: Arc<dyn Broker>,
     at: TopicPartition,
     file: PositionFile,
+    /// None where the letters are what is sent: one about a letter would be refused too.
+    letters: Option<Letters>,
     /// The server has asked for peace until then.
     not_before: Option<Instant>,
     /// What was done but not told yet, since something failed after it.
@@ -50,11 +56,14 @@ impl HttpSink {
     pub(super) fn new(
         options: HttpOptions,
         endpoint: ServerUrl,
-        broker: Arc<dyn Broker>,
+        source: &SinkSource,
         at: TopicPartition,
         file: PositionFile,
     ) -> Self {
-        Self { options, endpoint, broker, at, file, not_before: None, written: Written::default(), session: None }
+        let letters = Letters::new(source, &options.name, &at, &options.hidden);
+        let letters = (at.topic != source.errors.topic).then_some(letters);
+        let (broker, written) = (source.broker.clone(), Written::default());
+        Self { options, endpoint, broker, at, file, letters, not_before: None, written, session: None }
     }
 
     /// The end of the next batch: as much as is there and fits.
@@ -97,7 +106,7 @@ impl HttpSink {
         self.save(session).await
     }
 
-    /// Sends one batch; records that are refused are found by halving and left out.
+    /// Sends one batch; records that are refused are found by halving, and are dead letters before the next is sent.
     async fn send(&mut self, session: &Session, items: &[Item], to: Offset) -> Result<(), SinkError> {
         let mut written = Written::default();
         let mut todo: Vec<(Range<usize>, Range<Offset>)> = vec![(0..items.len(), session.position.offset..to)];
@@ -109,21 +118,24 @@ impl HttpSink {
                     self.not_before = (wait > Duration::ZERO).then(|| Instant::now() + wait);
                     return Err(error);
                 }
-                Answer::Refused(why) if range.len() == 1 => {
-                    written.skip(format!("record at offset {} of {}: {why}", some[0].offset, self.at));
+                Answer::Refused(status, why) if range.len() == 1 => {
+                    written.refuse(some[0].offset, rule(status), why.clone());
                     if written.rows == 0 && written.skipped >= ALL_REFUSED as u64 {
                         let why =
                             format!("{why}, to each of {ALL_REFUSED} records: it is held to be at fault, not they");
                         return Err(SinkError::unavailable("send a batch", why));
                     }
                 }
-                Answer::Refused(_) => {
+                Answer::Refused(..) => {
                     let middle = range.start + range.len() / 2;
                     let at = items[middle].offset;
                     // The first half first: they come in order.
                     todo.extend([(middle..range.end, at..offsets.end), (range.start..middle, offsets.start..at)]);
                 }
             }
+        }
+        if let Some(letters) = &self.letters {
+            letters.write(&written.refused).await?;
         }
         self.written.rows += written.rows;
         self.written.skipped += written.skipped;
@@ -141,9 +153,34 @@ impl HttpSink {
     }
 }
 
+/// `http_422`
+fn rule(status: StatusCode) -> String {
+    format!("http_{}", status.as_u16())
+}
+
+/// The records of a chunk, and what is wrong with it where there are not all.
+fn items(chunk: &Chunk) -> (Vec<Item>, Option<String>) {
+    let mut items = Vec::new();
+    let bad = |e: Malformed| format!("batch at offset {}: {e}", chunk.base_offset);
+    let records = match chunk.records() {
+        Ok(records) => records,
+        Err(e) => return (items, Some(bad(e))),
+    };
+    for record in records {
+        match record {
+            Ok((offset, record)) => {
+                let at_ms = chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms);
+                items.push(Item::new(offset, at_ms, &record));
+            }
+            Err(e) => return (items, Some(bad(e))),
+        }
+    }
+    (items, None)
+}
+
 impl Sink for HttpSink {
     const KIND: &'static str = "http";
-    const RESET: &'static str = "remove the connector's folder in `connectors` of the data directory";
+    const RESET: &'static str = "remove the connector's folder in `connectors/offsets` of the data directory";
 
     async fn open(&mut self, ends: Ends) -> Result<Opened, SinkError> {
         self.session = None;
@@ -167,20 +204,9 @@ impl Sink for HttpSink {
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
         for chunk in chunks {
-            match chunk.records() {
-                Ok(records) => {
-                    for record in records {
-                        match record {
-                            Ok((offset, record)) => {
-                                let at_ms = chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms);
-                                session.waiting.push_back(Item::new(offset, at_ms, &record));
-                            }
-                            Err(e) => self.written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
-                        }
-                    }
-                }
-                Err(e) => self.written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
-            }
+            let (items, problem) = items(chunk);
+            session.waiting.extend(items);
+            problem.into_iter().for_each(|problem| self.written.skip(problem));
             session.read = session.read.max(chunk.next_offset);
         }
         self.send_all(&mut session).await?;
@@ -194,5 +220,21 @@ impl Sink for HttpSink {
     /// An endpoint is only asked to take something.
     async fn check(&mut self) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
+        let session = self.session.as_ref().ok_or_else(|| SinkError::unavailable("retry", "not connected"))?;
+        let (items, _) = items(chunk);
+        let Some(item) = items.first() else {
+            return Ok(RetryOutcome::Superseded);
+        };
+        match self.request(session, &items[..1], &(item.offset..item.offset.plus(1))).await? {
+            Answer::Accepted => Ok(RetryOutcome::Accepted),
+            Answer::Refused(status, message) => Ok(RetryOutcome::Refused { rule: rule(status), message }),
+            Answer::NotNow(error, wait) => {
+                self.not_before = (wait > Duration::ZERO).then(|| Instant::now() + wait);
+                Err(error)
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use clickmill_schemas::Offset;
 use clickmill_schemas::partial::{Owner, Version, WindowKey, take_entries};
 
+use crate::letters::UNREADABLE;
 use crate::sink::Written;
 use crate::windows::WindowBatch;
 
@@ -28,7 +29,7 @@ pub fn take(held: &mut Partials, batch: WindowBatch<'_>, written: &mut Written) 
             continue;
         }
         if let Err(e) = take_entries(newest.entries) {
-            written.skip(format!("record at offset {}: {e}", newest.offset));
+            written.refuse(newest.offset, UNREADABLE, e.to_string());
             continue;
         }
         let entries = newest.entries.into();

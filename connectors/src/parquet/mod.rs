@@ -12,6 +12,8 @@ mod store;
 mod table;
 mod verify;
 
+use clickmill_broker::TopicPartition;
+use clickmill_schemas::RunId;
 use serde::{Deserialize, Serialize};
 
 pub use sink::ParquetSink;
@@ -20,6 +22,7 @@ pub(crate) use verify::held;
 use crate::SinkSource;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::hidden::Hidden;
+use crate::letters::Letters;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
 use crate::sink::SinkError;
 use store::Store;
@@ -90,8 +93,22 @@ impl ParquetOptions {
     #[must_use]
     pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<ParquetSink>, SinkHandle) {
         let at = source.windows.clone();
-        let sink = ParquetSink::new(self.clone(), endpoint, source.run.clone(), source.runs.clone(), at.clone());
+        let letters = Letters::new(source, &self.name, &at, &self.hidden);
+        let sink = ParquetSink::new(self.clone(), endpoint, source, letters);
         SinkService::new(self.name.clone(), sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
+    }
+
+    /// Removes the files of a run.
+    ///
+    /// # Errors
+    /// [`SinkError`]; what is left then is removed by the next attempt, or written over.
+    pub(crate) async fn empty(&self, endpoint: Endpoint, run: RunId, at: &TopicPartition) -> Result<(), SinkError> {
+        let folder = Store::open(self, &endpoint.windows_folder())?.of(run, at);
+        // The last ones first: what is left ends before a gap.
+        for span in folder.list().await?.into_iter().rev() {
+            folder.remove(span).await?;
+        }
+        Ok(())
     }
 
     /// Whether the folder or the bucket can be read.

@@ -12,10 +12,11 @@ use super::name::{Span, covered};
 use super::store::{Folder, Store};
 use super::table::{self, Encoded};
 use crate::endpoint::Endpoint;
+use crate::letters::{Letters, UNREADABLE};
 use crate::reader::Chunk;
-use crate::sink::{Opened, Sink, SinkError, Written};
+use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::{Epochs, Terms, WindowBatch};
-use crate::{RunInfo, Runs};
+use crate::{RunInfo, Runs, SinkSource};
 
 /// Least time between two parts.
 const PART_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +28,7 @@ pub struct ParquetSink {
     run: RunInfo,
     runs: Runs,
     at: TopicPartition,
+    letters: Letters,
     session: Option<Session>,
 }
 
@@ -48,14 +50,9 @@ struct Session {
 }
 
 impl ParquetSink {
-    pub(super) const fn new(
-        options: ParquetOptions,
-        endpoint: Endpoint,
-        run: RunInfo,
-        runs: Runs,
-        at: TopicPartition,
-    ) -> Self {
-        Self { options, endpoint, run, runs, at, session: None }
+    pub(super) fn new(options: ParquetOptions, endpoint: Endpoint, source: &SinkSource, letters: Letters) -> Self {
+        let (run, runs, at) = (source.run.clone(), source.runs.clone(), source.windows.clone());
+        Self { options, endpoint, run, runs, at, letters, session: None }
     }
 
     /// The range that an offset is in.
@@ -161,6 +158,9 @@ impl Sink for ParquetSink {
             if piece.start >= range.from {
                 take(&mut session.held, batch, &mut written);
             }
+            // What lies before `applied` got its letters when that was written.
+            written.refused.retain(|one| one.offset >= session.applied);
+            self.letters.write(&std::mem::take(&mut written.refused)).await?;
             session.read = piece.end;
             if session.read == range.to {
                 if session.applied < range.to {
@@ -179,6 +179,17 @@ impl Sink for ParquetSink {
         written.applied = (session.read <= session.applied).then_some(session.applied);
         self.session = Some(session);
         Ok(written)
+    }
+
+    /// What was refused cannot be read, and no file is written for one record.
+    async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
+        let (mut written, mut held) = (Written::default(), Partials::default());
+        take(&mut held, WindowBatch::single(chunk, self.run.id, &mut written), &mut written);
+        if !held.is_empty() {
+            let message = "it can be read now: `clickmill connector rebuild` writes the files anew".to_owned();
+            return Ok(RetryOutcome::Refused { rule: UNREADABLE.to_owned(), message });
+        }
+        Ok(written.outcome())
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {

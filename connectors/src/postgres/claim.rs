@@ -1,9 +1,9 @@
 //! Whose rows a database holds, and whether ours may join them.
 
 use clickmill_schemas::RunId;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Transaction;
 
-use super::link::{LOCK, unavailable};
+use super::link::{LOCK, Link, unavailable};
 use super::values::{PgRun, integer};
 use crate::RunInfo;
 use crate::sink::{OnOtherRun, Refusal, SinkError};
@@ -40,8 +40,9 @@ fn decide(ours: RunId, held: &[(RunId, bool)], policy: OnOtherRun) -> Claim {
 ///
 /// # Errors
 /// [`Refusal::OtherRun`], [`SinkError::Unavailable`].
-pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, server: &str) -> Result<bool, SinkError> {
-    let transaction = client.transaction().await.map_err(unavailable(DOING))?;
+pub async fn claim(link: &mut Link, run: &RunInfo, policy: OnOtherRun) -> Result<bool, SinkError> {
+    let server = link.server.clone();
+    let transaction = link.begin_setup().await?;
     transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
     let rows = transaction
         .query("SELECT replace(run::text, '-', ''), is_current FROM realtime.runs", &[])
@@ -54,7 +55,7 @@ pub async fn claim(client: &mut Client, run: &RunInfo, policy: OnOtherRun, serve
     let mut is_current = !replaced.iter().any(|(_, current)| *current);
     match decide(run.id, &held, policy) {
         Claim::Refuse(held) => {
-            return Err(Refusal::OtherRun { server: server.to_owned(), held, ours: run.id }.into());
+            return Err(Refusal::OtherRun { server, held, ours: run.id }.into());
         }
         Claim::Replace => {
             let statements =

@@ -1,4 +1,4 @@
-//! Which days of `realtime.window_partials` get a partition of their own. Pure planning, and the statements.
+//! Which days of a table get a partition of their own, and which lose theirs. Pure planning, and the statements.
 //!
 //! A day in the expected range gets one when its first row comes, up to a limit; everything else (an event of the year
 //! 2100) lies in the default partition, and so does a day that already has rows there.
@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Client;
 
-use super::link::{LOCK, unavailable};
+use super::link::{LOCK, Link, unavailable};
 use crate::sink::SinkError;
 
 const DAY_MS: i64 = 86_400_000;
@@ -23,6 +23,17 @@ const DAYS_AHEAD: i64 = 731;
 pub struct Day(i64);
 
 impl Day {
+    #[must_use]
+    pub fn today() -> Self {
+        Self::of_ms(Timestamp::now().as_millisecond())
+    }
+
+    /// So many days earlier.
+    #[must_use]
+    pub fn before(self, days: u32) -> Self {
+        Self(self.0.saturating_sub(days.into()))
+    }
+
     #[must_use]
     pub const fn of_ms(epoch_ms: i64) -> Self {
         Self(epoch_ms.div_euclid(DAY_MS))
@@ -39,9 +50,23 @@ impl Day {
     }
 }
 
+/// A table that is partitioned by day.
+#[derive(Debug)]
+pub struct Table {
+    schema: &'static str,
+    name: &'static str,
+    /// The time that it is partitioned by.
+    column: &'static str,
+}
+
+pub const WINDOWS: Table = Table { schema: "realtime", name: "window_partials", column: "window_start" };
+pub const LETTERS: Table = Table { schema: "errors", name: "dlq_messages", column: "error_timestamp" };
+pub const RETRIES: Table = Table { schema: "errors", name: "retry_history", column: "attempted_at" };
+
 /// The partitions that are known to be there or not to come.
 #[derive(Clone, Debug)]
 pub struct Days {
+    table: &'static Table,
     made: BTreeSet<Day>,
     /// They have rows in the default partition.
     in_default: BTreeSet<Day>,
@@ -51,12 +76,13 @@ pub struct Days {
 
 impl Days {
     /// `names` are those of the partitions there are; at most `most` are made.
-    fn new<'a>(names: impl IntoIterator<Item = &'a str>, today: Day, most: usize) -> Self {
+    fn new<'a>(table: &'static Table, names: impl IntoIterator<Item = &'a str>, today: Day, most: usize) -> Self {
         let day = |name: &str| {
-            let digits = name.strip_prefix("window_partials_")?;
+            let digits = name.strip_prefix(table.name)?.strip_prefix('_')?;
             Day::of_date(Date::strptime("%Y%m%d", digits).ok()?)
         };
         Self {
+            table,
             made: names.into_iter().filter_map(day).collect(),
             in_default: BTreeSet::new(),
             last: Day(today.0 + DAYS_AHEAD),
@@ -79,49 +105,72 @@ impl Days {
     ///
     /// # Errors
     /// [`SinkError::Unavailable`]
-    pub async fn load(client: &Client, most: usize) -> Result<Self, SinkError> {
+    pub async fn load(client: &Client, table: &'static Table, most: usize) -> Result<Self, SinkError> {
         let rows = client
-            .query(
-                "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-                 WHERE i.inhparent = 'realtime.window_partials'::regclass",
+            .query_typed(
+                &format!(
+                    "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+                     WHERE i.inhparent = '{}.{}'::regclass",
+                    table.schema, table.name
+                ),
                 &[],
             )
             .await
             .map_err(unavailable("list the days"))?;
         let names: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
-        let today = Day::of_ms(Timestamp::now().as_millisecond());
-        Ok(Self::new(names.iter().map(String::as_str), today, most))
+        Ok(Self::new(table, names.iter().map(String::as_str), Day::today(), most))
     }
 
     /// Makes the partitions, in a transaction of their own.
     ///
     /// # Errors
     /// [`SinkError::Unavailable`]
-    pub async fn make(&mut self, client: &mut Client, days: &[Day]) -> Result<(), SinkError> {
+    pub async fn make(&mut self, link: &mut Link, days: &[Day]) -> Result<(), SinkError> {
         const DOING: &str = "make partitions";
-        let transaction = client.transaction().await.map_err(unavailable(DOING))?;
+        let Table { schema, name, column } = self.table;
+        let transaction = link.begin_setup().await?;
         transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
         for day in days {
             let (Some(from), Some(to)) = (day.date(), Day(day.0 + 1).date()) else {
                 continue;
             };
             let occupied = format!(
-                "SELECT EXISTS (SELECT FROM realtime.window_partials_default \
-                 WHERE window_start >= '{from} 00:00+00' AND window_start < '{to} 00:00+00')"
+                "SELECT EXISTS (SELECT FROM {schema}.{name}_default \
+                 WHERE {column} >= '{from} 00:00+00' AND {column} < '{to} 00:00+00')"
             );
             let row = transaction.query_one(&occupied, &[]).await.map_err(unavailable(DOING))?;
             if row.get(0) {
                 self.in_default.insert(*day);
                 continue;
             }
-            // Room on each page for the next versions of a window that is still open.
+            // Room on each page for the next versions of a row.
             let make = format!(
-                "CREATE TABLE IF NOT EXISTS realtime.window_partials_{} PARTITION OF realtime.window_partials \
+                "CREATE TABLE IF NOT EXISTS {schema}.{name}_{} PARTITION OF {schema}.{name} \
                  FOR VALUES FROM ('{from} 00:00+00') TO ('{to} 00:00+00') WITH (fillfactor = 70)",
                 from.strftime("%Y%m%d")
             );
             transaction.execute(&make, &[]).await.map_err(unavailable(DOING))?;
             self.made.insert(*day);
+        }
+        transaction.commit().await.map_err(unavailable(DOING))
+    }
+
+    /// Drops the partitions of the days before this one.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`]
+    pub async fn drop_before(&mut self, link: &mut Link, oldest: Day) -> Result<(), SinkError> {
+        const DOING: &str = "drop old partitions";
+        let kept = self.made.split_off(&oldest);
+        let old = std::mem::replace(&mut self.made, kept);
+        if old.is_empty() {
+            return Ok(());
+        }
+        let transaction = link.begin_setup().await?;
+        for date in old.into_iter().filter_map(Day::date) {
+            let Table { schema, name, .. } = self.table;
+            let drop = format!("DROP TABLE IF EXISTS {schema}.{name}_{}", date.strftime("%Y%m%d"));
+            transaction.execute(&drop, &[]).await.map_err(unavailable(DOING))?;
         }
         transaction.commit().await.map_err(unavailable(DOING))
     }
@@ -138,7 +187,8 @@ mod tests {
     #[test]
     fn days_in_the_expected_range_get_a_partition_once_and_others_none() {
         assert_eq!(day("2014-01-01"), FIRST_DAY);
-        let mut days = Days::new(["window_partials_default", "window_partials_20141021", "x"], day("2026-11-21"), 4);
+        let mut days =
+            Days::new(&WINDOWS, ["window_partials_default", "window_partials_20141021", "x"], day("2026-11-21"), 4);
         let wanted = ["1900-01-01", "2013-12-31", "2014-10-21", "2014-10-22", "2028-11-21", "2028-11-22", "2100-01-01"];
         assert_eq!(days.missing(wanted.map(day)), [day("2014-10-22"), day("2028-11-21")]);
         assert_eq!(days.missing([Day(i64::MAX), Day(i64::MIN)]), []);
@@ -148,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_number_of_partitions_is_bounded() {
-        let days = Days::new(["window_partials_20141021"], day("2026-11-21"), 3);
+        let days = Days::new(&WINDOWS, ["window_partials_20141021"], day("2026-11-21"), 3);
         let many = (0..50).map(|i| Day(FIRST_DAY.0 + i));
         assert_eq!(days.missing(many), [FIRST_DAY, Day(FIRST_DAY.0 + 1)]);
     }

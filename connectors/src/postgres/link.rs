@@ -1,10 +1,15 @@
-//! The connection: how it is made, and what its errors mean.
+//! Connections: how they are made, what a transaction begins with, and what errors mean.
+//!
+//! Nothing is left in a session between two transactions (settings, temporary tables, named statements), so that a pooler
+//! like PgBouncer may give every transaction another one. Statements outside of a transaction are unnamed for that reason
+//! (`*_typed`); those within one may have a name, which the driver takes back before the transaction ends.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, Transaction};
 
+use super::Reach;
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
 
@@ -13,43 +18,81 @@ pub const LOCK: &str = "SELECT pg_advisory_xact_lock(7307480182513459571)";
 
 /// `synchronous_commit` is off because the sink's offset lies in the transaction of its rows: what a crash of the
 /// server takes from the end is written again from the log.
-const SESSION: &str = "SET synchronous_commit = off; SET lock_timeout = '10s'; SET TimeZone = 'UTC'";
+const SETTINGS: &str = "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '10s'";
 
 /// Wraps what the driver says.
 pub fn unavailable(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> SinkError {
     move |e| SinkError::unavailable(doing, e)
 }
 
-/// Connects; the connection ends with its client.
-///
-/// # Errors
-/// [`SinkError::Config`] for an address that is none, else [`SinkError::Unavailable`].
-pub async fn connect(url: &ServerUrl) -> Result<Client, SinkError> {
-    let mut config = Config::from_str(&url.0)
-        .map_err(|e| SinkError::Config(format!("{url} is no address of a PostgreSQL database: {e}")))?;
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(10));
+/// A connection; it ends with this value.
+pub struct Link {
+    pub client: Client,
+    /// The server, without secrets.
+    pub server: String,
+    statement_timeout_ms: u64,
+}
+
+impl Link {
+    /// # Errors
+    /// [`SinkError::Config`] for an address that is none, else [`SinkError::Unavailable`].
+    pub async fn open(url: &ServerUrl, reach: &Reach) -> Result<Self, SinkError> {
+        let mut config = Config::from_str(&url.0)
+            .map_err(|e| SinkError::Config(format!("{url} is no address of a PostgreSQL database: {e}")))?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(10));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("clickmill");
+        }
+        let (client, connection) = config.connect(NoTls).await.map_err(unavailable("connect to PostgreSQL"))?;
+        // Its end shows in the next call of the client.
+        tokio::spawn(connection);
+        Ok(Self { client, server: url.masked(), statement_timeout_ms: reach.statement_timeout_ms })
     }
-    if config.get_application_name().is_none() {
-        config.application_name("clickmill");
+
+    /// A transaction for rows: no statement of it may take longer than the configured time.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`]
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, SinkError> {
+        let limit = self.statement_timeout_ms;
+        self.begin_with(limit).await
     }
-    let (client, connection) = config.connect(NoTls).await.map_err(unavailable("connect to PostgreSQL"))?;
-    // Its end shows in the next call of the client.
-    tokio::spawn(connection);
-    client.batch_execute(SESSION).await.map_err(unavailable("set up the session"))?;
-    Ok(client)
+
+    /// A transaction that makes tables or removes another run's rows, which may take its time.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`]
+    pub async fn begin_setup(&mut self) -> Result<Transaction<'_>, SinkError> {
+        self.begin_with(0).await
+    }
+
+    async fn begin_with(&mut self, statement_timeout_ms: u64) -> Result<Transaction<'_>, SinkError> {
+        let transaction = self.client.transaction().await.map_err(unavailable("begin"))?;
+        let settings = format!("{SETTINGS}; SET LOCAL statement_timeout = {statement_timeout_ms}");
+        transaction.batch_execute(&settings).await.map_err(unavailable("begin"))?;
+        Ok(transaction)
+    }
 }
 
 /// Whether the server takes us in.
 ///
 /// # Errors
-/// As [`connect`].
-pub async fn answers(url: &ServerUrl) -> Result<(), SinkError> {
-    connect(url).await.map(drop)
+/// As [`Link::open`].
+pub async fn answers(url: &ServerUrl, reach: &Reach) -> Result<(), SinkError> {
+    let link = Link::open(url, reach).await?;
+    link.client.simple_query("SELECT 1").await.map(drop).map_err(unavailable("ask PostgreSQL"))
 }
 
-/// The rows are at fault and not the server: data exception, cardinality, constraint, program limit.
+/// The rule of a row that the server refuses for its own sake: data exception, cardinality, constraint, program limit. None
+/// where the row is not at fault: the server is away, full, read-only or slow, or a table is not as it was made.
 #[must_use]
-pub fn blames_data(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|c| ["21", "22", "23", "54"].contains(&c.code().get(..2).unwrap_or_default()))
+pub fn rule(error: &tokio_postgres::Error) -> Option<String> {
+    let error = error.as_db_error()?;
+    let code = error.code().code();
+    let of_rows = ["21", "22", "23", "54"].contains(&code.get(..2).unwrap_or_default());
+    // A column that must not be null and that we do not write, or no partition for the row: somebody has altered the table.
+    let of_table = code == "23502" || code == "23514" && error.constraint().is_none();
+    (of_rows && !of_table).then(|| format!("sqlstate_{}", code.to_ascii_lowercase()))
 }

@@ -2,13 +2,15 @@
 //!
 //! The statements are in `schemas/postgres/`, one file a version, each applied once, all in one transaction.
 
-use tokio_postgres::Client;
-
-use super::link::{LOCK, unavailable};
+use super::link::{LOCK, Link, unavailable};
 use crate::sink::{Refusal, SinkError};
 
 /// Versions from 1 on.
-const MIGRATIONS: [(&str, &str); 1] = [("0001_realtime", include_str!("../../../schemas/postgres/0001_realtime.sql"))];
+const MIGRATIONS: [(&str, &str); 3] = [
+    ("0001_realtime", include_str!("../../../schemas/postgres/0001_realtime.sql")),
+    ("0002_whole_rows", include_str!("../../../schemas/postgres/0002_whole_rows.sql")),
+    ("0003_errors", include_str!("../../../schemas/postgres/0003_errors.sql")),
+];
 
 const DOING: &str = "make the schema";
 
@@ -16,8 +18,9 @@ const DOING: &str = "make the schema";
 ///
 /// # Errors
 /// [`Refusal::NewerSchema`] where a newer program was here; [`SinkError::Unavailable`].
-pub async fn migrate(client: &mut Client, server: &str) -> Result<(), SinkError> {
-    let transaction = client.transaction().await.map_err(unavailable(DOING))?;
+pub async fn migrate(link: &mut Link) -> Result<(), SinkError> {
+    let server = link.server.clone();
+    let transaction = link.begin_setup().await?;
     transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let exists = "SELECT to_regclass('realtime.schema_migrations') IS NOT NULL";
@@ -37,7 +40,7 @@ pub async fn migrate(client: &mut Client, server: &str) -> Result<(), SinkError>
         0
     };
     if found > known {
-        return Err(Refusal::NewerSchema { server: server.to_owned(), found, known }.into());
+        return Err(Refusal::NewerSchema { server, found, known }.into());
     }
     for ((name, statements), version) in MIGRATIONS.iter().zip(1i64..).filter(|(_, v)| *v > found) {
         transaction.batch_execute(statements).await.map_err(unavailable(DOING))?;

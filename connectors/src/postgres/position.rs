@@ -2,6 +2,7 @@
 
 use clickmill_broker::TopicPartition;
 use clickmill_schemas::{Offset, RunId};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::link::unavailable;
@@ -26,18 +27,18 @@ impl Position {
         const DOING: &str = "read the sink's offset";
         let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
         client
-            .execute(
+            .execute_typed(
                 "INSERT INTO realtime.sink_state (connector, run, topic, partition, next_offset) \
                  VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING",
-                &[&self.connector, &run, &topic, &partition],
+                &[(&self.connector, Type::TEXT), (&run, Type::UUID), (&topic, Type::TEXT), (&partition, Type::INT4)],
             )
             .await
             .map_err(unavailable(DOING))?;
         let row = client
-            .query_one(
+            .query_typed_one(
                 "SELECT next_offset, epochs::text FROM realtime.sink_state \
                  WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4",
-                &[&self.connector, &run, &topic, &partition],
+                &[(&self.connector, Type::TEXT), (&run, Type::UUID), (&topic, Type::TEXT), (&partition, Type::INT4)],
             )
             .await
             .map_err(unavailable(DOING))?;
@@ -54,10 +55,10 @@ impl Position {
         const DOING: &str = "check the sink's offset";
         let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
         let row = client
-            .query_opt(
+            .query_typed_opt(
                 "SELECT next_offset FROM realtime.sink_state \
                  WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4",
-                &[&self.connector, &run, &topic, &partition],
+                &[(&self.connector, Type::TEXT), (&run, Type::UUID), (&topic, Type::TEXT), (&partition, Type::INT4)],
             )
             .await
             .map_err(unavailable(DOING))?;
@@ -83,10 +84,18 @@ impl Position {
         let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
         let epochs = serde_json::to_string(epochs).map_err(|e| SinkError::unavailable(DOING, e))?;
         let moved = transaction
-            .execute(
-                "UPDATE realtime.sink_state SET next_offset = $1, epochs = $2::text::jsonb, updated_at = now() \
-                 WHERE connector = $3 AND run = $4 AND topic = $5 AND partition = $6 AND next_offset = $7",
-                &[&bigint(to.0), &epochs, &self.connector, &run, &topic, &partition, &bigint(from.0)],
+            .execute_typed(
+                "UPDATE realtime.sink_state SET next_offset = $5, epochs = $6::jsonb, updated_at = now() \
+                 WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4 AND next_offset = $7",
+                &[
+                    (&self.connector, Type::TEXT),
+                    (&run, Type::UUID),
+                    (&topic, Type::TEXT),
+                    (&partition, Type::INT4),
+                    (&bigint(to.0), Type::INT8),
+                    (&epochs, Type::TEXT),
+                    (&bigint(from.0), Type::INT8),
+                ],
             )
             .await
             .map_err(unavailable(DOING))?;

@@ -8,18 +8,19 @@ use bytes::{BufMut, BytesMut};
 use clickmill_broker::Ends;
 use clickmill_schemas::Offset;
 use serde::de::IgnoredAny;
+use tokio_postgres::Transaction;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
-use tokio_postgres::{Client, Transaction};
 
 use super::PostgresSettings;
 use super::claim::claim;
-use super::link::{blames_data, connect, unavailable};
+use super::halves::{Rows, write_all};
+use super::link::unavailable;
 use super::migrate::migrate;
 use super::position::Position;
 use super::values::{PgRun, PgTime, bigint, integer};
 use crate::reader::Chunk;
-use crate::sink::{Opened, Sink, SinkError, Written};
+use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::Epochs;
 
 const COPY: &str = "COPY realtime.raw_events (run, topic, partition, \"offset\", written_at, value, payload) \
@@ -27,21 +28,25 @@ const COPY: &str = "COPY realtime.raw_events (run, topic, partition, \"offset\",
 const COPY_TYPES: [Type; 7] =
     [Type::UUID, Type::TEXT, Type::INT4, Type::INT8, Type::TIMESTAMPTZ, Type::JSONB, Type::BYTEA];
 const DOING: &str = "write raw events";
+const THERE: &str = "SELECT 1 FROM realtime.raw_events WHERE run = $1 AND \"offset\" = $2 AND partition = $3";
 
 /// Writes raw events into PostgreSQL.
 pub struct RawSink {
     settings: PostgresSettings,
     position: Position,
-    session: Option<(Client, Offset)>,
+    /// None where it is not connected.
+    applied: Option<Offset>,
 }
 
 impl RawSink {
     pub(super) const fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self { settings, position, session: None }
+        Self { settings, position, applied: None }
     }
 }
 
 struct RawRow<'a> {
+    at: Offset,
+    /// The same, as it is stored.
     offset: i64,
     written_at: PgTime,
     value: &'a [u8],
@@ -53,43 +58,72 @@ impl Sink for RawSink {
     const RESET: &'static str = super::RESET;
 
     async fn open(&mut self, ends: Ends) -> Result<Opened, SinkError> {
-        self.session = None;
-        let url = self.settings.endpoint.postgres().await?;
-        let server = url.masked();
-        let mut client = connect(&url).await?;
-        migrate(&mut client, &server).await?;
-        claim(&mut client, &self.settings.run, self.settings.on_other_run, &server).await?;
-        let (applied, _) = self.position.load(&client).await?;
-        self.session = Some((client, applied));
+        self.applied = None;
+        let mut link = self.settings.pool.get().await?;
+        let server = link.server.clone();
+        migrate(&mut link).await?;
+        claim(&mut link, &self.settings.run, self.settings.on_other_run).await?;
+        let (applied, _) = self.position.load(&link.client).await?;
+        link.give_back();
+        self.applied = Some(applied);
         // Retention may have taken the oldest records: a copy begins with what is there.
         Ok(Opened { applied, read_from: applied.max(ends.start), server })
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
-        let position = self.position.clone();
-        let Some((client, applied)) = self.session.as_mut() else {
-            return Err(SinkError::unavailable(DOING, "not connected"));
-        };
+        let applied = self.applied.ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
         let mut written = Written::default();
-        let mut rows = Vec::new();
+        let mut rows = RawRows { position: &self.position, rows: Vec::new() };
         for chunk in chunks {
-            read(chunk, &mut rows, &mut written);
+            read(chunk, &mut rows.rows, &mut written);
         }
-        let end = chunks.last().map_or(*applied, |chunk| chunk.next_offset);
-        let mut transaction = client.transaction().await.map_err(unavailable("begin"))?;
-        position.advance(&transaction, *applied, end, &Epochs::new()).await?;
-        copy_all(&mut transaction, &position, &mut rows, &mut written).await?;
+        let end = chunks.last().map_or(applied, |chunk| chunk.next_offset);
+        let mut link = self.settings.pool.get().await?;
+        let mut transaction = link.begin().await?;
+        self.position.advance(&transaction, applied, end, &Epochs::new()).await?;
+        write_all(&mut transaction, &mut rows, DOING, &mut written).await?;
+        self.settings.letters.write(&written.refused).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
-        *applied = end;
+        link.give_back();
+        self.applied = Some(end);
         written.applied = Some(end);
         Ok(written)
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        match &self.session {
-            Some((client, applied)) => self.position.check(client, *applied).await,
-            None => Err(SinkError::unavailable(DOING, "not connected")),
+        let applied = self.applied.ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
+        let link = self.settings.pool.get().await?;
+        self.position.check(&link.client, applied).await?;
+        link.give_back();
+        Ok(())
+    }
+
+    async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
+        let mut written = Written::default();
+        let mut rows = RawRows { position: &self.position, rows: Vec::new() };
+        read(chunk, &mut rows.rows, &mut written);
+        let mut link = self.settings.pool.get().await?;
+        let mut transaction = link.begin().await?;
+        for row in &rows.rows {
+            let there = transaction
+                .query_typed_opt(
+                    THERE,
+                    &[
+                        (&PgRun(self.position.run), Type::UUID),
+                        (&row.offset, Type::INT8),
+                        (&integer(self.position.at.partition.0), Type::INT4),
+                    ],
+                )
+                .await
+                .map_err(unavailable(DOING))?;
+            if there.is_some() {
+                return Ok(RetryOutcome::Superseded);
+            }
         }
+        write_all(&mut transaction, &mut rows, DOING, &mut written).await?;
+        transaction.commit().await.map_err(unavailable("commit"))?;
+        link.give_back();
+        Ok(written.outcome())
     }
 }
 
@@ -101,6 +135,7 @@ fn read<'a>(chunk: &'a Chunk, rows: &mut Vec<RawRow<'a>>, written: &mut Written)
     for record in records {
         match record {
             Ok((offset, record)) => rows.push(RawRow {
+                at: offset,
                 offset: bigint(offset.0),
                 written_at: PgTime::clamped(chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms)),
                 value: record.value,
@@ -117,56 +152,37 @@ fn is_json(value: &[u8]) -> bool {
         && serde_json::from_slice::<IgnoredAny>(value).is_ok()
 }
 
-/// Writes all rows; those that are no `jsonb` after all are found by halving and written as bytes.
-async fn copy_all(
-    transaction: &mut Transaction<'_>,
-    position: &Position,
-    rows: &mut [RawRow<'_>],
-    written: &mut Written,
-) -> Result<(), SinkError> {
-    let mut todo: Vec<Range<usize>> = Vec::new();
-    if !rows.is_empty() {
-        todo.push(0..rows.len());
-    }
-    while let Some(range) = todo.pop() {
-        let savepoint = transaction.transaction().await.map_err(unavailable(DOING))?;
-        match copy(&savepoint, position, &rows[range.clone()]).await {
-            Ok(n) => {
-                written.rows += n;
-                savepoint.commit().await.map_err(unavailable(DOING))?;
-            }
-            Err(e) if blames_data(&e) => {
-                savepoint.rollback().await.map_err(unavailable(DOING))?;
-                if range.len() > 1 {
-                    let middle = range.start + range.len() / 2;
-                    todo.extend([range.start..middle, middle..range.end]);
-                } else if std::mem::take(&mut rows[range.start].is_json) {
-                    todo.push(range);
-                } else {
-                    let offset = rows[range.start].offset;
-                    let e = SinkError::unavailable("refused", e).chain();
-                    written.skip(format!("record at offset {offset} of {}: {e}", position.at));
-                }
-            }
-            Err(e) => return Err(unavailable(DOING)(e)),
-        }
-    }
-    Ok(())
+/// Records as rows; those that are no `jsonb` after all are written as bytes.
+struct RawRows<'a> {
+    position: &'a Position,
+    rows: Vec<RawRow<'a>>,
 }
 
-async fn copy(
-    savepoint: &Transaction<'_>,
-    position: &Position,
-    rows: &[RawRow<'_>],
-) -> Result<u64, tokio_postgres::Error> {
-    let (run, topic, partition) = (PgRun(position.run), &*position.at.topic, integer(position.at.partition.0));
-    let mut writer = pin!(BinaryCopyInWriter::new(savepoint.copy_in(COPY).await?, &COPY_TYPES));
-    for row in rows {
-        let json = row.is_json.then_some(PgJson(row.value));
-        let payload = (!row.is_json).then_some(row.value);
-        writer.as_mut().write(&[&run, &topic, &partition, &row.offset, &row.written_at, &json, &payload]).await?;
+impl Rows for RawRows<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
     }
-    writer.finish().await
+
+    fn offset(&self, row: usize) -> Offset {
+        self.rows[row].at
+    }
+
+    async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
+        let at = &self.position.at;
+        let (run, topic, partition) = (PgRun(self.position.run), &*at.topic, integer(at.partition.0));
+        let mut writer = pin!(BinaryCopyInWriter::new(savepoint.copy_in(COPY).await?, &COPY_TYPES));
+        for row in &self.rows[rows] {
+            let json = row.is_json.then_some(PgJson(row.value));
+            let payload = (!row.is_json).then_some(row.value);
+            writer.as_mut().write(&[&run, &topic, &partition, &row.offset, &row.written_at, &json, &payload]).await?;
+        }
+        writer.finish().await
+    }
+
+    /// Not where a constraint refuses it: that would go round it.
+    fn change(&mut self, row: usize, rule: &str) -> bool {
+        !rule.starts_with("sqlstate_23") && std::mem::take(&mut self.rows[row].is_json)
+    }
 }
 
 /// Text that is JSON, as `jsonb`.

@@ -2,16 +2,17 @@
 
 use clickmill_schemas::partial::Metrics;
 use futures_util::{Stream, StreamExt};
+use tokio_postgres::types::Type;
 
-use super::link::{connect, unavailable};
+use super::Reach;
+use super::link::{Link, unavailable};
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
 use crate::verify::Value;
 
-/// In the order of the topic's own windows: bytewise. A dimension whose keys were too many in one partition is a lower bound for
-/// each of its keys.
+/// In the order of the topic's own windows: bytewise.
 const HELD: &str = "SELECT (extract(epoch FROM window_start) * 1000)::bigint, dimension, key, impressions, clicks, conversions, \
-    cost_micros, revenue_micros, bool_or(lower_bound) OVER (PARTITION BY window_start, dimension) FROM realtime.window_sums WHERE window_size_ms = $1 AND impressions > 0 \
+    cost_micros, revenue_micros, lower_bound FROM realtime.window_sums WHERE window_size_ms = $1 AND impressions > 0 \
     ORDER BY window_start, dimension COLLATE \"C\", key COLLATE \"C\"";
 
 /// The windows of a size, of the run that readers take.
@@ -20,13 +21,15 @@ const HELD: &str = "SELECT (extract(epoch FROM window_start) * 1000)::bigint, di
 /// [`SinkError`] where the server cannot be asked, or has no such tables.
 pub async fn held(
     url: &ServerUrl,
+    reach: &Reach,
     size_ms: i64,
 ) -> Result<impl Stream<Item = Result<Value, SinkError>> + use<>, SinkError> {
-    let client = connect(url).await?;
-    let rows = client.query_raw(HELD, [size_ms]).await.map_err(unavailable("read the windows"))?;
+    let link = Link::open(url, reach).await?;
+    let rows =
+        link.client.query_typed_raw(HELD, [(size_ms, Type::INT8)]).await.map_err(unavailable("read the windows"))?;
     Ok(rows.map(move |row| {
         // The connection ends with its client.
-        let _client = &client;
+        let _link = &link;
         let row = row.map_err(unavailable("read the windows"))?;
         let metrics = Metrics {
             impressions: row.get(3),

@@ -12,6 +12,7 @@ use clickmill_schemas::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 
 use super::hash::{Fields, Span};
+use crate::letters::UNREADABLE;
 use crate::sink::Written;
 use crate::windows::{Epochs, Newest, WindowBatch};
 
@@ -31,7 +32,8 @@ pub struct Memory {
 /// A change to make in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Write(Span, Fields),
+    /// And where the newest of its partials lies.
+    Write(Span, Fields, Offset),
     /// Given up.
     Remove(Span),
 }
@@ -40,6 +42,7 @@ struct Live {
     table: WindowTable,
     /// Reading the log from here on rebuilds it.
     needs: Offset,
+    newest: Offset,
     /// Keys, summed over partitions.
     keys: usize,
 }
@@ -89,7 +92,22 @@ impl LiveWindows {
             self.changed.extend(changed);
         }
         self.partitions = self.partitions.max(batch.partitions);
-        batch.commits.values().for_each(|commit| self.take_commit(commit));
+        batch.commits.values().for_each(|(_, commit)| self.take_commit(commit));
+    }
+
+    /// Takes in what was let pass before; its windows, where they are not final, wait for [`changes`](Self::changes) whether it
+    /// was new or not. False where there is none.
+    pub fn take_again(&mut self, batch: &WindowBatch<'_>, written: &mut Written) -> bool {
+        let mut any = false;
+        for ((owner, window), newest) in &batch.partials {
+            self.take_partial(owner, window, newest, written);
+            let span = Span { start_ms: window.start_ms, size_ms: window.size_ms };
+            if self.windows.contains_key(&span) {
+                self.changed.insert(span);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Windows that wait to be written.
@@ -105,7 +123,7 @@ impl LiveWindows {
             if let Some(live) = self.windows.get_mut(&span) {
                 let fields = Fields::of(&live.table);
                 live.keys = fields.pairs.len();
-                changes.push(Change::Write(span, fields));
+                changes.push(Change::Write(span, fields, live.newest));
             }
         }
         if let Some(before) = self.final_before_ms {
@@ -134,6 +152,11 @@ impl LiveWindows {
         if self.final_before_ms.is_some_and(|t| span.end_ms() <= t) {
             return None;
         }
+        if span.key().is_none() {
+            let message = format!("the window at {} ms has no four-digit year", span.start_ms);
+            written.refuse(newest.offset, UNREADABLE, message);
+            return None;
+        }
         if self.given_up_before_ms.is_some_and(|t| span.end_ms() <= t) {
             written.skip(given_up(span));
             return None;
@@ -141,7 +164,7 @@ impl LiveWindows {
         let entries = match take_entries(newest.entries) {
             Ok(entries) => entries,
             Err(e) => {
-                written.skip(format!("record at offset {} of ctr_windows: {e}", newest.offset));
+                written.refuse(newest.offset, UNREADABLE, e.to_string());
                 return None;
             }
         };
@@ -155,9 +178,11 @@ impl LiveWindows {
         let live = self.windows.entry(span).or_insert_with(|| Live {
             table: WindowTable::default(),
             needs: newest.offset,
+            newest: newest.offset,
             keys: 0,
         });
         live.needs = live.needs.min(newest.offset);
+        live.newest = live.newest.max(newest.offset);
         live.table.apply(partial).then_some(span)
     }
 
@@ -186,7 +211,7 @@ impl LiveWindows {
         let gone: Vec<Span> = self.windows.keys().copied().filter(|span| span.end_ms() <= before).collect();
         for span in gone {
             self.windows.remove(&span);
-            changes.retain(|change| !matches!(change, Change::Write(written, _) if *written == span));
+            changes.retain(|change| !matches!(change, Change::Write(written, ..) if *written == span));
             changes.push(Change::Remove(span));
             written.skip(given_up(span));
         }

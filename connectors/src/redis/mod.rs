@@ -1,13 +1,14 @@
 //! The Redis sink: one hash per window, sums over all partitions, gone some minutes after its last write.
 //!
 //! `hash.rs` says what is in a hash, `live.rs` what is summed, `sink.rs` how both get there, the two scripts what is
-//! compared before anything is written.
+//! compared before anything is written. No command or script touches keys of two slots: a cluster will do.
 
 mod hash;
 mod live;
 mod sink;
 mod verify;
 
+use clickmill_schemas::RunId;
 use serde::{Deserialize, Serialize};
 
 pub use sink::RedisSink;
@@ -17,8 +18,9 @@ pub(crate) use verify::Held;
 use crate::SinkSource;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::hidden::Hidden;
+use crate::letters::Letters;
 use crate::runner::{BatchOptions, SinkHandle, SinkService};
-use crate::sink::OnOtherRun;
+use crate::sink::{OnOtherRun, SinkError};
 
 /// How windows get into Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,11 +56,28 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
+    fn state_key(&self) -> String {
+        format!("clickmill:sink:{}", self.name)
+    }
+
+    /// Removes the run's windows and this connector's state.
+    ///
+    /// # Errors
+    /// [`SinkError`]; what is left then is removed by the next attempt, or written over.
+    pub(crate) async fn empty(&self, endpoint: Endpoint, run: RunId) -> Result<(), SinkError> {
+        let mut connection = sink::connect(&endpoint.redis().await?).await?;
+        // First: from here on a sink that is started fills it anew.
+        let forget = redis::cmd("DEL").arg(self.state_key()).exec_async(&mut connection).await;
+        forget.map_err(sink::unavailable("forget the sink's state"))?;
+        sink::remove(&mut connection, sink::Of::Run(run)).await
+    }
+
     /// The sink; `endpoint` says where, `source` from where.
     #[must_use]
     pub fn windows(&self, endpoint: Endpoint, source: &SinkSource) -> (SinkService<RedisSink>, SinkHandle) {
-        let sink = RedisSink::new(self.clone(), endpoint, source.run.clone(), source.runs.clone());
         let at = source.windows.clone();
+        let letters = Letters::new(source, &self.name, &at, &self.hidden);
+        let sink = RedisSink::new(self.clone(), endpoint, source, letters);
         SinkService::new(self.name.clone(), sink, source.broker.clone(), at, (self.batch.clone(), self.hidden.clone()))
     }
 }

@@ -1,25 +1,28 @@
-//! Writes windows into Redis: hashes by version, and the sink's own state in the same transaction.
+//! Writes windows into Redis: each hash by version, and after them the sink's own state.
 
 use std::time::{Duration, Instant};
 
 use clickmill_broker::Ends;
 use clickmill_schemas::{Offset, RunId};
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Script};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Script};
 
 use super::RedisOptions;
 use super::hash::{Span, version_key};
 use super::live::{Change, LiveWindows, Memory};
 use crate::endpoint::{Endpoint, ServerUrl};
+use crate::letters::Letters;
 use crate::reader::Chunk;
-use crate::sink::{OnOtherRun, Opened, Refusal, Sink, SinkError, Written};
+use crate::sink::{OnOtherRun, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::{Terms, WindowBatch};
-use crate::{RunInfo, Runs};
+use crate::{RunInfo, Runs, SinkSource};
 
 /// Version of what is in the state's fields.
 const FORMAT: i64 = 1;
-/// Bytes of arguments in one transaction, about: Redis serves nobody else meanwhile.
-const TRANSACTION_BYTES: usize = 1 << 20;
+const DOING: &str = "write windows";
+/// Bytes of commands that are on their way at once, about.
+const IN_FLIGHT_BYTES: usize = 1 << 20;
 /// Fewer than half of the arguments that Redis takes in one call.
 const MOST_PAIRS: usize = 250_000;
 
@@ -34,6 +37,7 @@ pub struct RedisSink {
     endpoint: Endpoint,
     run: RunInfo,
     runs: Runs,
+    letters: Letters,
     write: Script,
     advance: Script,
     session: Option<Session>,
@@ -50,6 +54,8 @@ struct Session {
     /// Windows of a run that ours has replaced may be there still.
     others: bool,
     wrote: Instant,
+    /// They wait for their letters.
+    refused: Vec<Refused>,
 }
 
 pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
@@ -57,18 +63,15 @@ pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkErr
 }
 
 impl RedisSink {
-    pub(super) fn new(options: RedisOptions, endpoint: Endpoint, run: RunInfo, runs: Runs) -> Self {
+    pub(super) fn new(options: RedisOptions, endpoint: Endpoint, source: &SinkSource, letters: Letters) -> Self {
+        let (run, runs) = (source.run.clone(), source.runs.clone());
         let (write, advance) = (Script::new(include_str!("write.lua")), Script::new(include_str!("advance.lua")));
-        Self { options, endpoint, run, runs, write, advance, session: None }
-    }
-
-    fn state_key(&self) -> String {
-        format!("clickmill:sink:{}", self.options.name)
+        Self { options, endpoint, run, runs, letters, write, advance, session: None }
     }
 
     /// The state that belongs to our run, after what the policy asks for.
     async fn claim(&self, connection: &mut MultiplexedConnection, server: &str) -> Result<Option<State>, SinkError> {
-        let key = self.state_key();
+        let key = self.options.state_key();
         let Some(state) = State::load(connection, &key, server).await? else {
             return Ok(None);
         };
@@ -89,39 +92,34 @@ impl RedisSink {
         Ok(None)
     }
 
-    /// Writes all windows that wait, and with the last of them how far we are.
+    /// Writes all windows that wait, then letters for what was refused, then how far we are. Each window is written for itself,
+    /// in one slot of a cluster; what a crash leaves half done is written again by version.
     async fn flush(&self, session: &mut Session, written: &mut Written) -> Result<(), SinkError> {
-        const DOING: &str = "write windows";
-        let Session { connection, live, terms, stored, read, others, wrote } = session;
+        self.write_changes(session, written).await?;
+        let Session { connection, live, terms, stored, read, others, wrote, refused } = session;
+        refused.extend(written.refused.iter().cloned());
+        // Read again after a restart, what lies below has its letter.
+        refused.retain(|one| stored.is_none_or(|stored| one.offset >= stored));
+        self.letters.write(refused).await?;
+        refused.clear();
         let end = *read;
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        let mut bytes = 0;
-        for change in live.changes(written) {
-            if bytes > TRANSACTION_BYTES {
-                pipeline.exec_async(connection).await.map_err(unavailable(DOING))?;
-                pipeline.clear();
-                pipeline.atomic();
-                bytes = 0;
-            }
-            bytes += self.add(&mut pipeline, &change, end, written);
-        }
         let rebuild_from = live.rebuild_from(end);
         let memory = live.memory(terms.as_of(rebuild_from).clone());
         let memory = serde_json::to_string(&memory).map_err(|e| SinkError::unavailable(DOING, e))?;
-        pipeline
-            .cmd("EVALSHA")
+        let moved: i64 = redis::cmd("EVALSHA")
             .arg(self.advance.get_hash())
             .arg(1)
-            .arg(self.state_key())
+            .arg(self.options.state_key())
             .arg(self.run.id.to_string())
             .arg(stored.map_or_else(String::new, |offset| offset.to_string()))
             .arg(&["format", &FORMAT.to_string()])
             .arg(&["run", &self.run.id.to_string()])
             .arg(&["offset", &end.to_string()])
             .arg(&["rebuild_from", &rebuild_from.to_string()])
-            .arg(&["memory", &memory]);
-        let (moved,): (i64,) = pipeline.query_async(connection).await.map_err(unavailable(DOING))?;
+            .arg(&["memory", &memory])
+            .query_async(connection)
+            .await
+            .map_err(unavailable(DOING))?;
         if moved != 1 {
             let why = "the sink's state is not what it was: Redis was flushed, or another process writes here";
             return Err(SinkError::unavailable(DOING, why));
@@ -129,40 +127,87 @@ impl RedisSink {
         *stored = Some(end);
         *wrote = Instant::now();
         if *others && end >= self.run.complete_at {
-            remove_others(connection, self.run.id).await?;
+            remove(connection, Of::OthersThan(self.run.id)).await?;
             *others = false;
         }
         Ok(())
     }
 
-    /// Adds one change to a transaction; the bytes that it adds.
-    fn add(&self, pipeline: &mut Pipeline, change: &Change, version: Offset, written: &mut Written) -> usize {
-        let (Change::Write(span, _) | Change::Remove(span)) = change;
-        let Some(key) = span.key() else {
-            written.skip(format!("the window at {} ms has no four-digit year", span.start_ms));
-            return 0;
-        };
+    /// Writes the windows that wait, many at once.
+    async fn write_changes(&self, session: &mut Session, written: &mut Written) -> Result<(), SinkError> {
+        let mut commands = session
+            .live
+            .changes(written)
+            .into_iter()
+            .filter_map(|change| self.command(&change, session.read, written))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .peekable();
+        while commands.peek().is_some() {
+            let mut bytes = 0;
+            let some = std::iter::from_fn(|| {
+                bytes += commands.peek()?.bytes;
+                if bytes > IN_FLIGHT_BYTES + commands.peek()?.bytes { None } else { commands.next() }
+            });
+            let sent = some.map(|Sent { command, newest, .. }| {
+                let mut connection = session.connection.clone();
+                async move { (command.query_async::<i64>(&mut connection).await, newest) }
+            });
+            for (answer, newest) in join_all(sent).await {
+                match (answer, newest) {
+                    (Ok(changed), Some(_)) => written.rows += u64::from(changed > 0),
+                    (Ok(_), None) => {}
+                    (Err(e), Some(newest)) if blames_window(&e) => {
+                        let message = SinkError::unavailable(DOING, e).chain();
+                        written.refuse(newest, "redis_wrongtype", message);
+                    }
+                    (Err(e), _) => return Err(unavailable(DOING)(e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The command that makes a change; none where no command can.
+    fn command(&self, change: &Change, version: Offset, written: &mut Written) -> Option<Sent> {
+        let (Change::Write(span, ..) | Change::Remove(span)) = change;
+        let key = span.key()?;
         match change {
             Change::Remove(_) => {
-                pipeline.cmd("DEL").arg(&key).arg(version_key(&key)).ignore();
-                key.len()
+                let mut command = redis::cmd("DEL");
+                command.arg(&key).arg(version_key(&key));
+                Some(Sent { bytes: key.len(), command, newest: None })
             }
-            Change::Write(_, fields) if fields.pairs.len() > MOST_PAIRS => {
-                written.skip(format!("{key} has {} keys, more than one call can carry", fields.pairs.len()));
-                0
+            Change::Write(_, fields, newest) if fields.pairs.len() > MOST_PAIRS => {
+                let message = format!("{key} has {} keys, more than one call can carry", fields.pairs.len());
+                written.refuse(*newest, "redis_arguments", message);
+                None
             }
-            Change::Write(span, fields) => {
-                let call = pipeline.cmd("EVALSHA").arg(self.write.get_hash()).arg(2).arg(&key).arg(version_key(&key));
-                call.arg(self.run.id.to_string()).arg(version.0).arg(Span::ttl_s(*span)).arg(&fields.lower_bound);
+            Change::Write(span, fields, newest) => {
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(self.write.get_hash()).arg(2).arg(&key).arg(version_key(&key));
+                command.arg(self.run.id.to_string()).arg(version.0).arg(Span::ttl_s(*span)).arg(&fields.lower_bound);
                 for (prefix, values) in &fields.pairs {
-                    call.arg(prefix).arg(values);
+                    command.arg(prefix).arg(values);
                 }
-                call.ignore();
-                written.rows += 1;
-                fields.pairs.iter().map(|(prefix, values)| prefix.len() + values.len() + 16).sum()
+                let bytes = fields.pairs.iter().map(|(prefix, values)| prefix.len() + values.len() + 16).sum();
+                Some(Sent { bytes, command, newest: Some(*newest) })
             }
         }
     }
+}
+
+/// A command for one window.
+struct Sent {
+    command: Cmd,
+    bytes: usize,
+    /// Where the newest of its partials lies; none where it is removed.
+    newest: Option<Offset>,
+}
+
+/// Somebody has put something else in a window's place. Whatever else the server says is no window's fault.
+fn blames_window(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE") || error.detail().is_some_and(|detail| detail.contains("WRONGTYPE"))
 }
 
 impl Sink for RedisSink {
@@ -190,8 +235,16 @@ impl Sink for RedisSink {
         let terms = Terms::new(self.run.id, memory.epochs.clone());
         let others = !self.run.replaced.is_empty();
         let live = LiveWindows::new(self.run.partitions, self.options.max_keys, memory);
-        self.session =
-            Some(Session { connection, live, terms, stored, read: read_from, others, wrote: Instant::now() });
+        self.session = Some(Session {
+            connection,
+            live,
+            terms,
+            stored,
+            read: read_from,
+            others,
+            wrote: Instant::now(),
+            refused: Vec::new(),
+        });
         Ok(Opened { applied, read_from, server })
     }
 
@@ -212,6 +265,8 @@ impl Sink for RedisSink {
         } else if !behind || waiting > MOST_WAITING || session.wrote.elapsed() > LONGEST_WAIT {
             self.flush(&mut session, &mut written).await?;
             written.applied = session.stored;
+        } else {
+            session.refused.extend(written.refused.iter().cloned());
         }
         self.session = Some(session);
         Ok(written)
@@ -221,7 +276,7 @@ impl Sink for RedisSink {
         if (self.runs)()?.id != self.run.id {
             return Err(SinkError::other_run());
         }
-        let key = self.state_key();
+        let key = self.options.state_key();
         let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
         let offset: Option<u64> = redis::cmd("HGET")
             .arg(key)
@@ -233,6 +288,21 @@ impl Sink for RedisSink {
             return Ok(());
         }
         Err(SinkError::unavailable("check", "the sink's state is gone or not what it was: Redis was flushed?"))
+    }
+
+    async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
+        let mut session = self.session.take().ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
+        let mut written = Written::default();
+        let batch = WindowBatch::single(chunk, self.run.id, &mut written);
+        if session.live.waiting() > 0 {
+            // What is refused of these is not this record's outcome.
+            self.flush(&mut session, &mut Written::default()).await?;
+        }
+        if session.live.take_again(&batch, &mut written) {
+            self.write_changes(&mut session, &mut written).await?;
+        }
+        self.session = Some(session);
+        Ok(written.outcome())
     }
 }
 
@@ -287,10 +357,17 @@ pub(super) async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, Si
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable("connect to Redis"))
 }
 
-/// Removes the windows that `run` has not written: another one had them, and it has not.
-async fn remove_others(connection: &mut MultiplexedConnection, run: RunId) -> Result<(), SinkError> {
-    const DOING: &str = "remove another run's windows";
-    let (ours, mut cursor) = (run.to_string(), 0u64);
+/// Which windows are removed, by who wrote them.
+#[derive(Clone, Copy)]
+pub(super) enum Of {
+    Run(RunId),
+    OthersThan(RunId),
+}
+
+/// Removes windows by their versions.
+pub(super) async fn remove(connection: &mut MultiplexedConnection, of: Of) -> Result<(), SinkError> {
+    const DOING: &str = "remove windows";
+    let mut cursor = 0u64;
     loop {
         let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
             .arg(cursor)
@@ -301,9 +378,12 @@ async fn remove_others(connection: &mut MultiplexedConnection, run: RunId) -> Re
         for key in keys {
             let version: Option<String> =
                 redis::cmd("GET").arg(&key).query_async(connection).await.map_err(unavailable(DOING))?;
-            let of_other = version.is_some_and(|version| !version.starts_with(&ours));
+            let is_meant = version.is_some_and(|version| match of {
+                Of::Run(run) => version.starts_with(&run.to_string()),
+                Of::OthersThan(run) => !version.starts_with(&run.to_string()),
+            });
             let hash = key.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}'));
-            if let (true, Some(hash)) = (of_other, hash) {
+            if let (true, Some(hash)) = (is_meant, hash) {
                 redis::cmd("DEL").arg(&[hash, &key]).exec_async(connection).await.map_err(unavailable(DOING))?;
             }
         }
@@ -325,9 +405,12 @@ async fn remove_windows(connection: &mut MultiplexedConnection) -> Result<(), Si
                 .query_async(connection)
                 .await
                 .map_err(unavailable("replace"))?;
-            if !keys.is_empty() {
-                redis::cmd("DEL").arg(keys).exec_async(connection).await.map_err(unavailable("replace"))?;
-            }
+            // One by one: in a cluster they lie in many slots.
+            let gone = keys.into_iter().map(|key| {
+                let mut connection = connection.clone();
+                async move { redis::cmd("DEL").arg(key).exec_async(&mut connection).await }
+            });
+            join_all(gone).await.into_iter().collect::<Result<(), _>>().map_err(unavailable("replace"))?;
             cursor = next;
             if cursor == 0 {
                 break;

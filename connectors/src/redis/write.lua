@@ -1,10 +1,10 @@
--- Replaces a window's hash, where what is stored is older. Keys: the hash, its version.
+-- Replaces a window's hash, unless what is stored is newer; 1 where it did. The same version holds the same, or what was refused of it. Keys: the hash, its version.
 -- Arguments: run, version, seconds to live, dimensions whose keys are lower bounds, then pairs of
 -- a field prefix and its metrics, separated by spaces.
 local held = redis.call('GET', KEYS[2])
 if held then
   local run, version = string.match(held, '^(%x+) (%d+)$')
-  if run == ARGV[1] and tonumber(version) >= tonumber(ARGV[2]) then
+  if run == ARGV[1] and tonumber(version) > tonumber(ARGV[2]) then
     return 0
   end
 end

@@ -47,7 +47,7 @@ pub fn private_dir(dir: &Path, account: Option<&Account>) -> Result<(), ServerEr
 }
 
 /// Whether it was made now. Its mode is set apart from the umask.
-fn make_dir(dir: &Path, mode: u32) -> Result<bool, ServerError> {
+pub fn make_dir(dir: &Path, mode: u32) -> Result<bool, ServerError> {
     if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(|e| ServerError::io("make", parent, e))?;
     }

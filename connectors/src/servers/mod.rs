@@ -12,7 +12,7 @@ mod process;
 mod record;
 mod redis;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{OpenOptionsExt, chown};
@@ -164,6 +164,10 @@ impl Inner {
     /// Changes the record under its lock.
     fn update<T>(&self, change: impl FnOnce(&mut Record) -> Result<T, ServerError>) -> Result<T, ServerError> {
         let _guard = self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let path = self.dir.join("servers.lock");
+        // A connector that runs by itself is another process; each has it for an instant.
+        let _alone = lock_file(&path).and_then(|file| file.lock().map(|()| file));
+        let _alone = _alone.map_err(|e| ServerError::io("lock", &path, e))?;
         let mut record = Record::load(&self.dir)?;
         let before = record.clone();
         let out = change(&mut record)?;
@@ -178,6 +182,7 @@ impl Inner {
         server: &mut Slot,
         slot: fn(&mut Record) -> &mut Option<Entry>,
     ) -> Result<String, ServerError> {
+        let _alone = alone(&self.dir.join(P::NAME).with_extension("lock")).await?;
         if let Some(child) = server.child.as_mut() {
             // Reaps one that died, so that its process id names nobody.
             let _ = child.try_wait();
@@ -236,6 +241,30 @@ impl Inner {
             }
         }
     }
+}
+
+/// Held by who looks for a server or starts it: a second process on the data directory must not start another one on the same
+/// files meanwhile.
+async fn alone(path: &Path) -> Result<File, ServerError> {
+    let fault = |e| ServerError::io("lock", path, e);
+    if let Some(folder) = path.parent() {
+        home::make_dir(folder, 0o711)?;
+    }
+    let file = lock_file(path).map_err(fault)?;
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(e) => return Err(fault(e.into())),
+        }
+    }
+}
+
+fn lock_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path)
 }
 
 fn log_of<P: Program>(home: &Path) -> PathBuf {

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition, TopicSpec};
 use clickmill_connectors::sink::Sink;
-use clickmill_connectors::{RunInfo, Runs, SinkHandle, SinkService, SinkSource, SinkState};
+use clickmill_connectors::{
+    Connector, Connectors, RunInfo, Runs, Servers, SinkHandle, SinkService, SinkSource, SinkState, Stopped,
+};
+use clickmill_schemas::dead_letter::DeadLetter;
 use clickmill_schemas::merge::{Fence, WindowRecord, WindowTable};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
@@ -31,11 +34,15 @@ impl Feed {
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::default()).unwrap());
         let raw = broker.create_topic(&TopicSpec::new("ad_events_raw", partitions)).unwrap();
         broker.create_topic(&TopicSpec::new("ctr_windows", 1)).unwrap();
+        broker.create_topic(&TopicSpec::new("ad_events_error", 1)).unwrap();
+        broker.create_topic(&TopicSpec::new("ad_events_dlq", 1)).unwrap();
         let run = RunInfo::first(raw.id, "ad_events_raw".to_owned(), partitions);
         let same = run.clone();
         let runs: Runs = Arc::new(move || Ok(same.clone()));
         let windows = TopicPartition::new("ctr_windows", PartitionId(0));
-        Self { source: SinkSource { broker, run, runs, windows }, set: RecordSetBuilder::default() }
+        let errors = TopicPartition::new("ad_events_error", PartitionId(0));
+        let letters = TopicPartition::new("ad_events_dlq", PartitionId(0));
+        Self { source: SinkSource { broker, run, runs, windows, errors, letters }, set: RecordSetBuilder::default() }
     }
 
     pub fn run(&self) -> RunId {
@@ -100,6 +107,20 @@ impl Feed {
         self.source.broker.ends(at).unwrap().end
     }
 
+    /// The dead letters so far.
+    pub fn letters(&self) -> Vec<DeadLetter> {
+        let (broker, at) = (&self.source.broker, &self.source.errors);
+        let (mut letters, mut from, end) = (Vec::new(), Offset(0), broker.ends(at).unwrap().end);
+        while from < end {
+            for batch in broker.fetch(at, from, 1 << 20, Duration::ZERO).unwrap() {
+                from = batch.next_offset();
+                let set = batch.records().unwrap();
+                letters.extend(Records::new(&set).unwrap().map(|r| serde_json::from_slice(r.unwrap().value).unwrap()));
+            }
+        }
+        letters
+    }
+
     /// What a reader of the whole log has in the end.
     pub fn recount(&self) -> WindowTable {
         let (mut table, mut fence) = (WindowTable::default(), Fence::default());
@@ -148,11 +169,7 @@ impl Running {
     }
 
     pub async fn wait(&self, done: impl Fn(&SinkHandle) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !done(&self.handle) {
-            assert!(Instant::now() < deadline, "waited in vain: {:?}", self.handle.status());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait(&self.handle, done).await;
     }
 
     pub async fn stop(self) {
@@ -165,4 +182,21 @@ impl Running {
         self.task.abort();
         let _ = self.task.await;
     }
+}
+
+/// Waits for what a sink tells of itself.
+pub async fn wait(handle: &SinkHandle, done: impl Fn(&SinkHandle) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done(handle) {
+        assert!(Instant::now() < deadline, "waited in vain: {:?}", handle.status());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Connectors of a host, as it starts them.
+pub async fn host(feed: &Feed, servers: &Servers, connectors: Vec<Connector>) -> Connectors {
+    let host =
+        Connectors::new(feed.source.clone(), servers.clone(), tokio::runtime::Handle::current(), Stopped::default());
+    host.apply(|| Ok::<_, std::convert::Infallible>(connectors)).await.unwrap();
+    host
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clickmill_broker::{TopicPartition, TopicSpec};
 use clickmill_connectors::http::{HeaderLine, Method};
 use clickmill_connectors::{BatchOptions, HttpOptions, ServerUrl, SinkHandle, SinkState};
+use clickmill_schemas::dead_letter::Origin;
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
@@ -184,8 +185,13 @@ async fn one_record_that_is_refused_is_left_out_and_said_and_no_other() {
     assert_eq!(offsets(&server.accepted()), expected);
     let status = sink.handle.status();
     assert_eq!((status.rows_written, status.skipped, status.retries), (59, 1, 0));
+    let letters = feed.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].rule.as_str(), letters[0].connector.as_deref()), ("http_422", Some("http")));
+    let (topic, partition) = ("ctr_windows".to_owned(), PartitionId(0));
+    assert_eq!(letters[0].origin, Origin::Record { topic, partition, offset: Offset(17) });
     let said = status.last_error.unwrap();
-    assert!(said.contains("record at offset 17 of ctr_windows") && said.contains("422 Unprocessable"), "{said}");
+    assert!(said.contains("record at offset 17:") && said.contains("422 Unprocessable"), "{said}");
     sink.stop().await;
 }
 
@@ -204,6 +210,7 @@ async fn what_is_not_the_records_fault_costs_no_record() {
         let sink = start(dir.path(), &feed, &options);
         sink.wait(|h| h.status().last_error.is_some_and(|e| e.contains(said))).await;
         assert_eq!((sink.handle.status().skipped, sink.handle.status().state), (0, SinkState::Retrying), "{status}");
+        assert!(feed.letters().is_empty());
         server.answer(OK);
         sink.reach(end).await;
         sink.stop().await;

@@ -6,11 +6,14 @@
 mod bucket;
 mod endpoint;
 mod feed;
+mod hosted;
 mod http;
 mod lab;
 mod parquet;
 mod pg;
+mod postgres_faults;
 mod postgres_recovery;
 mod postgres_rows;
 mod redis;
+
 mod servers;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clickmill_connectors::{BatchOptions, Endpoint, PostgresOptions};
+use clickmill_connectors::{BatchOptions, Endpoint, PostgresOptions, ServerUrl};
 use clickmill_schemas::Offset;
 use tokio_postgres::{Client, NoTls};
 
@@ -15,7 +15,13 @@ pub fn small_batches() -> PostgresOptions {
 }
 
 pub fn start(lab: &Lab, feed: &Feed, options: &PostgresOptions) -> Running {
-    Running::start(options.windows(Endpoint::Private(lab.servers.clone()), &feed.source))
+    Running::start(options.windows(&options.pool(Endpoint::Private(lab.servers.clone())), &feed.source))
+}
+
+/// With the options that there are by default.
+pub fn start_at(url: &ServerUrl, feed: &Feed) -> Running {
+    let options = PostgresOptions::default();
+    Running::start(options.windows(&options.pool(Endpoint::Named(url.clone())), &feed.source))
 }
 
 pub async fn connect(lab: &Lab) -> Client {

@@ -92,7 +92,7 @@ async fn idle_sinks_notice_that_their_schema_was_dropped_and_fill_a_new_one() {
     feed.source.broker.append(&at, &events).unwrap().wait().unwrap();
     let options = PostgresOptions { raw_events: true, ..PostgresOptions::default() };
     let windows = start(&lab, &feed, &options);
-    let raw = options.raw(&Endpoint::Private(lab.servers.clone()), &feed.source).pop().unwrap();
+    let raw = options.raw(&options.pool(Endpoint::Private(lab.servers.clone())), &feed.source).pop().unwrap();
     let raw = Running::start(raw);
     windows.reach(end).await;
     raw.reach(Offset(100)).await;

@@ -2,7 +2,7 @@
 
 use crate::feed::{Feed, MINUTE, Running, T0};
 use crate::lab::{Lab, must};
-use crate::pg::{ask, connect, connect_to, small_batches, start};
+use crate::pg::{ask, connect, connect_to, small_batches, start, start_at};
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::{Endpoint, PostgresOptions, ServerUrl, SinkState};
 use clickmill_schemas::record::RecordSetBuilder;
@@ -153,7 +153,7 @@ async fn an_empty_database_named_by_url_is_set_up_and_bad_rows_hold_nothing_up()
         feed.partial((0, 1, 1), MINUTE, T0 + minute * MINUTE, "site_category", &[(key, [1, 0, 0, 0, 0])]);
     }
     feed.partial((0, 1, 1), MINUTE, T0, "total", &[("", [1, 0, 0, 0, 0]), ("a\0b", [2, 0, 0, 0, 0])]);
-    let sink = Running::start(PostgresOptions::default().windows(Endpoint::Named(url.clone()), &feed.source));
+    let sink = start_at(&url, &feed);
     sink.reach(feed.flush()).await;
     let status = sink.handle.status();
     assert_eq!(status.skipped, 2, "the key that LATIN1 cannot hold, and U+FFFD: {:?}", status.last_error);
@@ -198,9 +198,9 @@ async fn raw_events_are_copied_once_each_json_or_not() {
     };
     append();
     let options = PostgresOptions { raw_events: true, ..PostgresOptions::default() };
-    let endpoint = Endpoint::Private(lab.servers.clone());
+    let pool = options.pool(Endpoint::Private(lab.servers.clone()));
     for round in 1..=2u64 {
-        let sinks: Vec<_> = options.raw(&endpoint, &feed.source).into_iter().map(Running::start).collect();
+        let sinks: Vec<_> = options.raw(&pool, &feed.source).into_iter().map(Running::start).collect();
         assert_eq!(sinks.len(), 2);
         sinks[1].reach(Offset(values.len() as u64 * round)).await;
         for sink in sinks {
@@ -227,5 +227,29 @@ async fn raw_events_are_copied_once_each_json_or_not() {
         ]
     );
     assert_eq!(ask(&client, "SELECT count(*), max(\"offset\") FROM realtime.raw_events").await, ["14 13"]);
-    assert!(PostgresOptions::default().raw(&endpoint, &feed.source).is_empty(), "off by default");
+    assert!(PostgresOptions::default().raw(&pool, &feed.source).is_empty(), "off by default");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lower_bounds_are_told_for_the_whole_dimension_of_a_window() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    for (start, partition) in [(T0, 0), (T0, 1), (T0 + MINUTE, 0)] {
+        let key = if partition == 0 { "a" } else { "b" };
+        feed.partial((partition, 1, 1), MINUTE, start, "site_category", &[(key, [1, 0, 0, 0, 0])]);
+        feed.partial((partition, 1, 1), MINUTE, start, "total", &[("", [1, 0, 0, 0, 0])]);
+    }
+    let sink = start(&lab, &feed, &PostgresOptions::default());
+    sink.reach(feed.flush()).await;
+    let client = connect(&lab).await;
+    let bound = "UPDATE realtime.window_partials SET lower_bound = true \
+        WHERE dimension = 'site_category' AND partition = 1 AND window_start = '2014-10-21 00:00+00'";
+    assert_eq!(client.execute(bound, &[]).await.unwrap(), 1);
+    let told =
+        "SELECT to_char(window_start, 'MI'), dimension, key, lower_bound FROM realtime.window_sums ORDER BY 1, 2, 3";
+    assert_eq!(
+        ask(&client, told).await,
+        ["00 site_category a t", "00 site_category b t", "00 total  f", "01 site_category a f", "01 total  f"]
+    );
+    sink.stop().await;
 }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use clickmill_schemas::Offset;
+use clickmill_schemas::record::RecordSetBuilder;
 
 use crate::error::BrokerError;
 use crate::topic::TopicPartition;
@@ -32,7 +33,7 @@ pub struct StoredBatch {
     pub count: u32,
     /// Timestamp of a record = this + the record's timestamp delta, epoch milliseconds.
     pub base_timestamp_ms: i64,
-    /// Wall clock when it was appended, epoch milliseconds.
+    /// Wall clock when it was appended, epoch milliseconds; where that is not known, its base timestamp.
     pub appended_at_ms: i64,
     pub(crate) codec: Codec,
     pub(crate) records_len: usize,
@@ -44,6 +45,23 @@ thread_local! {
 }
 
 impl StoredBatch {
+    /// A batch that was not read out of a log's files, for other implementations of [`Broker`](crate::Broker). Its records
+    /// have the offsets from `base_offset` on; up to `next_offset` there are no others.
+    #[must_use]
+    pub fn of(at: TopicPartition, base_offset: Offset, next_offset: Offset, set: &RecordSetBuilder) -> Self {
+        Self {
+            at,
+            base_offset,
+            next_offset,
+            count: set.count(),
+            base_timestamp_ms: set.base_timestamp_ms(),
+            appended_at_ms: set.base_timestamp_ms(),
+            codec: Codec::Raw,
+            records_len: set.bytes().len(),
+            stored: Bytes::copy_from_slice(set.bytes()),
+        }
+    }
+
     /// Bytes of the record set.
     #[must_use]
     pub const fn records_len(&self) -> usize {

@@ -79,6 +79,10 @@ pub enum BrokerError {
 
     #[error("this log is closed")]
     Closed,
+
+    /// Another process has the log, and has not answered as asked.
+    #[error("{what}")]
+    Unreachable { what: String },
 }
 
 impl BrokerError {
@@ -95,6 +99,6 @@ impl BrokerError {
     /// True where the same call may work later without anybody changing anything but room on the disk.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::DiskFull { .. } | Self::Io { .. })
+        matches!(self, Self::Busy { .. } | Self::DiskFull { .. } | Self::Io { .. } | Self::Unreachable { .. })
     }
 }

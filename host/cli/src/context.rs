@@ -14,6 +14,8 @@ use clickmill_pipeline::views::render::parse_json;
 use clickmill_pipeline::views::status::{RunState, Status, TopicView, topics};
 use clickmill_pipeline::views::{self, WindowQuery, WindowRow};
 use clickmill_schemas::Offset;
+use clickmill_schemas::record::RecordSetBuilder;
+use clickmill_schemas::round::{RoundBatch, put_batch};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -85,6 +87,16 @@ impl Place {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The host that runs on the data directory now; none where none does, or it has not said yet where it listens.
+    ///
+    /// # Errors
+    /// As [`Place::of`].
+    pub fn running(config: &Config) -> Result<Option<Host>> {
+        let holder = EmbeddedLog::holder(&existing_log_dir(config)?)?;
+        let address = holder.and_then(|holder| address_in(&holder.text));
+        Ok(address.map(|address| Host::new(address, config)))
     }
 
     pub fn status(&self) -> Result<Status> {
@@ -209,6 +221,20 @@ impl Host {
         let answer = BufReader::new(self.send(method, path, &serde_json::to_vec(body)?)?);
         serde_json::from_reader(answer)
             .with_context(|| format!("{}{path} did not answer as clickmill does", self.address))
+    }
+
+    /// Appends records to a topic that may be written from outside; the offset of the first.
+    pub fn append(&self, at: &TopicPartition, set: &RecordSetBuilder) -> Result<Offset> {
+        #[derive(Deserialize)]
+        struct Answer {
+            base_offsets: [Offset; 1],
+        }
+        let mut body = Vec::new();
+        let (partition, base_timestamp_ms) = (at.partition, set.base_timestamp_ms());
+        put_batch(&mut body, &RoundBatch { partition, base_timestamp_ms, set: set.bytes() })?;
+        let answer = self.send("POST", &format!("/internal/topics/{}/rounds", at.topic), &body)?;
+        let answer: Answer = serde_json::from_reader(BufReader::new(answer))?;
+        Ok(answer.base_offsets[0])
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -9,6 +9,7 @@ use clickmill_pipeline::blame::BlameError;
 use clickmill_pipeline::deployment::ask::RequestError;
 use clickmill_pipeline::deployment::body::BadBody;
 use clickmill_pipeline::deployment::control::DeployError;
+use clickmill_pipeline::dlq::DlqError;
 use clickmill_pipeline::savepoint::SavepointError;
 use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
@@ -48,6 +49,10 @@ fn is_the_users(cause: &(dyn Error + 'static)) -> bool {
         || cause.is::<BadBody>()
         || matches!(cause.downcast_ref(), Some(RequestError::Body(_)))
         || matches!(cause.downcast_ref(), Some(BlameError::NoPartition { .. } | BlameError::NoOffset { .. }))
+        || matches!(
+            cause.downcast_ref(),
+            Some(DlqError::Unknown(_) | DlqError::NotEditable(_) | DlqError::NotDeployed | DlqError::State { .. })
+        )
         || matches!(cause.downcast_ref(), Some(TopicError::Own { .. }))
         || cause.downcast_ref().is_some_and(SavepointError::is_a_mistake)
         || matches!(cause.downcast_ref(), Some(StartError::Savepoint(error)) if error.is_a_mistake())

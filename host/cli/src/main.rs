@@ -8,6 +8,7 @@ mod config;
 mod connector;
 mod context;
 mod demo;
+mod dlq;
 mod exit;
 mod generate;
 mod modules;
@@ -83,6 +84,7 @@ enum Verb {
     WhyOpen(blame::WhyOpenArgs),
     Checkpoint(checkpoint::Args),
     Connector(connector::Args),
+    Dlq(dlq::Args),
     Completions(completions::Args),
     /// Prints every setting with its default and what it means
     #[command(after_help = "Examples:
@@ -173,6 +175,7 @@ fn work(cli: Cli) -> Result<()> {
         Verb::WhyOpen(args) => blame::why_open(&args, &config),
         Verb::Checkpoint(args) => checkpoint::run(&args, &config),
         Verb::Connector(args) => connector::run(&args, &config),
+        Verb::Dlq(args) => dlq::run(&args, &config),
         Verb::Completions(args) => completions::run(&args, &mut Cli::command()),
         Verb::Config => output::print(config::default_yaml()),
     }

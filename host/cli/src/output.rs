@@ -86,6 +86,14 @@ impl Rows {
         Ok(())
     }
 
+    /// The same, as text.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        // Memory takes everything, and cells are text.
+        let _ = self.write_text(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
     /// As CSV with a line of headers.
     pub fn write_csv(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut csv = csv::Writer::from_writer(out);

@@ -83,6 +83,19 @@ fn is_alone(had_terminal: bool) -> bool {
 /// # Errors
 /// Where the system gives no handler or no thread.
 pub fn end_with_words(words: String) -> Result<()> {
+    // Behind a progress bar, perhaps.
+    end_by_signal(1, move || crate::output::say(format_args!("\n{words}")))
+}
+
+/// Ends the program at such a signal with exit code 0: for what is shown until somebody has seen enough.
+///
+/// # Errors
+/// As [`end_with_words`].
+pub fn end_well() -> Result<()> {
+    end_by_signal(0, || {})
+}
+
+fn end_by_signal(code: i32, say: impl FnOnce() + Send + 'static) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut signals = {
         let _within = runtime.enter();
@@ -90,9 +103,8 @@ pub fn end_with_words(words: String) -> Result<()> {
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(signals.recv());
-        // Behind a progress bar, perhaps.
-        crate::output::say(format_args!("\n{words}"));
-        std::process::exit(1);
+        say();
+        std::process::exit(code);
     })?;
     Ok(())
 }

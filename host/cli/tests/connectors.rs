@@ -50,7 +50,7 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     assert_eq!((state(&bench, "postgres"), state(&bench, "http")), ("running".into(), "off".into()));
     assert!(bench.run(&["connector", "status"]).contains("no endpoint: set http.endpoint"));
     assert_eq!(bench.run(&["connector", "stop", "postgres"]), "postgres is stopped\n");
-    assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("stopped".into(), "running".into()));
+    assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("stopped by hand".into(), "running".into()));
     bench.until_ready();
     let before = sink(&bench, "postgres")["rows_written"].as_u64().unwrap();
     bench.run(&["produce", bench.generate(20_000, 5, 1).to_str().unwrap()]);
@@ -69,6 +69,8 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
         assert_eq!(verified["different"], 0, "{verified}");
         assert!(verified["compared"].as_u64() > Some(100), "{verified}");
     }
+    bench.run(&["connector", "rebuild", "parquet"]);
+    assert_eq!(bench.json(&["connector", "verify", "parquet", "--output", "json"])["different"], 0);
     let said = bench.fails(&["connector", "stop", "kafka"], 2);
     assert!(said.contains("there is no connector kafka; there are: http, parquet, postgres, redis"), "{said}");
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
@@ -86,6 +88,36 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     assert_eq!(verified.status.code(), Some(1));
     let told = String::from_utf8(verified.stdout).unwrap();
     assert!(told.contains(", 3 differ") && told.contains("device_type"), "{told}");
+}
+
+#[test]
+fn a_stop_by_hand_outlives_the_host_and_a_change_of_the_file() {
+    let bench = Bench::new();
+    put(&bench, "redis.yaml", &connector("cache", "redis", ""));
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.run(&["connector", "stop", "cache"]);
+    host.kill();
+    assert_eq!(state(&bench, "cache"), "stopped by hand", "no host runs");
+    bench.run(&["produce", bench.generate(2_000, 5, 1).to_str().unwrap()]);
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    assert_eq!(state(&bench, "cache"), "stopped by hand");
+    let told = bench.run(&["connector", "status"]);
+    let words: Vec<_> = told.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["cache", "stopped", "by", "hand"], "it is no failure");
+    put(&bench, "redis.yaml", &connector("cache", "redis", "max_keys: 200000"));
+    assert_eq!(bench.run(&["connector", "apply"]), "stays stopped: cache\n");
+    assert_eq!(state(&bench, "cache"), "stopped by hand");
+    bench.run(&["connector", "start", "cache"]);
+    caught_up(&bench, "cache");
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
+    assert_eq!(state(&bench, "cache"), "no host runs");
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    assert_eq!(state(&bench, "cache"), "running");
+    assert_eq!(bench.json(&["connector", "verify", "cache", "--output", "json"])["different"], 0);
+    assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
 }
 
 #[test]
@@ -166,6 +198,9 @@ fn a_check_finds_everything_and_tells_no_secret() {
     for file in ["postgres-sink", "redis-sink", "parquet-sink", "http-sink"] {
         let path = format!("{}/../../connectors/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
         assert!(bench.run(&["connector", "check", &path]).contains("ok"));
+        if file == "http-sink" {
+            assert!(bench.fails(&["connector", "run", &path], 2).contains("connector http is off: it has no endpoint"));
+        }
     }
     let schema = bench.json(&["connector", "schema"]);
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use clickmill_broker::{Broker, TopicPartition};
 use clickmill_engine::BatchSource;
-use clickmill_schemas::dead_letter::{DeadLetter, RetriedAt};
+use clickmill_schemas::dead_letter::{DeadLetter, Origin, RetriedAt};
 use clickmill_schemas::merge::{Fence, WindowRecord};
-use clickmill_schemas::output::{Body, Decision, Output};
+use clickmill_schemas::output::{Body, Decision, Output, RetryFate};
 use clickmill_schemas::record::Records;
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use crate::views::ViewError;
 use crate::views::modules::since;
 use crate::views::scan::scan;
 use crate::views::windows::{SIZES_MS, size_name};
+use crate::worker::REPEATED;
 
 /// Bytes of batches asked for at once.
 const FETCH_BYTES: usize = 1 << 20;
@@ -119,6 +120,8 @@ struct Written {
     /// The stages of each deployment that was in force there.
     stages: BTreeMap<DeploymentId, Vec<StageBlame>>,
     letters: BTreeMap<Offset, DeadLetter>,
+    /// Retries that were not rejected again: which of what, and what became of it.
+    retried: BTreeMap<Offset, (u32, Origin, RetryFate)>,
     /// Event time and watermark.
     late: BTreeMap<Offset, (i64, i64)>,
     gaps: Vec<(Offset, Offset)>,
@@ -233,10 +236,16 @@ impl Blamer<'_> {
         })?;
         scan(self.broker, &TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)), Offset(0), &mut |_, record| {
             let Ok(letter) = serde_json::from_slice::<DeadLetter>(record.value) else {
-                if let Ok(Output { stamp, body: Body::Rewind { as_of_offset } }) = Output::decode(record.value)
-                    && (stamp.run, stamp.partition) == (self.run, self.partition)
-                {
-                    drop(written.letters.split_off(&as_of_offset));
+                match Output::decode(record.value) {
+                    Ok(Output { stamp, .. }) if (stamp.run, stamp.partition) != (self.run, self.partition) => {}
+                    Ok(Output { body: Body::Rewind { as_of_offset }, .. }) => {
+                        drop(written.letters.split_off(&as_of_offset));
+                        drop(written.retried.split_off(&as_of_offset));
+                    }
+                    Ok(Output { body: Body::Retried { offset, attempt, origin, fate }, .. }) if wanted(offset) => {
+                        written.retried.insert(offset, (attempt, origin, fate));
+                    }
+                    _ => {}
                 }
                 return Ok(());
             };
@@ -286,6 +295,13 @@ impl Blamer<'_> {
         };
         if offset >= self.processed {
             return blame;
+        }
+        if let Some((attempt, origin, fate)) = written.retried.get(&offset) {
+            blame.message = Some(format!("retry {attempt} of {origin}"));
+            if *fate == RetryFate::Repeated {
+                (blame.fate, blame.reason) = (Fate::Dropped, Some(REPEATED.to_owned()));
+                return blame;
+            }
         }
         // Where it ended, if it did not come to the end.
         let mut ended: Option<(String, Option<String>)> = None;

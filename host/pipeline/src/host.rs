@@ -16,6 +16,7 @@ use crate::crew::Crew;
 use crate::deployment::control::{DeployError, Deployer, Workers};
 use crate::deployment::registry::Registry;
 use crate::deployment::{self, DeploymentError, LookBack, ModuleStore};
+use crate::dlq::{Dlq, Retrier, RetryPolicy};
 use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
@@ -52,6 +53,7 @@ pub struct PipelineParts {
     pub topics: TopicsOptions,
     pub stages: Vec<StageModule>,
     pub options: WorkerOptions,
+    pub retries: RetryPolicy,
     /// The savepoint to go back to first.
     pub from: Option<String>,
 }
@@ -91,6 +93,8 @@ pub struct Pipeline {
     crew: Arc<Crew>,
     deployer: Arc<Deployer>,
     reprocessing: Arc<Reprocessing>,
+    dlq: Arc<Dlq>,
+    retrier: Retrier,
 }
 
 impl Pipeline {
@@ -166,7 +170,9 @@ impl Pipeline {
         let reprocessing = Reprocessing::new(crew.clone(), deployer.clone(), broker, parts.clock, parts.data_dir);
         let reprocessing = Arc::new(reprocessing);
         reprocessing.resume().map_err(|e| StartError::Reprocess(Box::new(e)))?;
-        Ok(Self { crew, deployer, reprocessing })
+        let dlq = Arc::new(Dlq::open(deployer.clone(), parts.retries));
+        let retrier = Retrier::start(dlq.clone()).map_err(StartError::Thread)?;
+        Ok(Self { crew, deployer, reprocessing, dlq, retrier })
     }
 
     #[must_use]
@@ -196,6 +202,12 @@ impl Pipeline {
     #[must_use]
     pub fn deployer(&self) -> Arc<Deployer> {
         self.deployer.clone()
+    }
+
+    /// What is rejected, and what becomes of it.
+    #[must_use]
+    pub fn dlq(&self) -> Arc<Dlq> {
+        self.dlq.clone()
     }
 
     /// Judges the topic again, beside what runs.
@@ -233,6 +245,7 @@ impl Pipeline {
     /// The message of the first worker that failed, now or before.
     pub fn stop(self) -> Result<(), CatchUpError> {
         self.reprocessing.close();
+        self.retrier.stop();
         self.crew.stop();
         for peer in self.workers() {
             if let WorkerState::Failed(message) = peer.state {

@@ -143,7 +143,7 @@ impl Recovery {
         match record {
             WindowRecord::Partial(partial) => self.names(partial.version.as_of),
             WindowRecord::Output(Output { body, .. }) => match body {
-                Body::Epoch => {}
+                Body::Epoch | Body::Retried { .. } => {}
                 Body::Inherit { .. } => self.inherited = Some(epoch),
                 Body::Rewind { as_of_offset } => self.rewind(*as_of_offset),
                 Body::Commit(commit) => self.names(commit.as_of_offset),
@@ -165,6 +165,10 @@ impl Recovery {
             return;
         }
         self.errors_epoch = judged.epoch;
+        self.errors_through(offset);
+    }
+
+    fn errors_through(&mut self, offset: Offset) {
         self.out.errors_through = self.out.errors_through.max(offset.plus(1));
         self.errors_name = self.errors_name.max(offset.plus(1));
     }
@@ -176,9 +180,13 @@ impl Recovery {
             return;
         }
         self.errors_epoch = stamp.epoch;
-        if let Body::Rewind { as_of_offset } = body {
-            self.out.errors_through = self.out.errors_through.min(*as_of_offset);
-            self.errors_name = self.errors_name.min(*as_of_offset);
+        match body {
+            Body::Rewind { as_of_offset } => {
+                self.out.errors_through = self.out.errors_through.min(*as_of_offset);
+                self.errors_name = self.errors_name.min(*as_of_offset);
+            }
+            Body::Retried { offset, .. } => self.errors_through(*offset),
+            _ => {}
         }
     }
 

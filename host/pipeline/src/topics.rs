@@ -16,6 +16,8 @@ pub const CTR_WINDOWS: &str = "ctr_windows";
 /// Which modules are in force.
 pub const DEPLOYMENTS: &str = "deployments";
 
+/// What has become of the dead letters.
+pub const AD_EVENTS_DLQ: &str = "ad_events_dlq";
 /// Which run readers take; only where the topic has been judged again.
 pub const RUNS: &str = "runs";
 
@@ -36,7 +38,7 @@ impl Default for TopicsOptions {
     }
 }
 
-/// The four topics. `ctr_windows` keeps the newest version of each key, `deployments` keeps everything.
+/// The five topics. `ctr_windows` and `ad_events_dlq` keep the newest version of each key, `deployments` keeps everything.
 #[must_use]
 pub fn specs(options: &TopicsOptions) -> Vec<TopicSpec> {
     let spec = |name: &str, partitions, max_age, max_bytes, compact| TopicSpec {
@@ -50,6 +52,7 @@ pub fn specs(options: &TopicsOptions) -> Vec<TopicSpec> {
         spec(AD_EVENTS_ERROR, 1, options.error_max_age, options.error_max_bytes, false),
         spec(CTR_WINDOWS, 1, None, None, true),
         spec(DEPLOYMENTS, 1, None, None, false),
+        spec(AD_EVENTS_DLQ, 1, None, None, true),
     ]
 }
 
@@ -68,8 +71,9 @@ pub fn create_all(broker: &dyn Broker, options: &TopicsOptions) -> Result<TopicI
             spec.retention.max_bytes = spec.retention.max_bytes.or(max_bytes);
         }
         let info = broker.create_topic(&spec)?;
-        // Nobody ever moves the floor of the deployments, nor need they one: they are kept for good.
-        let read_by_workers = spec.name != DEPLOYMENTS;
+        // Nobody ever moves the floor of these two, nor need they one: deployments are kept for good, and of the letters
+        // what compaction leaves.
+        let read_by_workers = ![DEPLOYMENTS, AD_EVENTS_DLQ].contains(&spec.name.as_str());
         for partition in (0..spec.partitions).filter(|_| read_by_workers) {
             broker.keep_from(&TopicPartition::new(spec.name.as_str(), PartitionId(partition)), Offset(0));
         }
@@ -82,7 +86,7 @@ pub fn create_all(broker: &dyn Broker, options: &TopicsOptions) -> Result<TopicI
 /// Whether the pipeline itself writes and reads this topic.
 #[must_use]
 pub fn is_own(name: &str) -> bool {
-    [AD_EVENTS_RAW, AD_EVENTS_ERROR, CTR_WINDOWS, DEPLOYMENTS, RUNS].contains(&name)
+    [AD_EVENTS_RAW, AD_EVENTS_ERROR, CTR_WINDOWS, DEPLOYMENTS, RUNS, AD_EVENTS_DLQ].contains(&name)
 }
 
 /// What is to change of a topic; what is not named stays.
@@ -189,7 +193,7 @@ pub fn alter(broker: &dyn Broker, name: &str, change: &Alter) -> Result<TopicInf
     let own = |why| TopicError::Own { topic: name.to_owned(), why };
     let info = broker.topic(name)?.ok_or_else(|| BrokerError::UnknownTopic { topic: name.to_owned() })?;
     let limits = change.retention_max_age_hours.is_some() || change.retention_max_bytes.is_some();
-    if limits && [CTR_WINDOWS, DEPLOYMENTS].contains(&name) {
+    if limits && [CTR_WINDOWS, DEPLOYMENTS, AD_EVENTS_DLQ].contains(&name) {
         return Err(own("recovery needs all that it keeps"));
     }
     let existing = info.spec.partitions;

@@ -175,6 +175,7 @@ fn parts(folder: &Path, broker: Arc<dyn Broker>) -> PipelineParts {
         topics: TopicsOptions { partitions: PARTITIONS, ..TopicsOptions::default() },
         stages: ["validate", "enrich", "ctr-window"].map(stage).to_vec(),
         options: WorkerOptions { commit_interval: Duration::from_millis(40), ..WorkerOptions::default() },
+        retries: Default::default(),
         from: None,
     }
 }

@@ -15,7 +15,8 @@ impl From<ConnectorRefusal> for ApiError {
         match refusal {
             ConnectorRefusal::Unknown(text) => Self::NotFound(text),
             ConnectorRefusal::BadFile(text) => Self::Refused(text),
-            ConnectorRefusal::Closed(text) => Self::Conflict(text),
+            ConnectorRefusal::Closed(text) | ConnectorRefusal::NotEmptied(text) => Self::Conflict(text),
+            ConnectorRefusal::Unwritten(text) => Self::Internal(text),
         }
     }
 }
@@ -38,6 +39,10 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, Path(name): Path<String>) 
 
 pub(crate) async fn restart(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
     change(app, name, ConnectorChange::Restart).await
+}
+
+pub(crate) async fn rebuild(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    change(app, name, ConnectorChange::Rebuild).await
 }
 
 async fn change(app: Arc<App>, name: String, change: ConnectorChange) -> Result<Json<Value>, ApiError> {

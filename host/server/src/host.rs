@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use serde_json::Value;
@@ -13,6 +14,8 @@ pub enum ConnectorChange {
     Start,
     Stop,
     Restart,
+    /// Emptied, and filled anew from the topic.
+    Rebuild,
 }
 
 /// Why connectors were not changed; all of them go on as they are.
@@ -24,6 +27,10 @@ pub enum ConnectorRefusal {
     BadFile(String),
     /// The process is about to end.
     Closed(String),
+    /// Its server does not let itself be emptied.
+    NotEmptied(String),
+    /// It could not be written down that one is stopped, or is not any more.
+    Unwritten(String),
 }
 
 /// What only a running host knows. But for [`Host::partitions_added`], [`Host::save`] and the changes of connectors, all calls
@@ -58,6 +65,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Judges the topic again; none where no workers run.
     fn reprocessing(&self) -> Option<Arc<Reprocessing>>;
+
+    /// The dead letters; none where no workers run.
+    fn dlq(&self) -> Option<Arc<Dlq>>;
 
     /// Starts workers for the partitions that the input topic has got; returns once they run.
     ///

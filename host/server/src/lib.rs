@@ -10,6 +10,7 @@ mod blame;
 mod budget;
 mod clock;
 mod connectors;
+mod dlq;
 mod error;
 mod feed;
 mod frame;

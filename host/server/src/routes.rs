@@ -16,8 +16,8 @@ use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
 use crate::{
-    append, assets, blame, connectors, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules, topics,
-    windows,
+    append, assets, blame, connectors, dlq, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules,
+    topics, windows,
 };
 
 /// What handlers share.
@@ -83,6 +83,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/connectors/{name}/start", post(connectors::start))
         .route("/api/connectors/{name}/stop", post(connectors::stop))
         .route("/api/connectors/{name}/restart", post(connectors::restart))
+        .route("/api/connectors/{name}/rebuild", post(connectors::rebuild))
+        .route("/api/dlq", get(dlq::list))
+        .route("/api/dlq/stats", get(dlq::stats))
+        .route("/api/dlq/letters/{id}", get(dlq::show))
+        .route("/api/dlq/letters/{id}/edit", post(dlq::edit))
+        .route("/api/dlq/retry", post(dlq::retry))
+        .route("/api/dlq/purge", post(dlq::purge))
         .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
         .route("/api/shadow/promote", post(shadow::promote))
         .route("/api/reprocess", get(reprocess::status).post(reprocess::start).delete(reprocess::stop))

@@ -195,7 +195,7 @@ fn run(chunks: &[Chunk], batches: &[(usize, bool, bool)], most_keys: usize) -> (
             let changes = live.changes(&mut written);
             for change in changes {
                 match change {
-                    Change::Write(span, fields) => hashes.insert(span, fields),
+                    Change::Write(span, fields, _) => hashes.insert(span, fields),
                     Change::Remove(span) => hashes.remove(&span),
                 };
             }

@@ -130,6 +130,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         topics: config.topics_options(),
         stages: stack::chain::stages(&config)?,
         options: config.worker_options(),
+        retries: Default::default(),
         from: None,
     })?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -69,7 +69,7 @@ impl Found {
     }
 
     fn ranges(&mut self, config: &Config) {
-        let Config { server, broker, pipeline, engine, sinks, .. } = config;
+        let Config { server, broker, pipeline, dlq, engine, sinks, .. } = config;
         self.range("server.max_body_bytes", server.max_body_bytes, KIB..=GIB);
         self.range("server.max_record_bytes", server.max_record_bytes, KIB..=GIB);
         self.range("server.max_body_bytes_in_flight", server.max_body_bytes_in_flight, server.max_body_bytes..=4 * GIB);
@@ -98,6 +98,10 @@ impl Found {
         self.range("pipeline.fetch_max_bytes", pipeline.fetch_max_bytes, 64 * KIB..=256 * MIB);
 
         self.range("pipeline.breaker_records", pipeline.breaker_records, 1..=100_000);
+
+        self.range("dlq.max_retries", dlq.max_retries, 0..=100);
+        self.range("dlq.backoff_ms", dlq.backoff_ms, 10..=86_400_000);
+        self.range("dlq.max_backoff_ms", dlq.max_backoff_ms, dlq.backoff_ms..=86_400_000);
 
         // WebAssembly's 32-bit memories end at 4 GiB.
         self.range("engine.memory_limit_bytes", engine.memory_limit_bytes, 16 * MIB..=4 * GIB);

@@ -7,6 +7,7 @@ use clickmill_connectors as connectors;
 use clickmill_connectors::Connector;
 use clickmill_connectors::file::ConnectorFile;
 use clickmill_engine::Limits;
+use clickmill_pipeline::dlq::RetryPolicy;
 use clickmill_pipeline::{TopicsOptions, WorkerOptions};
 use clickmill_server as server;
 
@@ -70,6 +71,16 @@ impl Config {
             fetch_max_bytes: own.fetch_max_bytes,
             on_module_failure: own.on_module_failure,
             breaker_records: own.breaker_records,
+        }
+    }
+
+    /// How rejected records are tried again by themselves.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        let own = &self.dlq;
+        RetryPolicy {
+            attempts: own.max_retries,
+            first_wait: Duration::from_millis(own.backoff_ms),
+            longest_wait: Duration::from_millis(own.max_backoff_ms),
         }
     }
 
@@ -165,6 +176,7 @@ mod tests {
         assert_same(&config.topics_options(), &TopicsOptions::default());
         assert_same(&config.worker_options(), &WorkerOptions::default());
         assert_same(&config.limits(), &Limits::default());
+        assert_same(&config.retry_policy(), &RetryPolicy::default());
     }
 
     /// The connectors that the program comes with.

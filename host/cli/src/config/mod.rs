@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use layers::{Layers, Overrides};
-pub use options::{BrokerOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions};
+pub use options::{BrokerOptions, DlqOptions, EngineOptions, LogOptions, PipelineOptions, ServerOptions};
 pub use secret::Secret;
 pub use sinks::Sinks;
 pub use stages::{BUILTIN, ENRICH, StageOptions};
@@ -43,6 +43,8 @@ pub struct Config {
     pub broker: BrokerOptions,
     /// The workers, one a partition.
     pub pipeline: PipelineOptions,
+    /// What becomes of rejected records by itself.
+    pub dlq: DlqOptions,
     /// The sandbox that SmartModules run in.
     pub engine: EngineOptions,
     /// The chain of SmartModules, first to last. Default: validate, enrich, ctr-window.
@@ -63,6 +65,7 @@ impl Default for Config {
             server: ServerOptions::default(),
             broker: BrokerOptions::default(),
             pipeline: PipelineOptions::default(),
+            dlq: DlqOptions::default(),
             engine: EngineOptions::default(),
             stages: BUILTIN.into_iter().map(StageOptions::new).collect(),
             connectors: PathBuf::from("./connectors"),

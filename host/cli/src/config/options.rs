@@ -1,4 +1,4 @@
-//! The sections `server`, `broker`, `pipeline`, `engine` and `log`. Units are in the names; ranges are in check.rs.
+//! The sections `server`, `broker`, `pipeline`, `engine`, `dlq` and `log`. Units are in the names; ranges are in check.rs.
 
 use std::net::SocketAddr;
 
@@ -212,6 +212,24 @@ impl Default for EngineOptions {
             call_fuel_limit: None,
             cache: true,
         }
+    }
+}
+
+/// What becomes of rejected records by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DlqOptions {
+    /// Attempts before a letter is given up. Default: 3.
+    pub max_retries: u32,
+    /// Wait before the first; each further one is twice as long. Default: 1000.
+    pub backoff_ms: u64,
+    /// The longest wait. Default: 60000.
+    pub max_backoff_ms: u64,
+}
+
+impl Default for DlqOptions {
+    fn default() -> Self {
+        Self { max_retries: 3, backoff_ms: 1_000, max_backoff_ms: 60_000 }
     }
 }
 

@@ -3,9 +3,8 @@
 use std::io;
 
 use anyhow::Result;
-use clickmill_connectors::SinkState;
-use clickmill_connectors::percent_encoded;
 use clickmill_connectors::set::{Applied, ConnectorStatus};
+use clickmill_connectors::{Connector, SinkState, Stopped, percent_encoded};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -59,6 +58,12 @@ pub struct ApplyArgs {
     output: TextOrJson,
 }
 
+const COLUMNS: &[&str] =
+    &["connector", "sink", "state", "offset>", "lag>", "rows>", "skipped>", "retries>", "server", "problem"];
+
+/// The state of one that somebody has stopped.
+pub const STOPPED: &str = "stopped by hand";
+
 /// What `/api/connectors` answers.
 #[derive(Deserialize)]
 struct Answer {
@@ -77,14 +82,22 @@ pub fn list(args: &ListArgs, config: &Config) -> Result<()> {
     let listed: Vec<Listed> = match Place::of(config) {
         Ok(Place::Host(host)) => all(&host)?.iter().map(listed).collect(),
         // A data directory is not needed to say what would run.
-        Ok(Place::Folder(_)) | Err(_) => stack::connectors::wanted(config)?
-            .iter()
-            .map(|connector| Listed {
-                name: connector.name().to_owned(),
-                r#type: connector.r#type().name().to_owned(),
-                state: if connector.off().is_some() { "off" } else { "no host runs" }.to_owned(),
-            })
-            .collect(),
+        Ok(Place::Folder(_)) | Err(_) => {
+            let stopped = Stopped::of(&config.data_dir)?;
+            let state = |connector: &Connector| match connector.off() {
+                _ if stopped.contains(connector.name()) => STOPPED,
+                Some(_) => "off",
+                None => "no host runs",
+            };
+            stack::connectors::wanted(config)?
+                .iter()
+                .map(|connector| Listed {
+                    name: connector.name().to_owned(),
+                    r#type: connector.r#type().name().to_owned(),
+                    state: state(connector).to_owned(),
+                })
+                .collect()
+        }
     };
     let mut rows = Rows::new(&["name", "type", "state"]);
     for one in &listed {
@@ -96,14 +109,14 @@ pub fn list(args: &ListArgs, config: &Config) -> Result<()> {
 fn listed(connector: &ConnectorStatus) -> Listed {
     let worst = connector.sinks.iter().find(|sink| sink.state != SinkState::Running).or(connector.sinks.first());
     let state = match (connector.wanted, worst) {
+        (false, _) => STOPPED.to_owned(),
         (true, None) if connector.off.is_some() => "off".to_owned(),
-        (false, _) | (true, None) => "stopped".to_owned(),
-        (true, Some(sink)) => word(sink.state).to_owned(),
+        (true, worst) => word(worst.map_or(SinkState::Stopped, |sink| sink.state)).to_owned(),
     };
     Listed { name: connector.name.clone(), r#type: connector.r#type.name().to_owned(), state }
 }
 
-const fn word(state: SinkState) -> &'static str {
+pub const fn word(state: SinkState) -> &'static str {
     match state {
         SinkState::Starting => "starting",
         SinkState::Running => "running",
@@ -117,36 +130,28 @@ const fn word(state: SinkState) -> &'static str {
 pub fn status(args: &StatusArgs, config: &Config) -> Result<()> {
     let mut connectors = all(&host(config)?)?;
     if let Some(name) = &args.name {
-        let known = connectors.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-        let unknown = mistake(format!("there is no connector {name}; there are: {known}"));
+        let unknown = unknown(name, &connectors);
         connectors.retain(|connector| connector.name == *name);
         if connectors.is_empty() {
             return Err(unknown);
         }
     }
-    let mut rows = Rows::new(&[
-        "connector",
-        "sink",
-        "state",
-        "offset>",
-        "lag>",
-        "rows>",
-        "skipped>",
-        "retries>",
-        "server",
-        "problem",
-    ]);
+    let mut rows = Rows::new(COLUMNS);
     for connector in &connectors {
-        if let Some(why) = &connector.off {
-            let mut row = vec![String::new(); 10];
-            (row[0], row[2], row[9]) = (connector.name.clone(), "off".to_owned(), why.clone());
+        if connector.sinks.is_empty() {
+            let mut row = vec![String::new(); COLUMNS.len()];
+            row[0].clone_from(&connector.name);
+            row[2] = listed(connector).state;
+            if let (Some(last), Some(why)) = (row.last_mut(), &connector.off) {
+                last.clone_from(why);
+            }
             rows.push(row);
         }
         for sink in &connector.sinks {
             rows.push(vec![
                 connector.name.clone(),
                 sink.name.clone(),
-                word(sink.state).to_owned(),
+                if connector.wanted { word(sink.state) } else { STOPPED }.to_owned(),
                 sink.offset.to_string(),
                 sink.lag.to_string(),
                 sink.rows_written.to_string(),
@@ -177,10 +182,14 @@ pub fn apply(args: &ApplyArgs, config: &Config) -> Result<()> {
     if args.output == TextOrJson::Json {
         return unless_gone(write_json(&mut io::stdout().lock(), &applied));
     }
-    let Applied { started, restarted, removed, unchanged } = applied;
-    for (what, names) in
-        [("started", started), ("restarted", restarted), ("removed", removed), ("as before", unchanged)]
-    {
+    let Applied { started, restarted, removed, unchanged, stopped } = applied;
+    for (what, names) in [
+        ("started", started),
+        ("restarted", restarted),
+        ("removed", removed),
+        ("as before", unchanged),
+        ("stays stopped", stopped),
+    ] {
         if !names.is_empty() {
             print(format_args!("{what}: {}\n", printable(&names.join(", "))))?;
         }
@@ -188,7 +197,13 @@ pub fn apply(args: &ApplyArgs, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn all(host: &Host) -> Result<Vec<ConnectorStatus>> {
+/// A mistake that names those that there are.
+pub fn unknown(name: &str, connectors: &[ConnectorStatus]) -> anyhow::Error {
+    let known = connectors.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+    mistake(format!("there is no connector {name}; there are: {known}"))
+}
+
+pub fn all(host: &Host) -> Result<Vec<ConnectorStatus>> {
     Ok(host.get::<Answer>("/api/connectors")?.connectors)
 }
 

@@ -1,6 +1,7 @@
 //! `clickmill connector verify`: whether a connector's server holds what `clickmill windows` shows.
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -13,6 +14,7 @@ use clickmill_pipeline::views::windows::{SIZES_MS, size_name};
 use clickmill_schemas::RunId;
 use serde::Serialize;
 
+use super::control;
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::context::Place;
@@ -32,12 +34,14 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 #[command(after_help = "Examples:
   clickmill connector verify postgres
   clickmill connector verify redis --output json | jq .different
+  clickmill connector verify warehouse.yaml      one that runs by `clickmill connector run`
 
-Where a host runs, waits until the connector has everything. Redis holds each window for some minutes only: what has expired is
-passed over.
+Waits until the connector has everything: where the host runs it, by its offset, else until nothing differs. Redis holds each
+window for some minutes only: what has expired is passed over.
 Exit codes: 0 the same, 1 a value differs, or the connector does not catch up.")]
 pub struct Args {
-    /// Its name, as in `clickmill connector list`
+    /// Its name, as in `clickmill connector list`, or its file
+    #[arg(value_name = "NAME|FILE")]
     name: String,
     /// Longest wait for the connector to have everything
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -54,18 +58,22 @@ struct Answer<'a> {
 }
 
 pub fn run(args: &Args, config: &Config) -> Result<()> {
-    let connectors = stack::connectors::wanted(config)?;
-    let known = connectors.iter().map(Connector::name).collect::<Vec<_>>().join(", ");
-    let unknown = || mistake(format!("there is no connector {}; there are: {known}", args.name));
-    let connector = connectors.iter().find(|c| c.name() == args.name).ok_or_else(unknown)?;
+    let connector = &named(&args.name, config)?;
+    let name = connector.name();
     let place = Place::of(config)?;
+    let running = match &place {
+        Place::Folder(_) => false,
+        Place::Host(host) => match control::all(host)?.iter().find(|c| c.name == name) {
+            Some(connector) => connector.wanted,
+            None if is_file(&args.name) => false,
+            None => {
+                return Err(mistake(format!(
+                    "the host runs no connector {name}: `clickmill connector apply` starts what is new"
+                )));
+            }
+        },
+    };
     let status = place.status()?;
-    if matches!(place, Place::Host(_)) && !status.sinks.iter().any(|sink| sink["name"] == args.name.as_str()) {
-        let name = &args.name;
-        return Err(mistake(format!(
-            "the host runs no connector {name}: `clickmill connector apply` starts what is new"
-        )));
-    }
     let Some(run) = status.run else {
         return Err(mistake("there is nothing to compare with yet: nothing has been counted in this data directory"));
     };
@@ -75,7 +83,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         Some(url) => Endpoint::Named(url.clone()),
         None => Endpoint::Private(servers.clone()),
     };
-    let verified = verified(args, (connector, &endpoint), run, &runtime, &place);
+    let verified = verified((args, running), (connector, &endpoint), run, &runtime, &place);
     let verified = verified.map_err(|e| anyhow!(connector.hidden().redact(&format!("{e:#}"))));
     if let (Endpoint::Private(_), Place::Folder(_)) = (&endpoint, &place) {
         // They were started for this.
@@ -84,24 +92,43 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     let verified = verified?;
     match args.output {
         TextOrJson::Json => {
-            unless_gone(write_json(&mut io::stdout().lock(), &Answer { connector: &args.name, verified: &verified }))?;
+            unless_gone(write_json(&mut io::stdout().lock(), &Answer { connector: name, verified: &verified }))?;
         }
-        TextOrJson::Text => print(text(&args.name, &verified))?,
+        TextOrJson::Text => print(text(name, &verified))?,
     }
     if verified.different == 0 { Ok(()) } else { Err(Ended(1).into()) }
 }
 
+/// The connector of that name, or of that file.
+fn named(name: &str, config: &Config) -> Result<Connector> {
+    if is_file(name) {
+        return stack::connectors::of_file(Path::new(name), config);
+    }
+    let connectors = stack::connectors::wanted(config)?;
+    let known = connectors.iter().map(Connector::name).collect::<Vec<_>>().join(", ");
+    let unknown = || mistake(format!("there is no connector {name}; there are: {known}"));
+    connectors.into_iter().find(|connector| connector.name() == name).ok_or_else(unknown)
+}
+
+fn is_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// `running`: the host runs it, and says how far it is.
 fn verified(
-    args: &Args,
+    (args, running): (&Args, bool),
     (connector, endpoint): (&Connector, &Endpoint),
     run: RunId,
     runtime: &tokio::runtime::Runtime,
     place: &Place,
 ) -> Result<Verified> {
+    let begun = Instant::now();
+    let waits = !running && matches!(place, Place::Host(_));
+    let name = running.then(|| connector.name());
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let before = caught_up(args, place)?;
+        let before = caught_up(args, name, place)?;
         let mut all = Verified::default();
         for size_ms in SIZES_MS {
             let query = WindowQuery { size_ms, ..WindowQuery::default() };
@@ -115,7 +142,14 @@ fn verified(
             all.different += of_size.different;
             all.differences.extend(of_size.differences);
         }
-        if all.different == 0 || caught_up(args, place)? == before {
+        if all.different == 0 {
+            return Ok(all);
+        }
+        if waits && begun.elapsed() < Duration::from_secs(args.timeout) {
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        if caught_up(args, name, place)? == before {
             return Ok(all);
         }
         anyhow::ensure!(
@@ -125,12 +159,12 @@ fn verified(
     }
 }
 
-/// Waits until the connector has everything; records that have their fate by then.
-fn caught_up(args: &Args, place: &Place) -> Result<u64> {
+/// Waits until everything has its fate and the connector of that name has it; records that have their fate by then.
+fn caught_up(args: &Args, name: Option<&str>, place: &Place) -> Result<u64> {
     let begun = Instant::now();
     loop {
         let status = place.status()?;
-        let sinks: Vec<_> = status.sinks.iter().filter(|sink| sink["name"] == args.name.as_str()).collect();
+        let sinks: Vec<_> = status.sinks.iter().filter(|sink| name.is_some_and(|name| sink["name"] == name)).collect();
         let level = sinks.iter().all(|sink| sink["lag"] == 0 && sink["state"] == "running");
         if level && status.ledger.waiting == 0 || matches!(place, Place::Folder(_)) {
             return Ok(status.ledger.fates.accounted());

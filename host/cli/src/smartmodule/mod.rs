@@ -6,7 +6,7 @@
 mod bench;
 mod build;
 mod case;
-mod control;
+pub mod control;
 mod deploy;
 mod logs;
 mod module_args;

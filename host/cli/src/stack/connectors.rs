@@ -1,5 +1,7 @@
 //! From the connector files to the connectors that run: reads the folder, puts the config's settings over it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clickmill_connectors::Connector;
 use clickmill_connectors::file::{ConnectorFile, Names, read_folder};
@@ -60,4 +62,16 @@ pub fn warn_of_unused_settings(config: &Config, wanted: &[Connector]) {
 /// As [`files`].
 pub fn wanted(config: &Config) -> Result<Vec<Connector>> {
     Ok(config.connectors(files(config)?))
+}
+
+/// The connector of one file, wherever it lies.
+///
+/// # Errors
+/// A mistake with every problem of the file; where the config switches it off.
+pub fn of_file(path: &Path, config: &Config) -> Result<Connector> {
+    let file = ConnectorFile::read(path, &Environment).map_err(|e| mistake(e.to_string()))?;
+    let (name, off) = (file.meta.name.clone(), path.display());
+    let off =
+        || mistake(format!("{off}: the connector {name} is switched off: see sinks.{name}.enabled in the config"));
+    config.connectors(vec![file]).pop().ok_or_else(off)
 }

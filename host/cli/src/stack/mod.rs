@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod connectors;
 pub mod place;
+mod refused_rows;
 mod sink_metrics;
 mod view;
 
@@ -15,11 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
-use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource, SinkStatus};
+use clickmill_connectors::{Connectors, RunInfo, Servers, SinkHandle, SinkSource, SinkStatus, Stopped};
 use clickmill_engine::{Engine, EngineOptions};
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::runs;
-use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_pipeline::{Pipeline, PipelineParts, views};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::output::Ledger;
@@ -30,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::exit::mistake;
+use refused_rows::RefusedRows;
 use sink_metrics::SinkMetrics;
 use view::View;
 
@@ -93,13 +95,16 @@ impl Stack {
             topics: config.topics_options(),
             stages: chain::stages(config)?,
             options: config.worker_options(),
+            retries: config.retry_policy(),
             from,
         };
         let pipeline = tokio::task::spawn_blocking(move || Pipeline::start(parts)).await??;
 
         let (servers, partitions) = (Servers::new(&data_dir), u32::try_from(pipeline.workers().len())?);
         let source = sink_source(&broker, partitions)?;
-        let connectors = Arc::new(Connectors::new(source, servers.clone(), tokio::runtime::Handle::current()));
+        let (runtime, stopped) = (tokio::runtime::Handle::current(), Stopped::of(&data_dir)?);
+        let connectors = Arc::new(Connectors::new(source, servers.clone(), runtime, stopped));
+        pipeline.dlq().offer_rows_to(Arc::new(RefusedRows::new(&connectors, tokio::runtime::Handle::current())));
         let mut stack = Self {
             broker,
             pipeline,
@@ -196,9 +201,9 @@ impl Stack {
     fn serve(&mut self, server: Server, registry: prometheus::Registry) {
         let deployer = self.pipeline.deployer();
         let (peers, crew, connectors) = (self.pipeline.peers(), self.pipeline.crew(), self.connectors.clone());
-        let (reprocessing, config) = (self.pipeline.reprocessing(), self.config.clone());
+        let (reprocessing, dlq, config) = (self.pipeline.reprocessing(), self.pipeline.dlq(), self.config.clone());
         let runtime = tokio::runtime::Handle::current();
-        let view = Arc::new(View { peers, crew, deployer, reprocessing, connectors, config, runtime, registry });
+        let view = Arc::new(View { peers, crew, deployer, reprocessing, dlq, connectors, config, runtime, registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {
@@ -220,11 +225,13 @@ fn sink_source(broker: &Arc<EmbeddedLog>, partitions: u32) -> Result<SinkSource>
         run: run_info(&**broker, partitions)?,
         runs: Arc::new(move || run_info(&*runs, partitions)),
         windows: TopicPartition::new(CTR_WINDOWS, PartitionId(0)),
+        errors: TopicPartition::new(AD_EVENTS_ERROR, PartitionId(0)),
+        letters: TopicPartition::new(AD_EVENTS_DLQ, PartitionId(0)),
     })
 }
 
 /// The run that sinks copy.
-fn run_info(broker: &dyn Broker, partitions: u32) -> Result<RunInfo, BrokerError> {
+pub fn run_info(broker: &dyn Broker, partitions: u32) -> Result<RunInfo, BrokerError> {
     let runs = runs::runs(broker)?.ok_or(BrokerError::UnknownTopic { topic: AD_EVENTS_RAW.to_owned() })?;
     Ok(RunInfo {
         id: runs.current,

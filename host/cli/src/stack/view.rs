@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clickmill_connectors::set::SetError;
 use clickmill_connectors::{Connectors, SinkHandle, SinkState};
 use clickmill_pipeline::deployment::control::Deployer;
+use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
 use clickmill_pipeline::{Crew, Peers, WorkerState};
@@ -21,6 +22,7 @@ pub struct View {
     pub crew: Arc<Crew>,
     pub deployer: Arc<Deployer>,
     pub reprocessing: Arc<Reprocessing>,
+    pub dlq: Arc<Dlq>,
     pub connectors: Arc<Connectors>,
     pub config: Config,
     pub runtime: Handle,
@@ -43,10 +45,13 @@ impl Host for View {
             ConnectorChange::Start => self.runtime.block_on(connectors.start(name)),
             ConnectorChange::Stop => self.runtime.block_on(connectors.stop(name)),
             ConnectorChange::Restart => self.runtime.block_on(connectors.restart(name)),
+            ConnectorChange::Rebuild => self.runtime.block_on(connectors.rebuild(name)),
         };
         changed.map_err(|e| match e {
             SetError::Unknown { .. } => ConnectorRefusal::Unknown(e.to_string()),
             SetError::Closed => ConnectorRefusal::Closed(e.to_string()),
+            SetError::NotEmptied { .. } => ConnectorRefusal::NotEmptied(e.to_string()),
+            SetError::Unwritten(_) => ConnectorRefusal::Unwritten(e.to_string()),
         })
     }
 
@@ -82,6 +87,10 @@ impl Host for View {
 
     fn reprocessing(&self) -> Option<Arc<Reprocessing>> {
         Some(self.reprocessing.clone())
+    }
+
+    fn dlq(&self) -> Option<Arc<Dlq>> {
+        Some(self.dlq.clone())
     }
 
     fn save(&self, name: &str) -> Result<Manifest, SavepointError> {

@@ -7,6 +7,8 @@ mod through;
 
 use anyhow::Result;
 
+pub use read::write_record;
+
 use crate::config::Config;
 
 /// Lists, reads and changes topics

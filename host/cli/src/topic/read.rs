@@ -165,7 +165,8 @@ fn cursors(topics: &[TopicView], args: &Args) -> Result<Vec<Cursor>> {
     }
 }
 
-fn write_record(record: &RecordView, output: Output, out: &mut dyn Write) -> io::Result<()> {
+/// A record on one line.
+pub fn write_record(record: &RecordView, output: Output, out: &mut dyn Write) -> io::Result<()> {
     let key = record.key.as_ref().map(shown).unwrap_or_default();
     match output {
         Output::Json => {
@@ -204,6 +205,7 @@ fn shown(content: &Content) -> String {
 #[cfg(test)]
 mod tests {
     use clickmill_pipeline::views::status::TopicPartitionView;
+    use clickmill_schemas::RunId;
 
     use super::*;
 
@@ -227,6 +229,7 @@ mod tests {
         };
         vec![TopicView {
             topic: "t".into(),
+            id: RunId([0; 16]),
             compacted: false,
             retention_max_age_hours: None,
             retention_max_bytes: None,

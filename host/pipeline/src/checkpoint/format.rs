@@ -9,6 +9,7 @@ use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, Ru
 use serde::{Deserialize, Serialize};
 
 use crate::recovery::{Activation, WrittenVerdict};
+use crate::rejected::Rejected;
 
 const MAGIC: &[u8; 4] = b"CMCK";
 /// Version of this format; a newer one is refused.
@@ -44,6 +45,8 @@ pub struct Checkpoint {
     #[serde(default)]
     pub verdicts: BTreeMap<Offset, WrittenVerdict>,
     pub ledger: Ledger,
+    #[serde(default, skip_serializing_if = "Rejected::is_empty")]
+    pub rejected: Rejected,
     pub watermark_ms: Option<i64>,
     pub outputs: OutputEnds,
     /// Ends of the output topics after the commit that it belongs to: a topic that is shorter has lost some of it.
@@ -147,6 +150,7 @@ pub(crate) mod tests {
                 Activation { deployment: DeploymentId(1), generation: Some(Generation(1)) },
             )]),
             ledger: Ledger { counted: offset, ..Ledger::default() },
+            rejected: Rejected::default(),
             watermark_ms: Some(123),
             verdicts: BTreeMap::from([(
                 Offset(offset + 2),

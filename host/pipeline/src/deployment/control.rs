@@ -39,9 +39,9 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// Makes deployments.
 pub struct Deployer {
-    pub(super) registry: Arc<Registry>,
-    pub(super) broker: Arc<dyn Broker>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<dyn Clock>,
     data_dir: PathBuf,
     /// None where no host runs.
     pub(super) workers: Option<Workers>,

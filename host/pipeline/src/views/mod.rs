@@ -49,6 +49,8 @@ pub enum BadRecord {
     Partial(#[from] NotAPartial),
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    #[error("not the state of a dead letter: {0}")]
+    Letter(#[source] serde_json::Error),
     #[error("not a deployment: {0}")]
     Deployment(#[source] serde_json::Error),
 }

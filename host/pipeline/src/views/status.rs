@@ -71,6 +71,8 @@ pub struct PartitionView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicView {
     pub topic: String,
+    /// Of this topic alone: one that is made anew under its name has another.
+    pub id: RunId,
     pub compacted: bool,
     /// What retention lets go of; without limits, nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,6 +203,7 @@ pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewErr
     let TopicSpec { name, retention, compact, .. } = info.spec.clone();
     Ok(TopicView {
         topic: name,
+        id: info.id,
         compacted: compact,
         retention_max_age_hours: retention.max_age.map(|age| age.as_secs() / 3_600),
         retention_max_bytes: retention.max_bytes,
@@ -292,7 +295,11 @@ impl Tail<'_> {
                 Body::Epoch => {
                     self.opened.insert(output.stamp.partition, output.stamp.epoch);
                 }
-                Body::Late { .. } | Body::Decision { .. } | Body::Rewind { .. } | Body::Inherit { .. } => {}
+                Body::Late { .. }
+                | Body::Decision { .. }
+                | Body::Rewind { .. }
+                | Body::Inherit { .. }
+                | Body::Retried { .. } => {}
             }
             Ok(())
         })?;

@@ -131,6 +131,7 @@ impl Worker {
         self.chain.restore(&self.saved.state).map_err(|source| ChainError::Module { stage: "state".into(), source })?;
         self.position = self.saved.offset;
         self.ledger = self.saved.ledger.clone();
+        self.rejected = self.saved.rejected.clone();
         self.outputs.back_to(self.saved.outputs);
         self.careful = CAREFUL_BATCHES;
         // What was written down for this place since the save is in force again.

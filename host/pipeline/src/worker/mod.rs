@@ -14,6 +14,7 @@ mod error;
 mod fault;
 mod open;
 mod outputs;
+mod retry;
 mod swap;
 
 use std::collections::BTreeMap;
@@ -38,14 +39,17 @@ use crate::metrics::Metrics;
 use crate::module_log::{LineKind, ModuleLine, ModuleLog};
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::{Recovered, WrittenVerdict};
+use crate::rejected::Rejected;
 use crate::targets::Target;
 use committer::Committer;
 use fault::Onward;
 use outputs::Outputs;
+use retry::RetryKey;
 use swap::{Announced, Pace};
 
 pub use error::WorkerError;
 pub(crate) use open::Assignment;
+pub(crate) use retry::REPEATED;
 
 /// Longest wait for new records, so that a stop is seen soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
@@ -104,6 +108,7 @@ struct SavePoint {
     offset: Offset,
     state: Arc<ChainState>,
     ledger: Ledger,
+    rejected: Rejected,
     deployment: DeploymentId,
     generation: Generation,
     outputs: outputs::Mark,
@@ -134,6 +139,8 @@ pub(crate) struct Worker {
     convicted: BTreeMap<Offset, WrittenVerdict>,
     position: Offset,
     ledger: Ledger,
+    /// Rejected records that a retry may still stand for.
+    rejected: Rejected,
     outputs: Outputs,
     committer: Committer,
     /// Of the output topics, after the last commit that is durable.
@@ -224,6 +231,7 @@ impl Worker {
         if self.position < batch.base_offset {
             return Err(WorkerError::Misaligned { found: batch.base_offset, expected: self.position });
         }
+        let retry = RetryKey::of(batch)?;
         while self.position < batch.next_offset() {
             if self.stands_still() {
                 return Ok(false);
@@ -232,7 +240,7 @@ impl Worker {
             let decided = Some(self.decided_up_to()).filter(|offset| *offset > self.position);
             let limit = [self.recovered.decisions.next_after(self.position), decided].into_iter().flatten().min();
             let input = Input::new(batch, self.position, limit)?;
-            if !self.process(&input)? {
+            if !self.process(&input, retry.as_ref())? {
                 return Ok(false);
             }
             self.commit_if_due()?;
@@ -241,8 +249,10 @@ impl Worker {
     }
 
     /// Some records through the chain. `false`: as [`Worker::batch`].
-    fn process(&mut self, input: &Input<'_>) -> Result<bool, WorkerError> {
-        loop {
+    fn process(&mut self, input: &Input<'_>, retry: Option<&RetryKey>) -> Result<bool, WorkerError> {
+        let retry = retry.and_then(RetryKey::get);
+        self.outcome.clear();
+        while !self.drops_repeated(retry) {
             if self.careful > 0 {
                 self.save_point()?;
             }
@@ -259,7 +269,7 @@ impl Worker {
         }
         self.careful = self.careful.saturating_sub(1);
         self.drain_logs();
-        self.absorb(input.batch)?;
+        self.absorb(input.batch, retry)?;
         self.position = input.to();
         self.last_record = Instant::now();
         let records = input.to().0 - input.from().0;
@@ -313,6 +323,7 @@ impl Worker {
         let mut changed = false;
         if let Some(end) = self.recovered.decisions.gaps.get(&self.position).copied() {
             self.ledger.drop_for("retention", end.0 - self.position.0);
+            self.rejected.insert_range(self.position, end);
             self.position = end;
             changed = true;
         }

@@ -22,6 +22,7 @@ use crate::checkpoint::resolve::{self, CheckpointName, Choice, newest_first};
 use crate::checkpoint::{Checkpoint, CheckpointStore, DirectoryStore, Kept, OutputEnds, take_epoch};
 use crate::newcomer::Newcomer;
 use crate::recovery::{Activation, Recovered, Recovery};
+use crate::rejected::Rejected;
 
 /// Bytes of outputs read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -73,6 +74,7 @@ impl Worker {
             verdicts.insert(*offset, verdict.stage.clone(), verdict.message.clone());
         }
         let ledger = checkpoint.as_ref().map_or_else(Ledger::default, |c| c.ledger.clone());
+        let rejected = checkpoint.as_ref().map_or_else(Rejected::default, |c| c.rejected.clone());
         let state = chain.save().map_err(WorkerError::State)?;
         let generation = checkpoint.as_ref().map_or(Generation(0), |c| c.generation);
         let read = |(name, read): (_, Read)| (name, read.map_or(OutputEnds::default(), |c| c.outputs));
@@ -84,6 +86,7 @@ impl Worker {
             offset: position,
             state: Arc::new(state),
             ledger: ledger.clone(),
+            rejected: rejected.clone(),
             deployment,
             generation,
             outputs: Default::default(),
@@ -116,6 +119,7 @@ impl Worker {
             convicted,
             position,
             ledger,
+            rejected,
             outputs: Outputs::default(),
             committer: Committer::start(shared.clone(), store, kept, ends),
             ends,

@@ -3,7 +3,8 @@
 use clickmill_broker::StoredBatch;
 use clickmill_engine::{RouteOwned, Routed};
 use clickmill_schemas::Offset;
-use clickmill_schemas::dead_letter::{DeadLetter, Judged, Origin, RawPayload};
+use clickmill_schemas::dead_letter::{DeadLetter, Judged, RawPayload, RetriedAt};
+use clickmill_schemas::envelope::{ErrorType, Retry};
 use clickmill_schemas::output::{Body, Output, Stamp};
 use clickmill_schemas::record::Records;
 
@@ -51,7 +52,7 @@ impl Outputs {
         (letters, late)
     }
 
-    fn letter(&mut self, waiting: Waiting) {
+    pub(super) fn letter(&mut self, waiting: Waiting) {
         self.bytes += waiting.bytes();
         self.letters.push(waiting);
     }
@@ -70,11 +71,14 @@ impl Waiting {
 
 impl Worker {
     /// Takes the outcome of a batch into the ledger and into the outputs, except what is in the topics already.
-    pub(super) fn absorb(&mut self, batch: &StoredBatch) -> Result<(), WorkerError> {
+    pub(super) fn absorb(&mut self, batch: &StoredBatch, retry: Option<Retry<'_>>) -> Result<(), WorkerError> {
         self.ledger.counted += self.outcome.counted;
         for (stage, records) in &self.outcome.dropped {
             let name = self.stages.stages.get(*stage).map_or("", |s| s.stage.as_str());
             self.ledger.drop_for(&format!("filtered by {name}"), *records);
+        }
+        if let Some(retry) = retry.filter(|_| self.outcome.records > 0) {
+            self.settle_retry(retry);
         }
         if self.outcome.routed.is_empty() {
             return Ok(());
@@ -88,10 +92,13 @@ impl Worker {
             match &routed.route {
                 RouteOwned::Error { error_type, rule, message } => {
                     self.ledger.reject(rule);
+                    if retry.is_none() {
+                        self.rejected.insert(routed.offset);
+                    }
                     self.shared.metrics.rejected(self.owner.partition, rule);
                     if routed.offset >= self.recovered.errors_through {
                         let payload = payload(&mut records, batch.base_offset, routed.offset)?;
-                        let letter = self.letter(routed, payload, *error_type, rule, message);
+                        let letter = self.letter(routed, payload, (*error_type, rule, message), retry);
                         let key = format!("{}|{}|{}", self.owner.run, self.owner.partition, routed.offset);
                         // Plain structs: serialization has no failing case.
                         let value = serde_json::to_vec(&letter).unwrap_or_default();
@@ -121,9 +128,8 @@ impl Worker {
         &self,
         routed: &Routed,
         payload: &[u8],
-        error_type: clickmill_schemas::envelope::ErrorType,
-        rule: &str,
-        message: &str,
+        (error_type, rule, message): (ErrorType, &str, &str),
+        retry: Option<Retry<'_>>,
     ) -> DeadLetter {
         let judged = self.stages.stages.get(routed.stage).map(|stage| Judged {
             run: self.owner.run,
@@ -137,19 +143,22 @@ impl Worker {
             error_type,
             rule: rule.to_owned(),
             message: message.to_owned(),
-            retry_count: 0,
+            retry_count: retry.map_or(0, |retry| retry.attempt),
             error_timestamp_ms: self.shared.clock.now_ms(),
-            origin: Origin::Record {
-                topic: self.input.topic.to_string(),
-                partition: self.owner.partition,
-                offset: routed.offset,
-            },
+            origin: self.origin(retry, routed.offset),
             judged,
-            stacktrace: None,
-            retried_at: None,
+            stacktrace: (error_type == ErrorType::Smartmodule).then(|| stacktrace(message)).flatten(),
+            retried_at: retry.map(|_| RetriedAt { partition: self.owner.partition, offset: routed.offset }),
             connector: None,
         }
     }
+}
+
+/// The functions that a trap's message names, innermost first, one a line.
+fn stacktrace(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("; in ")?;
+    let frames = rest.split("; ").next().unwrap_or_default().split(" < ");
+    Some(frames.enumerate().map(|(depth, function)| format!("{depth}: {function}")).collect::<Vec<_>>().join("\n"))
 }
 
 /// The value of the record at `offset`, as it was produced: a later stage only saw it in another encoding.
@@ -161,4 +170,16 @@ fn payload<'a>(records: &mut Records<'a>, base: Offset, offset: Offset) -> Resul
         }
     }
     Err(WorkerError::Source(format!("offset {offset} was routed and is not in its batch")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_has_the_functions_of_a_traps_message_and_nothing_else() {
+        let message = "array_map failed: wasm trap: unreachable; in rust_panic < validate::judge; before that memory";
+        assert_eq!(stacktrace(message).as_deref(), Some("0: rust_panic\n1: validate::judge"));
+        assert_eq!(stacktrace("array_map ran past its time limit"), None);
+    }
 }

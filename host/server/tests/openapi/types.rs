@@ -211,6 +211,8 @@ fn a_shadow_and_a_sink_are_as_the_document_has_them() {
     let sink = SinkStatus {
         name: "postgres".into(),
         kind: "postgres".into(),
+        topic: "ctr_windows".into(),
+        partition: PartitionId(0),
         state: SinkState::Running,
         offset: Offset(1),
         lag: 0,

@@ -62,6 +62,10 @@ impl Host for FakeHost {
         if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
     }
 
+    fn dlq(&self) -> Option<Arc<clickmill_pipeline::dlq::Dlq>> {
+        None
+    }
+
     fn reprocessing(&self) -> Option<Arc<Reprocessing>> {
         None
     }

@@ -1,0 +1,123 @@
+//! `clickmill connector tap`: the records that flow to a connector, as it takes them.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use clickmill_broker::TopicPartition;
+use clickmill_connectors::SinkStatus;
+use clickmill_pipeline::views::records::RecordView;
+use clickmill_schemas::Offset;
+use serde::Serialize;
+
+use super::control;
+use crate::TextOrJson;
+use crate::config::Config;
+use crate::context::{Host, Place};
+use crate::exit::mistake;
+use crate::output::{Output, say, unless_gone};
+use crate::signals;
+use crate::topic::write_record;
+
+/// Longest wait for new records, over all that the connector copies.
+const WAIT: Duration = Duration::from_secs(1);
+/// Records asked for at once.
+const PAGE_RECORDS: u64 = 1_000;
+
+/// Shows the records that flow to a connector of the running host, as they come
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  clickmill connector tap postgres
+  clickmill connector tap warehouse --from-beginning --limit 10 --output json
+
+Begins at the connector's own offset: what it has not applied yet comes first. The connector is not disturbed. With --output
+json, one object a line. Exit codes: 0 at the limit and after Ctrl-C, 2 where no host runs the connector.")]
+pub struct Args {
+    /// Its name, as in `clickmill connector list`
+    name: String,
+    /// Begin at the first record that is still there
+    #[arg(long)]
+    from_beginning: bool,
+    /// End after N records
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    #[arg(long, value_enum, default_value = "text")]
+    output: TextOrJson,
+}
+
+/// A record on its way to a sink.
+#[derive(Serialize)]
+struct Tapped<'a> {
+    sink: &'a str,
+    topic: &'a str,
+    #[serde(flatten)]
+    record: &'a RecordView,
+}
+
+/// One sink's partition, and where it is read next.
+struct Cursor {
+    sink: String,
+    at: TopicPartition,
+    next: Offset,
+}
+
+pub fn run(args: &Args, config: &Config) -> Result<()> {
+    let place = Place::of(config)?;
+    let Place::Host(host) = &place else {
+        return Err(mistake("nothing flows: no host runs on this data directory; start one with `clickmill run`"));
+    };
+    let mut cursors = cursors(args, host)?;
+    // Every line is whole, and nothing is left to be done.
+    signals::end_well()?;
+    for Cursor { sink, at, next } in &cursors {
+        say(format_args!("{sink}: {at} from offset {next} on"));
+    }
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    unless_gone(tap(args, &place, &mut cursors, &mut out)?)
+}
+
+fn cursors(args: &Args, host: &Host) -> Result<Vec<Cursor>> {
+    let connectors = control::all(host)?;
+    let Some(connector) = connectors.iter().find(|connector| connector.name == args.name) else {
+        return Err(control::unknown(&args.name, &connectors));
+    };
+    if connector.sinks.is_empty() {
+        let name = &args.name;
+        return Err(mistake(format!("{name} is {}: `clickmill connector start {name}` first", control::STOPPED)));
+    }
+    let cursor = |SinkStatus { name, topic, partition, offset, .. }: &SinkStatus| Cursor {
+        sink: name.clone(),
+        at: TopicPartition::new(topic.as_str(), *partition),
+        next: if args.from_beginning { Offset(0) } else { *offset },
+    };
+    Ok(connector.sinks.iter().map(cursor).collect())
+}
+
+/// Returns at the limit, or with the failure of `out`.
+fn tap(args: &Args, place: &Place, cursors: &mut [Cursor], out: &mut dyn Write) -> Result<io::Result<()>> {
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let wait = WAIT / u32::try_from(cursors.len().max(1))?;
+    loop {
+        for Cursor { sink, at, next } in cursors.iter_mut() {
+            let limit = usize::try_from(left.min(PAGE_RECORDS))?;
+            let page = place.page(at, *next, limit, wait, false)?;
+            for record in &page.records {
+                let written = match args.output {
+                    TextOrJson::Text => write_record(record, Output::Text, out),
+                    TextOrJson::Json => serde_json::to_writer(&mut *out, &Tapped { sink, topic: &at.topic, record })
+                        .map_err(io::Error::from)
+                        .and_then(|()| writeln!(out)),
+                };
+                if written.is_err() {
+                    return Ok(written);
+                }
+            }
+            left -= page.records.len() as u64;
+            *next = page.next_offset;
+            let flushed = out.flush();
+            if left == 0 || flushed.is_err() {
+                return Ok(flushed);
+            }
+        }
+    }
+}
