@@ -18,6 +18,8 @@ impl ServerUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return "***".to_owned();
         };
+        // What stands behind a webhook's host is often all that protects it.
+        let hides_path = scheme == "http" || scheme == "https";
         let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         // A password with such a sign in it, not encoded, begins before it and ends behind it.
         if behind.contains('@') {
@@ -28,7 +30,10 @@ impl ServerUrl {
         if host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_err()) {
             return format!("{scheme}://***");
         }
-        let path = behind.split(['?', '#']).next().unwrap_or_default();
+        let path = match behind.split(['?', '#']).next().unwrap_or_default() {
+            path if hides_path && path.len() > 1 => "/***",
+            path => path,
+        };
         match authority.rsplit_once('@') {
             None => format!("{scheme}://{authority}{path}"),
             Some((login, host)) => {
@@ -51,6 +56,9 @@ impl fmt::Display for ServerUrl {
         f.write_str(&self.masked())
     }
 }
+
+/// Folder of the Parquet files in the data directory, where no other is named.
+const WINDOWS_FOLDER: &str = "processed/windows";
 
 /// Where a sink finds its server, asked again at every connection.
 #[derive(Clone)]
@@ -79,6 +87,17 @@ impl Endpoint {
             Self::Private(servers) => servers.redis().await.map(ServerUrl),
         }
     }
+
+    /// Where files of windows go; the private place is a folder of the data directory.
+    #[must_use]
+    pub fn windows_folder(&self) -> ServerUrl {
+        match self {
+            Self::Named(url) => url.clone(),
+            Self::Private(servers) => {
+                ServerUrl(format!("file://{}", servers.data_dir().join(WINDOWS_FOLDER).display()))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +120,9 @@ mod tests {
             ("postgres://me:s3#cr3t@host/db", "postgres://***"),
             ("postgres://me:s3?cr3t@host/db", "postgres://***"),
             ("postgres://me:s3/cr3t@host/db", "postgres://***"),
+            ("https://hooks.example/T0/s3cr3t", "https://hooks.example/***"),
+            ("http://127.0.0.1:80/", "http://127.0.0.1:80/"),
+            ("file:///data/windows", "file:///data/windows"),
         ] {
             assert_eq!(ServerUrl(url.to_owned()).masked(), shown);
             assert!(!format!("{:?}", ServerUrl(url.to_owned())).contains("cr3t"));

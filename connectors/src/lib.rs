@@ -1,14 +1,18 @@
-//! Sinks: what copies `ctr_windows` into PostgreSQL and Redis, and the private servers that clickmill runs for them.
+//! Sinks: what copies topics into PostgreSQL, Redis, Parquet files and HTTP endpoints, and the private servers that
+//! clickmill runs for them.
 //!
 //! This crate owns the tables, the hashes and the sinks' offsets. It knows the records of the topics (`schemas`) and
 //! the broker's trait, but neither how a broker stores nor how a window came about.
-//! Read `sink.rs` for the contract, `runner.rs` for how a sink is driven, then `postgres/` and `redis/`.
+//! Read `sink.rs` for the contract, `runner.rs` for how a sink is driven, then `postgres/`, `redis/`, `parquet/`
+//! and `http/`.
 
 mod backoff;
 pub mod endpoint;
 pub mod file;
 mod hidden;
+pub mod http;
 mod letters;
+pub mod parquet;
 pub mod postgres;
 pub mod reader;
 pub mod redis;
@@ -28,6 +32,8 @@ use clickmill_schemas::{Offset, RunId};
 
 pub use endpoint::{Endpoint, ServerUrl};
 pub use hidden::{Hidden, percent_encoded};
+pub use http::HttpOptions;
+pub use parquet::ParquetOptions;
 pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};

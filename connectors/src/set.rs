@@ -23,7 +23,10 @@ use crate::runner::Before;
 use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
 use crate::transform::{MakeTransform, TransformSpec};
-use crate::{Hidden, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
+use crate::{
+    Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource,
+    SinkStatus,
+};
 
 /// The topic of windows.
 const CTR_WINDOWS: &str = "ctr_windows";
@@ -35,6 +38,8 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 pub enum Connector {
     Postgres(PostgresOptions),
     Redis(RedisOptions),
+    Parquet(ParquetOptions),
+    Http(HttpOptions),
 }
 
 impl Connector {
@@ -43,6 +48,8 @@ impl Connector {
         match self {
             Self::Postgres(options) => &options.name,
             Self::Redis(options) => &options.name,
+            Self::Parquet(options) => &options.name,
+            Self::Http(options) => &options.name,
         }
     }
 
@@ -51,15 +58,30 @@ impl Connector {
         match self {
             Self::Postgres(_) => Type::PostgresSink,
             Self::Redis(_) => Type::RedisSink,
+            Self::Parquet(_) => Type::ParquetSink,
+            Self::Http(_) => Type::HttpSink,
         }
     }
 
-    /// Where it writes to; none where that is a private server.
+    /// Why it runs nothing, where nothing is set for it to do.
+    #[must_use]
+    pub const fn off(&self) -> Option<&'static str> {
+        match self {
+            Self::Http(HttpOptions { endpoint: None, .. }) => {
+                Some("no endpoint: set http.endpoint in its file, or sinks.http.url in the config")
+            }
+            _ => None,
+        }
+    }
+
+    /// Where it writes to; none where that is a private server, a folder of the data directory, or nowhere.
     #[must_use]
     pub const fn url(&self) -> Option<&ServerUrl> {
         match self {
             Self::Postgres(options) => options.url.as_ref(),
             Self::Redis(options) => options.url.as_ref(),
+            Self::Parquet(options) => options.url.as_ref(),
+            Self::Http(options) => options.endpoint.as_ref(),
         }
     }
 
@@ -69,6 +91,8 @@ impl Connector {
         match self {
             Self::Postgres(options) => &options.hidden,
             Self::Redis(options) => &options.hidden,
+            Self::Parquet(options) => &options.hidden,
+            Self::Http(options) => &options.hidden,
         }
     }
 
@@ -78,7 +102,8 @@ impl Connector {
         match self {
             // Partials are for those who merge them: no module has a place there.
             Self::Postgres(options) if topic != CTR_WINDOWS => &options.transforms,
-            Self::Postgres(_) | Self::Redis(_) => &[],
+            Self::Http(options) if topic != CTR_WINDOWS => &options.transforms,
+            Self::Postgres(_) | Self::Redis(_) | Self::Parquet(_) | Self::Http(_) => &[],
         }
     }
 
@@ -89,11 +114,17 @@ impl Connector {
     /// [`SinkError`].
     pub async fn answers(&self) -> Result<String, SinkError> {
         let Some(url) = self.url() else {
-            return Ok("a private server".to_owned());
+            return Ok(match self {
+                Self::Postgres(_) | Self::Redis(_) => "a private server".to_owned(),
+                Self::Parquet(_) => "a folder of the data directory".to_owned(),
+                Self::Http(_) => "off".to_owned(),
+            });
         };
         match self {
             Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
             Self::Redis(_) => crate::redis::answers(url).await?,
+            Self::Parquet(options) => options.answers(url).await?,
+            Self::Http(options) => options.answers(url).await?,
         }
         Ok(url.masked())
     }
@@ -106,6 +137,9 @@ pub struct ConnectorStatus {
     pub r#type: Type,
     /// `false`: somebody has stopped it.
     pub wanted: bool,
+    /// Why it runs nothing although nobody has stopped it: see [`Connector::off`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<String>,
     /// As they were when it was stopped; none where it was not started since this process began.
     pub sinks: Vec<SinkStatus>,
 }
@@ -208,13 +242,14 @@ impl Connectors {
     /// How each is, in order of their names.
     #[must_use]
     pub fn status(&self) -> Vec<ConnectorStatus> {
-        let of = |m: &Member| (m.connector.name().to_owned(), m.connector.r#type(), m.wanted, m.handles.clone());
+        let of = |m: &Member| (m.connector.clone(), m.wanted, m.handles.clone());
         let all: Vec<_> = self.members().by_name.values().map(of).collect();
         // The broker is asked without the lock.
-        let status = |(name, r#type, wanted, handles): (_, _, _, Vec<SinkHandle>)| ConnectorStatus {
-            name,
-            r#type,
+        let status = |(connector, wanted, handles): (Connector, _, Vec<SinkHandle>)| ConnectorStatus {
+            name: connector.name().to_owned(),
+            r#type: connector.r#type(),
             wanted,
+            off: connector.off().map(str::to_owned),
             sinks: handles.iter().map(SinkHandle::status).collect(),
         };
         all.into_iter().map(status).collect()
@@ -334,6 +369,8 @@ impl Connectors {
         match connector {
             Connector::Postgres(options) => options.empty(endpoint, run, &self.source.windows).await,
             Connector::Redis(options) => options.empty(endpoint, run).await,
+            Connector::Parquet(options) => options.empty(endpoint, run, &self.source.windows).await,
+            Connector::Http(_) => Err(SinkError::Config("an HTTP endpoint cannot be told to forget".to_owned())),
         }
     }
 
@@ -418,6 +455,16 @@ impl Connectors {
             Connector::Redis(options) => {
                 let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
+            }
+            Connector::Parquet(options) => {
+                let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
+            }
+            Connector::Http(options) => {
+                for (service, handle) in options.sinks(self.servers.data_dir(), &self.source) {
+                    let service = service.behind(self.before(&connector, handle.source()));
+                    begun.spawn(|stopped| service.run(stopped), handle);
+                }
             }
         }
         let Begun { stop, handles, tasks, .. } = begun;

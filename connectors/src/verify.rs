@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::endpoint::Endpoint;
 use crate::set::Connector;
 use crate::sink::SinkError;
-use crate::{postgres, redis};
+use crate::{parquet, postgres, redis};
 
 /// Differences that are told one by one.
 const TOLD: usize = 20;
@@ -119,6 +119,11 @@ pub fn verify(
             runtime.block_on(held.compare_rest(size_ms, &mut verified))?;
             Ok(verified)
         }
+        Connector::Parquet(options) => {
+            let held = runtime.block_on(parquet::held(options, &endpoint.windows_folder(), (run, size_ms)))?;
+            compare(size_ms, topic, held.into_iter().map(Ok).peekable())
+        }
+        Connector::Http(_) => Err(SinkError::Config("an HTTP endpoint cannot be asked what it holds".to_owned())),
     }
 }
 

@@ -2,6 +2,7 @@
 //! partition, and who is fenced. Pure; entries stay encoded until a sink wants them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 
 use clickmill_schemas::merge::{Fence, WindowRecord};
 use clickmill_schemas::output::{Body, Output};
@@ -104,13 +105,19 @@ impl<'a> WindowBatch<'a> {
 
     /// Reads what belongs to the run of `terms`; what nobody can read is refused in `written`.
     pub fn read(chunks: &'a [Chunk], terms: &mut Terms, written: &mut Written) -> Self {
+        Self::read_within(chunks, Offset(0)..Offset(u64::MAX), terms, written)
+    }
+
+    /// [`read`](Self::read), of these offsets alone.
+    pub fn read_within(chunks: &'a [Chunk], of: Range<Offset>, terms: &mut Terms, written: &mut Written) -> Self {
         let mut batch = Self::default();
-        for chunk in chunks {
-            batch.end = batch.end.max(chunk.next_offset);
+        for chunk in chunks.iter().filter(|chunk| chunk.next_offset > of.start && chunk.base_offset < of.end) {
+            batch.end = batch.end.max(chunk.next_offset.min(of.end));
             match chunk.records() {
                 Ok(records) => {
                     for record in records {
                         match record {
+                            Ok((offset, _)) if !of.contains(&offset) => {}
                             Ok((offset, record)) => batch.take(offset, &record, terms, written),
                             Err(e) => written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
                         }

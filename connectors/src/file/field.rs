@@ -29,6 +29,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// An address with one of these schemes.
     Url(&'static [&'static str]),
+    /// `Name: value` of an HTTP header; braces only around one of these words.
+    Header(&'static [&'static str]),
     List(&'static Kind),
     /// Any keys, each with a single value, which is taken as text.
     Texts,
@@ -74,8 +76,20 @@ fn single(kind: &Kind, value: &Value) -> Result<Json, String> {
         {
             Ok(json!(text))
         }
+        (Kind::Header(words), Value::Text(text)) if is_header(text, words) => Ok(json!(text)),
         _ => Err(wanted(kind)),
     }
+}
+
+/// As the pattern of the JSON Schema says.
+fn is_header(text: &str, words: &[&str]) -> bool {
+    let Some((name, value)) = text.split_once(':') else { return false };
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&byte);
+    let mut rest = value.trim_start_matches([' ', '\t']).to_owned();
+    let is_there = !rest.is_empty();
+    words.iter().for_each(|word| rest = rest.replace(&format!("{{{word}}}"), ""));
+    let is_plain = !rest.contains(|c: char| matches!(c, '{' | '}' | '\u{0}'..='\u{1f}' | '\u{7f}'));
+    !name.is_empty() && name.bytes().all(of_name) && is_there && is_plain
 }
 
 fn is_name(text: &str) -> bool {
@@ -91,6 +105,9 @@ fn wanted(kind: &Kind) -> String {
         Kind::Integer { least, most } => format!("it must be a whole number from {least} to {most}"),
         Kind::OneOf(words) => format!("it must be one of {}", words.join(", ")),
         Kind::Url(schemes) => format!("it must be an address that begins with {}://", schemes.join(":// or ")),
+        Kind::Header(words) => {
+            format!("it must be `Name: value`, with braces only around one of {}", words.join(", "))
+        }
         Kind::List(_) => "it must be a list".to_owned(),
         Kind::Texts | Kind::Map(_) => "it must be a mapping of keys".to_owned(),
     }
@@ -150,6 +167,11 @@ pub fn schema(kind: &Kind) -> Json {
         Kind::Integer { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
         Kind::OneOf(words) => json!({"enum": words}),
         Kind::Url(schemes) => json!({"type": "string", "pattern": format!("^({})://.", schemes.join("|"))}),
+        Kind::Header(words) => {
+            let word = format!("\\{{({})\\}}", words.join("|"));
+            let value = format!("([^ {{}}\\x00-\\x1f\\x7f]|{word})([^{{}}\\x00-\\x1f\\x7f]|{word})*");
+            json!({"type": "string", "pattern": format!("^[A-Za-z0-9!#$%&'*+.^_`|~-]+:[ \\t]*{value}$")})
+        }
         Kind::List(kind) => json!({"type": "array", "items": schema(kind)}),
         Kind::Texts => json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
         Kind::Map(fields) => object(fields),

@@ -16,16 +16,20 @@ pub const API_VERSION: &str = "0.1.0";
 pub enum Type {
     PostgresSink,
     RedisSink,
+    ParquetSink,
+    HttpSink,
 }
 
 impl Type {
-    pub const ALL: [Self; 2] = [Self::PostgresSink, Self::RedisSink];
+    pub const ALL: [Self; 4] = [Self::PostgresSink, Self::RedisSink, Self::ParquetSink, Self::HttpSink];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::PostgresSink => "postgres-sink",
             Self::RedisSink => "redis-sink",
+            Self::ParquetSink => "parquet-sink",
+            Self::HttpSink => "http-sink",
         }
     }
 
@@ -35,6 +39,8 @@ impl Type {
         match self {
             Self::PostgresSink => "postgres",
             Self::RedisSink => "redis",
+            Self::ParquetSink => "parquet",
+            Self::HttpSink => "http",
         }
     }
 
@@ -43,6 +49,8 @@ impl Type {
         match self {
             Self::PostgresSink => const { &top(Self::PostgresSink) },
             Self::RedisSink => const { &top(Self::RedisSink) },
+            Self::ParquetSink => const { &top(Self::ParquetSink) },
+            Self::HttpSink => const { &top(Self::HttpSink) },
         }
     }
 
@@ -50,6 +58,15 @@ impl Type {
         match self {
             Self::PostgresSink => POSTGRES,
             Self::RedisSink => REDIS,
+            Self::ParquetSink => PARQUET,
+            Self::HttpSink => HTTP,
+        }
+    }
+
+    const fn meta(self) -> &'static [Field] {
+        match self {
+            Self::PostgresSink | Self::RedisSink | Self::ParquetSink => META,
+            Self::HttpSink => META_OF_ANY_TOPIC,
         }
     }
 }
@@ -62,7 +79,8 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field { name, kind, required: true, doc }
 }
 
-const TYPES: &[&str] = &[Type::PostgresSink.name(), Type::RedisSink.name()];
+const TYPES: &[&str] =
+    &[Type::PostgresSink.name(), Type::RedisSink.name(), Type::ParquetSink.name(), Type::HttpSink.name()];
 const OTHER_RUN: Kind = Kind::OneOf(&["refuse", "replace", "keep"]);
 
 const CONSUMER: &[Field] = &[
@@ -83,18 +101,29 @@ const CONSUMER: &[Field] = &[
     ),
 ];
 
-const META: &[Field] = &[
-    required("name", Kind::Name, "The connector's name: its offset is kept under it."),
-    required("type", Kind::OneOf(TYPES), "What it writes to."),
-    required("version", Kind::Text, "Version of the connector that the file was written for."),
-    required("topic", Kind::OneOf(&["ctr_windows"]), "The topic that it copies: sinks of windows know no other."),
-    optional(
-        "secrets",
-        Kind::List(&Kind::Map(&[required("name", Kind::Name, "The secret's name.")])),
-        "Secrets that `${{ secrets.NAME }}` may stand for.",
-    ),
-    optional("consumer", Kind::Map(CONSUMER), "How much is read and written at once."),
-];
+const SECRET: &[Field] = &[required("name", Kind::Name, "The secret's name.")];
+
+const fn meta(topic: Field) -> [Field; 6] {
+    [
+        required("name", Kind::Name, "The connector's name: its offset is kept under it."),
+        required("type", Kind::OneOf(TYPES), "What it writes to."),
+        required("version", Kind::Text, "Version of the connector that the file was written for."),
+        topic,
+        optional("secrets", Kind::List(&Kind::Map(SECRET)), "Secrets that `${{ secrets.NAME }}` may stand for."),
+        optional("consumer", Kind::Map(CONSUMER), "How much is read and written at once."),
+    ]
+}
+
+const META: &[Field] = &meta(required(
+    "topic",
+    Kind::OneOf(&["ctr_windows"]),
+    "The topic that it copies: sinks of windows know no other.",
+));
+const META_OF_ANY_TOPIC: &[Field] = &meta(required(
+    "topic",
+    Kind::OneOf(&["ctr_windows", "ad_events_raw", "ad_events_error"]),
+    "The topic that it copies, all its partitions.",
+));
 
 const POSTGRES: &[Field] = &[
     optional(
@@ -135,6 +164,40 @@ const REDIS: &[Field] = &[
     ),
 ];
 
+const PARQUET: &[Field] = &[
+    optional(
+        "url",
+        Kind::Url(&["file", "s3", "gs"]),
+        "Where the files lie: file:///folder, s3://bucket/prefix or gs://bucket/prefix. Default: processed/windows in the data directory.",
+    ),
+    optional(
+        "offsets_per_file",
+        Kind::Integer { least: 1_000, most: 10_000_000 },
+        "A file covers so many offsets of the topic. Default 100000.",
+    ),
+    optional("access_key_id", Kind::Text, "Access key of S3. Default: as AWS's own tools find theirs."),
+    optional("secret_access_key", Kind::Text, "Its secret."),
+    optional("region", Kind::Text, "Region of S3. Default us-east-1."),
+    optional("endpoint", Kind::Url(&["https", "http"]), "A server that speaks S3, as MinIO does. Default: AWS's own."),
+    optional("allow_http", Kind::Bool, "Take an endpoint without TLS. Default false."),
+    optional(
+        "service_account_key",
+        Kind::Text,
+        "Key of a service account (JSON) for GCS. Default: as Google's own tools find theirs.",
+    ),
+];
+
+const HTTP: &[Field] = &[
+    optional("endpoint", Kind::Url(&["https", "http"]), "Where batches are sent. Without one the connector is off."),
+    optional("method", Kind::OneOf(&["POST", "PUT"]), "Default POST."),
+    optional(
+        "headers",
+        Kind::List(&Kind::Header(crate::http::PLACEHOLDERS)),
+        "Headers as `Name: value`; {topic}, {partition}, {first_offset}, {last_offset}, {records} and {connector} are filled in.",
+    ),
+    optional("max_records", Kind::Integer { least: 1, most: 100_000 }, "Most records in one batch. Default 500."),
+];
+
 /// What a file of this version and type may hold; none where it does not say which it is.
 pub(super) fn of(file: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
     let mut problem = |at, message| problems.push(Problem { at, message });
@@ -170,9 +233,6 @@ pub(super) fn of(file: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
 }
 
 const API: Field = required("apiVersion", Kind::Text, "The shape of this file: 0.1.0.");
-const META_FIELD: Field = required("meta", Kind::Map(META), "What it is, and what it reads.");
-const ANY_POSTGRES: Field = optional("postgres", Kind::Map(POSTGRES), "Section of a postgres-sink.");
-const ANY_REDIS: Field = optional("redis", Kind::Map(REDIS), "Section of a redis-sink.");
 
 const TRANSFORMS: Field = optional(
     "transforms",
@@ -187,10 +247,24 @@ const TRANSFORMS: Field = optional(
     "SmartModules that the records go through on their way, in this order.",
 );
 
-const ANY: &[Field] = &[API, META_FIELD, TRANSFORMS, ANY_POSTGRES, ANY_REDIS];
+/// Of a file that does not say which it is.
+const ANY: &[Field] = &[
+    API,
+    meta_field(META_OF_ANY_TOPIC),
+    TRANSFORMS,
+    optional("postgres", Kind::Map(POSTGRES), "Section of a postgres-sink."),
+    optional("redis", Kind::Map(REDIS), "Section of a redis-sink."),
+    optional("parquet", Kind::Map(PARQUET), "Section of a parquet-sink."),
+    optional("http", Kind::Map(HTTP), "Section of an http-sink."),
+];
+
+const fn meta_field(fields: &'static [Field]) -> Field {
+    required("meta", Kind::Map(fields), "What it is, and what it reads.")
+}
 
 const fn top(r#type: Type) -> [Field; 4] {
-    [API, META_FIELD, TRANSFORMS, optional(r#type.section(), Kind::Map(r#type.fields()), "The section of its type.")]
+    let section = optional(r#type.section(), Kind::Map(r#type.fields()), "The section of its type.");
+    [API, meta_field(r#type.meta()), TRANSFORMS, section]
 }
 
 /// The JSON Schema of connector files, for editors.

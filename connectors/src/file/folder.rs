@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use super::{BadFile, ConnectorFile, Names, Place};
 
 /// What is used where a folder has no files: name and text.
-pub const BUILTIN: [(&str, &str); 2] = [
+pub const BUILTIN: [(&str, &str); 4] = [
     ("connectors/postgres-sink.yaml", include_str!("../../postgres-sink.yaml")),
     ("connectors/redis-sink.yaml", include_str!("../../redis-sink.yaml")),
+    ("connectors/parquet-sink.yaml", include_str!("../../parquet-sink.yaml")),
+    ("connectors/http-sink.yaml", include_str!("../../http-sink.yaml")),
 ];
 
 /// All that is wrong with the files of a folder.

@@ -23,7 +23,7 @@ pub use node::Place;
 pub use text::{BadModule, Names, Wanted};
 
 use crate::transform::TransformSpec;
-use crate::{BatchOptions, Connector, Hidden, PostgresOptions, RedisOptions};
+use crate::{BatchOptions, Connector, Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions};
 use field::check;
 use node::{Entry, Node, Value};
 use text::Substitution;
@@ -174,6 +174,15 @@ fn connector(
         Type::RedisSink => {
             let options: RedisOptions = serde_json::from_value(section)?;
             Connector::Redis(RedisOptions { batch: meta.consumer.clone(), hidden, ..options })
+        }
+        Type::ParquetSink => {
+            let options: ParquetOptions = serde_json::from_value(section)?;
+            Connector::Parquet(ParquetOptions { batch: meta.consumer.clone(), hidden, ..options })
+        }
+        Type::HttpSink => {
+            let options: HttpOptions = serde_json::from_value(section)?;
+            let topic = meta.topic.clone();
+            Connector::Http(HttpOptions { topic, batch: meta.consumer.clone(), transforms, hidden, ..options })
         }
     })
 }

@@ -167,13 +167,54 @@ proptest! {
 }
 
 #[test]
+fn a_header_and_a_topic_are_ones_to_the_checker_and_to_the_schema() {
+    let schema = jsonschema::validator_for(&json_schema()).unwrap();
+    let file = |r#type: &str, topic: &str, section: Json| {
+        let meta = json!({"name": "n", "type": format!("{type}-sink"), "version": "1", "topic": topic});
+        json!({"apiVersion": "0.1.0", "meta": meta, r#type: section})
+    };
+    let header = |line: &str| file("http", "ad_events_raw", json!({"headers": ["A: b", line]}));
+    for (file, good) in [
+        (header("X-Y:{topic}/{partition} \u{e9}"), true),
+        (header("A:\t b"), true),
+        (header("A:"), false),
+        (header("A:  "), false),
+        (header(": b"), false),
+        (header("A b: c"), false),
+        (header("A: {other}"), false),
+        (header("A: {topic"), false),
+        (header("A: b\nC: d"), false),
+        (header("A b"), false),
+        (file("http", "ad_events_error", json!({"endpoint": "https://h/p", "method": "PUT"})), true),
+        (file("http", "deployments", json!({})), false),
+        (file("http", "ctr_windows", json!({"endpoint": "ftp://h"})), false),
+        (
+            file("parquet", "ctr_windows", json!({"url": "s3://b/p", "offsets_per_file": 1000, "allow_http": true})),
+            true,
+        ),
+        (file("parquet", "ad_events_raw", json!({})), false),
+        (file("parquet", "ctr_windows", json!({"offsets_per_file": 1})), false),
+    ] {
+        let checked = ConnectorFile::parse(Path::new("c.yaml"), &file.to_string(), &Given::default());
+        assert_eq!((checked.is_ok(), schema.is_valid(&file)), (good, good), "{file} {checked:?}");
+    }
+}
+
+#[test]
 fn what_the_program_comes_with_is_what_its_sinks_do_by_default() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().to_owned(), folder.path().join("missing")] {
         let files = read_folder(&path, &Given::default()).unwrap();
         let connectors: Vec<_> = files.into_iter().map(|file| file.connector).collect();
         let (postgres, redis) = (PostgresOptions::default(), RedisOptions::default());
-        assert_eq!(connectors, [Connector::Postgres(postgres), Connector::Redis(redis)]);
+        let (parquet, http) = (ParquetOptions::default(), HttpOptions::default());
+        let ours = [
+            Connector::Postgres(postgres),
+            Connector::Redis(redis),
+            Connector::Parquet(parquet),
+            Connector::Http(http),
+        ];
+        assert_eq!(connectors, ours);
     }
 }
 

@@ -48,8 +48,15 @@ pub fn of(
                 return Vec::new();
             }
         }
-        Some(name) if name == Type::RedisSink.name() => {
-            problem(*at, format!("{NO_PLACE}: the raw events of a postgres-sink"));
+        Some(name) if name == Type::HttpSink.name() => {
+            let topic = get(file, "meta").and_then(|meta| get(meta, "topic")).and_then(text);
+            if topic.is_none_or(|topic| topic == "ctr_windows") {
+                problem(*at, format!("{NO_PLACE}: an http-sink of another topic"));
+                return Vec::new();
+            }
+        }
+        Some(name) if [Type::RedisSink.name(), Type::ParquetSink.name()].contains(&name) => {
+            problem(*at, format!("{NO_PLACE}: the raw events of a postgres-sink, or an http-sink"));
             return Vec::new();
         }
         _ => return Vec::new(), // the type is told already
@@ -60,7 +67,7 @@ pub fn of(
             continue; // told already
         };
         let at = |key: &str| get(entry, key).map_or(entry.at, |node| node.at);
-        // Each raw event is one row.
+        // Each record is one row.
         match names.module(&Wanted { file: path, uses: &uses, with: &with, one_to_one: true }) {
             Ok(wasm) => specs.push(TransformSpec { uses, with, wasm }),
             Err(BadModule::Uses(why)) => problem(at("uses"), format!("`uses: {uses}`: {why}")),

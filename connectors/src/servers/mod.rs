@@ -104,6 +104,12 @@ impl Servers {
         Self { inner: Arc::new(inner) }
     }
 
+    /// The data directory that they belong to.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.inner.dir.parent().unwrap_or(Path::new(""))
+    }
+
     /// Address of the running PostgreSQL, with its password; starts or adopts it where needed.
     ///
     /// # Errors

@@ -176,6 +176,12 @@ impl Running {
         let _ = self.stop.send(());
         self.task.await.unwrap();
     }
+
+    /// Ends it wherever it is, as a kill of the process would.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
 }
 
 /// Waits for what a sink tells of itself.

@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod bucket;
+mod endpoint;
 mod feed;
 mod hosted;
+mod http;
 mod lab;
+mod parquet;
 mod pg;
 mod pooled;
 mod postgres_faults;

@@ -13,7 +13,8 @@ use common::sinks::balanced_ledger;
 use common::{Bench, DAY, Value, event, eventually};
 
 fn quiet(bench: &Bench) {
-    let config = "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n";
+    let config =
+        "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n  parquet:\n    enabled: false\n";
     fs::write(bench.file("clickmill.yaml"), config).unwrap();
 }
 
@@ -131,7 +132,7 @@ fn values_as_long_as_a_record_may_be_are_rejected_with_their_beginning() {
 #[test]
 fn with_the_least_batch_that_may_be_set_long_values_stop_no_partition() {
     let bench = Bench::new();
-    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\nbroker: {max_batch_bytes: 8388608}\n";
+    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\nbroker: {max_batch_bytes: 8388608}\n";
     fs::write(bench.file("clickmill.yaml"), config).unwrap();
     let host = bench.start("host", &["run"]);
     eventually("the host answers", Duration::from_secs(20), || bench.try_run(&["status"]).status.success());

@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod common;
+#[path = "../../../connectors/tests/sinks/endpoint.rs"]
+#[allow(dead_code, reason = "the sinks' own tests use the rest")]
+mod endpoint;
 
 use std::process::Command;
 use std::time::Duration;
 
 use common::sinks::Sinks;
 use common::{Bench, Value, eventually};
+use endpoint::{Got, Reply, Server};
 
 fn connector(name: &str, of: &str, section: &str) -> String {
     format!(
@@ -43,7 +47,8 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("no host runs".into(), "no host runs".into()));
     let host = bench.start("host", &["run"]);
     bench.until_ready();
-    assert_eq!(state(&bench, "postgres"), "running");
+    assert_eq!((state(&bench, "postgres"), state(&bench, "http")), ("running".into(), "off".into()));
+    assert!(bench.run(&["connector", "status"]).contains("no endpoint: set http.endpoint"));
     assert_eq!(bench.run(&["connector", "stop", "postgres"]), "postgres is stopped\n");
     assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("stopped by hand".into(), "running".into()));
     bench.until_ready();
@@ -58,13 +63,16 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     bench.run(&["connector", "restart", "postgres"]);
     assert_eq!(sink(&bench, "postgres")["rows_written"], rows, "what was written is counted on");
     eventually("it runs again", Duration::from_secs(10), || bench.try_run(&["connector", "status"]).status.success());
-    for name in ["postgres", "redis"] {
+    caught_up(&bench, "parquet");
+    for name in ["postgres", "redis", "parquet"] {
         let verified = bench.json(&["connector", "verify", name, "--output", "json"]);
         assert_eq!(verified["different"], 0, "{verified}");
         assert!(verified["compared"].as_u64() > Some(100), "{verified}");
     }
+    bench.run(&["connector", "rebuild", "parquet"]);
+    assert_eq!(bench.json(&["connector", "verify", "parquet", "--output", "json"])["different"], 0);
     let said = bench.fails(&["connector", "stop", "kafka"], 2);
-    assert!(said.contains("there is no connector kafka; there are: postgres, redis"), "{said}");
+    assert!(said.contains("there is no connector kafka; there are: http, parquet, postgres, redis"), "{said}");
     assert_eq!(host.terminate(), Some(0), "{}", bench.log("host"));
     let counted = bench.status()["ledger"]["counted"].as_u64().unwrap();
     let sinks = Sinks::of(&bench.data());
@@ -187,10 +195,68 @@ fn a_check_finds_everything_and_tells_no_secret() {
         assert!(said.contains(part), "{part}: {said}");
     }
     // The repository's own are what the program comes with.
-    for file in ["postgres-sink", "redis-sink"] {
+    for file in ["postgres-sink", "redis-sink", "parquet-sink", "http-sink"] {
         let path = format!("{}/../../connectors/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
         assert!(bench.run(&["connector", "check", &path]).contains("ok"));
+        if file == "http-sink" {
+            assert!(bench.fails(&["connector", "run", &path], 2).contains("connector http is off: it has no endpoint"));
+        }
     }
     let schema = bench.json(&["connector", "schema"]);
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+#[test]
+fn files_and_an_endpoint_have_everything_although_the_host_is_killed() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let slow = |_: &Got| {
+        std::thread::sleep(Duration::from_millis(20));
+        Reply::Status(200)
+    };
+    let server = runtime.block_on(Server::start(slow));
+    let bench = Bench::new().with_env("TOKEN", "s3cr3t-token");
+    let headers = "headers: ['Authorization: Bearer ${{ secrets.TOKEN }}', 'X-Offsets: {first_offset}-{last_offset}']";
+    let hook = connector("hook", "http", &format!("endpoint: '{}', max_records: 20, {headers}", server.url));
+    put(&bench, "hook.yaml", &hook.replace("topic:", "secrets: [{name: TOKEN}], topic:"));
+    put(&bench, "lake.yaml", &connector("lake", "parquet", "offsets_per_file: 1000"));
+    let check = ["connector", "check", "--connect", "connectors/hook.yaml", "connectors/lake.yaml"];
+    assert!(bench.run(&check).contains("connectors/hook.yaml: ok (http-sink hook, http://127.0.0.1:"));
+    let wrong = hook.replace("max_records: 20", "method: GET").replace("{first_offset}", "{first}");
+    put(&bench, "wrong.yaml.off", &wrong);
+    let said = bench.fails(&["connector", "check", "connectors/wrong.yaml.off"], 2);
+    assert!(said.contains("`http.method` is a text: it must be one of POST, PUT"), "{said}");
+    assert!(said.contains("`http.headers[1]` is a text: it must be `Name: value`"), "{said}");
+
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    let before = server.got().len();
+    bench.run(&["produce", bench.generate(20_000, 5, 1).to_str().unwrap()]);
+    runtime.block_on(server.reach(before + 3));
+    host.kill();
+    assert!(runtime.block_on(async { server.accepted().len() }) < 1_000);
+    bench.run(&["run", "--until-end"]);
+    let read = bench.run(&["topic", "read", "ctr_windows", "--output", "json"]);
+    let offset = |line: &str| serde_json::from_str::<Value>(line).unwrap()["offset"].as_u64().unwrap();
+    let expected: Vec<u64> = read.lines().map(offset).collect();
+    let mut sent = std::collections::BTreeMap::new();
+    let mut received = Vec::new();
+    for got in server.got().iter().filter(|got| !got.key().is_empty()) {
+        assert_eq!(got.header("authorization"), "Bearer s3cr3t-token");
+        match sent.insert(got.key().to_owned(), got.text.clone()) {
+            None => received.extend(got.offsets()),
+            Some(text) => assert_eq!(text, got.text, "one key, one body"),
+        }
+    }
+    assert_eq!(received, expected);
+    assert!(!bench.log("host").contains("s3cr3t"), "{}", bench.log("host"));
+
+    let verified = bench.json(&["connector", "verify", "lake", "--output", "json"]);
+    assert_eq!(verified["different"], 0, "{verified}");
+    assert!(verified["compared"].as_u64() > Some(100), "{verified}");
+    let said = bench.fails(&["connector", "verify", "hook"], 1);
+    assert!(said.contains("an HTTP endpoint cannot be asked what it holds"), "{said}");
+    // A file that lacks is missed.
+    let run = std::fs::read_dir(bench.data().join("processed/windows")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(std::fs::read_dir(run).unwrap().next().unwrap().unwrap().path()).unwrap();
+    assert_eq!(bench.try_run(&["connector", "verify", "lake"]).status.code(), Some(1));
 }

@@ -16,7 +16,8 @@ const ROWS: u64 = 60_000;
 /// A data directory that is processed, without sinks: the log and the checkpoints are what is hurt.
 fn processed() -> (Bench, String) {
     let bench = Bench::new();
-    let config = "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n";
+    let config =
+        "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n  parquet:\n    enabled: false\n";
     fs::write(bench.file("clickmill.yaml"), config).unwrap();
     let rows = bench.generate(ROWS, 3, 6);
     bench.run(&["produce", rows.to_str().unwrap()]);
@@ -130,7 +131,7 @@ fn a_checkpoint_of_a_newer_version_stops_the_start() {
 #[test]
 fn outputs_that_are_shorter_than_their_newest_commit_are_refused() {
     let bench = Bench::new();
-    let off = "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\npipeline: {commit_interval_ms: 100}\n";
+    let off = "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\npipeline: {commit_interval_ms: 100}\n";
     fs::write(bench.file("clickmill.yaml"), off).unwrap();
     let host = bench.start("run", &["run"]);
     bench.until_ready();

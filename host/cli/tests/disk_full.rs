@@ -50,7 +50,7 @@ impl Drop for SmallDisk {
 
 fn quiet() -> Bench {
     let bench = Bench::new();
-    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\npipeline: {commit_interval_ms: 100}\n";
+    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\npipeline: {commit_interval_ms: 100}\n";
     std::fs::write(bench.file("clickmill.yaml"), config).unwrap();
     bench
 }

@@ -28,8 +28,11 @@ const TOPIC_READERS: [&[&str]; 5] = [READERS[0], READERS[1], READERS[2], READERS
 fn processed() -> (Bench, PathBuf) {
     let bench = Bench::new();
     let rows = bench.generate(1_000, 1, 1);
-    std::fs::write(bench.file("clickmill.yaml"), "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n")
-        .unwrap();
+    std::fs::write(
+        bench.file("clickmill.yaml"),
+        "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n",
+    )
+    .unwrap();
     bench.run(&["produce", rows.to_str().unwrap()]);
     bench.run(&["run", "--until-end"]);
     (bench, rows)
@@ -71,8 +74,11 @@ fn what_a_newer_clickmill_wrote() {
 fn a_missing_token_and_a_wrong_one() {
     let bench = Bench::new().with_env("CLICKMILL_TOKEN", "0123456789abcdef");
     let rows = bench.generate(100, 1, 1);
-    std::fs::write(bench.file("clickmill.yaml"), "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n")
-        .unwrap();
+    std::fs::write(
+        bench.file("clickmill.yaml"),
+        "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n",
+    )
+    .unwrap();
     let _host = bench.start("host", &["run"]);
     eventually("the host runs", Duration::from_secs(60), || bench.log("host").contains("clickmill runs"));
     let produce = ["produce", rows.to_str().unwrap()];

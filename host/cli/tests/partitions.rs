@@ -21,7 +21,11 @@ fn chunk(n: i64) -> String {
 
 fn bench(partitions: u32, sinks: bool) -> Bench {
     let bench = Bench::new();
-    let off = if sinks { "" } else { "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n" };
+    let off = if sinks {
+        ""
+    } else {
+        "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n"
+    };
     let config = format!(
         "{off}pipeline: {{commit_interval_ms: 100}}\nbroker: {{topics: {{ad_events_raw: {{partitions: {partitions}}}}}}}\n"
     );

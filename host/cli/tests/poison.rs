@@ -43,7 +43,9 @@ fn poisoned(folder: &Path) -> PathBuf {
 
 fn bench(program: &Path, settings: &str) -> Bench {
     let bench = Bench::new().with_program(program);
-    let config = format!("sinks: {{postgres: {{enabled: false}}, redis: {{enabled: false}}}}\n{settings}\n");
+    let config = format!(
+        "sinks: {{postgres: {{enabled: false}}, redis: {{enabled: false}}, parquet: {{enabled: false}}}}\n{settings}\n"
+    );
     std::fs::write(bench.file("clickmill.yaml"), config).unwrap();
     bench
 }

@@ -33,8 +33,11 @@ fn read(bench: &Bench, args: &[&str]) -> (String, String) {
 #[test]
 fn what_passes_is_what_is_there_and_everything_else_is_accounted_for() {
     let bench = Bench::new();
-    std::fs::write(bench.file("clickmill.yaml"), "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n")
-        .unwrap();
+    std::fs::write(
+        bench.file("clickmill.yaml"),
+        "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n",
+    )
+    .unwrap();
     bench.run(&["produce", lines(&bench).to_str().unwrap()]);
     let same = bench.wat("same.wasm", &POISON.replace("array_map", "map"));
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/smartmodules/validate.wasm");

@@ -18,7 +18,7 @@ fn starts(bench: &Bench) -> u64 {
 #[test]
 fn what_is_produced_before_the_first_run_is_there_for_it() {
     let bench = Bench::new();
-    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n\
+    let config = "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n\
         broker: {segment_bytes: 1048576, maintenance_interval_ms: 100, topics: {ad_events_raw: {retention_max_bytes: 1048576}}}\n";
     std::fs::write(bench.file("clickmill.yaml"), config).unwrap();
     let rows = bench.generate(ROWS, 11, 4);

@@ -12,7 +12,8 @@ use common::sinks::balanced_ledger;
 const ROWS: u64 = 80_000;
 
 fn quiet(bench: &Bench) {
-    let config = "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n";
+    let config =
+        "sinks:\n  postgres:\n    enabled: false\n  redis:\n    enabled: false\n  parquet:\n    enabled: false\n";
     std::fs::write(bench.file("clickmill.yaml"), config).unwrap();
 }
 

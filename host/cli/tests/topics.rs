@@ -64,8 +64,11 @@ fn verbs(bench: &Bench) {
 #[test]
 fn topics_are_made_changed_and_deleted_with_a_host_and_without() {
     let bench = Bench::new();
-    std::fs::write(bench.file("clickmill.yaml"), "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n")
-        .unwrap();
+    std::fs::write(
+        bench.file("clickmill.yaml"),
+        "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n",
+    )
+    .unwrap();
     let host = bench.start("host", &["run"]);
     bench.until_ready();
     verbs(&bench);

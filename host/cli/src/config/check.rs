@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use super::stages::{BUILTIN, CTR_WINDOW};
 use clickmill_pipeline::deployment::body::is_stage_name;
 
+use super::sinks::Sinks;
 use super::{Config, Secret};
 
 const KIB: usize = 1024;
@@ -225,7 +226,9 @@ impl Found {
     }
 
     fn sinks(&mut self, config: &Config) {
-        let (postgres, redis) = (&config.sinks.postgres, &config.sinks.redis);
+        let Sinks { postgres, redis, parquet, http } = &config.sinks;
+        self.url("sinks.parquet.url", parquet.url.as_ref(), &["file://", "s3://", "gs://"]);
+        self.url("sinks.http.url", http.url.as_ref(), &["https://", "http://"]);
         self.url("sinks.postgres.url", postgres.url.as_ref(), &["postgres://", "postgresql://"]);
         self.url("sinks.redis.url", redis.url.as_ref(), &["redis://", "unix://", "redis+unix://"]);
     }

@@ -101,7 +101,7 @@ impl Config {
 
     /// None where it is switched off.
     fn with_settings(&self, connector: Connector) -> Option<Connector> {
-        let sinks::Sinks { postgres, redis } = &self.sinks;
+        let sinks::Sinks { postgres, redis, parquet, http } = &self.sinks;
         match connector {
             Connector::Postgres(mut own) if own.name == "postgres" => {
                 own.url = postgres.url.as_ref().map(server_url).or(own.url);
@@ -116,6 +116,14 @@ impl Config {
                 own.max_keys = redis.max_keys.unwrap_or(own.max_keys);
                 own.batch = redis.batch.over(own.batch);
                 redis.enabled.then_some(Connector::Redis(own))
+            }
+            Connector::Parquet(mut own) if own.name == "parquet" => {
+                own.url = parquet.url.as_ref().map(server_url).or(own.url);
+                parquet.enabled.then_some(Connector::Parquet(own))
+            }
+            Connector::Http(mut own) if own.name == "http" => {
+                own.endpoint = http.url.as_ref().map(server_url).or(own.endpoint);
+                http.enabled.then_some(Connector::Http(own))
             }
             other => Some(other),
         }
@@ -197,12 +205,16 @@ mod tests {
         let by_default: Vec<_> = builtin().into_iter().map(|file| file.connector).collect();
         assert_eq!(config.connectors(builtin()), by_default);
         config.sinks.postgres.enabled = false;
+        config.sinks.parquet.enabled = false;
+        config.sinks.http.url = Some(Secret::from("https://elsewhere".to_owned()));
         config.sinks.redis.url = Some(Secret::from("redis://elsewhere".to_owned()));
         config.sinks.redis.batch.linger_ms = Some(7);
         let batch = connectors::BatchOptions { linger_ms: 7, ..Default::default() };
         let url = Some(connectors::ServerUrl("redis://elsewhere".to_owned()));
         let redis = connectors::RedisOptions { url, batch, ..Default::default() };
-        assert_eq!(config.connectors(builtin()), [Connector::Redis(redis)]);
+        let endpoint = Some(connectors::ServerUrl("https://elsewhere".to_owned()));
+        let http = connectors::HttpOptions { endpoint, ..Default::default() };
+        assert_eq!(config.connectors(builtin()), [Connector::Redis(redis), Connector::Http(http)]);
     }
 
     #[test]

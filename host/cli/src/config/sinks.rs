@@ -1,4 +1,4 @@
-//! The section `sinks`: what is set over the connector files `postgres` and `redis`.
+//! The section `sinks`: what is set over the connector files `postgres`, `redis`, `parquet` and `http`.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,26 @@ pub struct Sinks {
     pub postgres: PostgresSettings,
     /// Hashes `metrics:1min:*` and `metrics:5min:*`.
     pub redis: RedisSettings,
+    /// Windows as files.
+    pub parquet: UrlSettings,
+    /// Records as JSON.
+    pub http: UrlSettings,
+}
+
+/// The connector `parquet`, or `http`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UrlSettings {
+    /// Run it at all? Default: true.
+    pub enabled: bool,
+    /// Where it writes to.
+    pub url: Option<Secret>,
+}
+
+impl Default for UrlSettings {
+    fn default() -> Self {
+        Self { enabled: true, url: None }
+    }
 }
 
 /// The connector `postgres`.

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::Result;
 use clickmill_connectors::set::{Applied, ConnectorStatus};
-use clickmill_connectors::{SinkState, Stopped, percent_encoded};
+use clickmill_connectors::{Connector, SinkState, Stopped, percent_encoded};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -84,13 +84,17 @@ pub fn list(args: &ListArgs, config: &Config) -> Result<()> {
         // A data directory is not needed to say what would run.
         Ok(Place::Folder(_)) | Err(_) => {
             let stopped = Stopped::of(&config.data_dir)?;
-            let state = |name: &str| if stopped.contains(name) { STOPPED } else { "no host runs" };
+            let state = |connector: &Connector| match connector.off() {
+                _ if stopped.contains(connector.name()) => STOPPED,
+                Some(_) => "off",
+                None => "no host runs",
+            };
             stack::connectors::wanted(config)?
                 .iter()
                 .map(|connector| Listed {
                     name: connector.name().to_owned(),
                     r#type: connector.r#type().name().to_owned(),
-                    state: state(connector.name()).to_owned(),
+                    state: state(connector).to_owned(),
                 })
                 .collect()
         }
@@ -106,6 +110,7 @@ fn listed(connector: &ConnectorStatus) -> Listed {
     let worst = connector.sinks.iter().find(|sink| sink.state != SinkState::Running).or(connector.sinks.first());
     let state = match (connector.wanted, worst) {
         (false, _) => STOPPED.to_owned(),
+        (true, None) if connector.off.is_some() => "off".to_owned(),
         (true, worst) => word(worst.map_or(SinkState::Stopped, |sink| sink.state)).to_owned(),
     };
     Listed { name: connector.name.clone(), r#type: connector.r#type.name().to_owned(), state }
@@ -137,6 +142,9 @@ pub fn status(args: &StatusArgs, config: &Config) -> Result<()> {
             let mut row = vec![String::new(); COLUMNS.len()];
             row[0].clone_from(&connector.name);
             row[2] = listed(connector).state;
+            if let (Some(last), Some(why)) = (row.last_mut(), &connector.off) {
+                last.clone_from(why);
+            }
             rows.push(row);
         }
         for sink in &connector.sinks {

@@ -22,6 +22,7 @@ use super::followed::{Followed, runs};
 use crate::TextOrJson;
 use crate::config::Config;
 use crate::context::{Place, existing_log_dir};
+use crate::exit::mistake;
 use crate::output::{counted, printable, say, unless_gone, write_json};
 use crate::signals::{Asked, Interrupted, StopSignals};
 use crate::stack;
@@ -58,6 +59,9 @@ pub struct Args {
 
 pub fn run(args: &Args, config: &Config) -> Result<()> {
     let connector = stack::connectors::of_file(&args.file, config)?;
+    if let Some(why) = connector.off() {
+        return Err(mistake(format!("connector {} is off: it has {why}", connector.name())));
+    }
     let place = Place::of(config)?;
     if let Place::Host(host) = &place {
         let name = connector.name();

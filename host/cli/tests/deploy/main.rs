@@ -26,7 +26,9 @@ const TRAP: &str = r#"(module (memory (export "memory") 16) (func (export "alloc
 
 fn bench(settings: &str) -> Bench {
     let bench = Bench::new();
-    let config = format!("sinks: {{postgres: {{enabled: false}}, redis: {{enabled: false}}}}\n{settings}\n");
+    let config = format!(
+        "sinks: {{postgres: {{enabled: false}}, redis: {{enabled: false}}, parquet: {{enabled: false}}}}\n{settings}\n"
+    );
     std::fs::write(bench.file("clickmill.yaml"), config).unwrap();
     bench
 }

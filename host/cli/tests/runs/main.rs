@@ -19,7 +19,11 @@ const STRICT: [&str; 7] = ["smartmodule", "deploy", "--stage", "validate", "--pa
 
 fn bench(sinks: bool) -> Bench {
     let bench = Bench::new();
-    let off = if sinks { "" } else { "sinks: {postgres: {enabled: false}, redis: {enabled: false}}\n" };
+    let off = if sinks {
+        ""
+    } else {
+        "sinks: {postgres: {enabled: false}, redis: {enabled: false}, parquet: {enabled: false}}\n"
+    };
     std::fs::write(bench.file("clickmill.yaml"), format!("{off}pipeline: {{commit_interval_ms: 100}}\n")).unwrap();
     bench
 }

@@ -1,0 +1,240 @@
+//! Which batches there are, and that each is accepted before the next is sent.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clickmill_broker::{Broker, BrokerError, Ends, TopicPartition};
+use clickmill_schemas::Offset;
+use clickmill_schemas::record::Malformed;
+use reqwest::StatusCode;
+use tokio::time::Instant;
+
+use super::HttpOptions;
+use super::client::{Answer, Client};
+use super::position::{Position, PositionFile};
+use super::records::{Item, body};
+use crate::SinkSource;
+use crate::endpoint::ServerUrl;
+use crate::letters::Letters;
+use crate::reader::Chunk;
+use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
+
+/// An endpoint that refuses so many single records of a batch, and has taken none of it, is not in order itself: no
+/// record is given up for that.
+const ALL_REFUSED: usize = 20;
+
+/// Sends records to an endpoint.
+pub struct HttpSink {
+    options: HttpOptions,
+    endpoint: ServerUrl,
+    broker: Arc<dyn Broker>,
+    at: TopicPartition,
+    file: PositionFile,
+    /// None where the letters are what is sent: one about a letter would be refused too.
+    letters: Option<Letters>,
+    /// The server has asked for peace until then.
+    not_before: Option<Instant>,
+    /// What was done but not told yet, since something failed after it.
+    written: Written,
+    session: Option<Session>,
+}
+
+struct Session {
+    client: Client,
+    position: Position,
+    /// As the file has it.
+    saved: Option<Position>,
+    /// Records behind the position, in order.
+    waiting: VecDeque<Item>,
+    /// Everything below was read.
+    read: Offset,
+}
+
+impl HttpSink {
+    pub(super) fn new(
+        options: HttpOptions,
+        endpoint: ServerUrl,
+        source: &SinkSource,
+        at: TopicPartition,
+        file: PositionFile,
+    ) -> Self {
+        let letters = Letters::new(source, &options.name, &at, &options.hidden);
+        let letters = (at.topic != source.errors.topic).then_some(letters);
+        let (broker, written) = (source.broker.clone(), Written::default());
+        Self { options, endpoint, broker, at, file, letters, not_before: None, written, session: None }
+    }
+
+    /// The end of the next batch: as much as is there and fits.
+    fn cut(&self, session: &Session) -> Offset {
+        let mut bytes = 0;
+        for (count, item) in session.waiting.iter().enumerate() {
+            bytes += item.json.len();
+            if count == self.options.max_records || (count > 0 && bytes > self.options.batch.max_bytes) {
+                return item.offset;
+            }
+        }
+        session.read
+    }
+
+    /// Writes the position down where it has changed.
+    async fn save(&self, session: &mut Session) -> Result<(), SinkError> {
+        if session.saved != Some(session.position) {
+            self.file.save(session.position).await?;
+            session.saved = Some(session.position);
+        }
+        Ok(())
+    }
+
+    /// Sends all that was read. Of a batch that is being sent since before, the rest may be still to come.
+    async fn send_all(&mut self, session: &mut Session) -> Result<(), SinkError> {
+        while session.position.offset < session.read {
+            let to = session.position.sending_to.unwrap_or_else(|| self.cut(session));
+            if to > session.read {
+                return Ok(());
+            }
+            let count = session.waiting.iter().take_while(|item| item.offset < to).count();
+            let items: Vec<Item> = session.waiting.drain(..count).collect();
+            if !items.is_empty() {
+                session.position.sending_to = Some(to);
+                self.save(session).await?;
+                self.send(session, &items, to).await?;
+            }
+            (session.position.offset, session.position.sending_to) = (to, None);
+        }
+        self.save(session).await
+    }
+
+    /// Sends one batch; records that are refused are found by halving, and are dead letters before the next is sent.
+    async fn send(&mut self, session: &Session, items: &[Item], to: Offset) -> Result<(), SinkError> {
+        let mut written = Written::default();
+        let mut todo: Vec<(Range<usize>, Range<Offset>)> = vec![(0..items.len(), session.position.offset..to)];
+        while let Some((range, offsets)) = todo.pop() {
+            let some = &items[range.clone()];
+            match self.request(session, some, &offsets).await? {
+                Answer::Accepted => written.rows += some.len() as u64,
+                Answer::NotNow(error, wait) => {
+                    self.not_before = (wait > Duration::ZERO).then(|| Instant::now() + wait);
+                    return Err(error);
+                }
+                Answer::Refused(status, why) if range.len() == 1 => {
+                    written.refuse(some[0].offset, rule(status), why.clone());
+                    if written.rows == 0 && written.skipped >= ALL_REFUSED as u64 {
+                        let why =
+                            format!("{why}, to each of {ALL_REFUSED} records: it is held to be at fault, not they");
+                        return Err(SinkError::unavailable("send a batch", why));
+                    }
+                }
+                Answer::Refused(..) => {
+                    let middle = range.start + range.len() / 2;
+                    let at = items[middle].offset;
+                    // The first half first: they come in order.
+                    todo.extend([(middle..range.end, at..offsets.end), (range.start..middle, offsets.start..at)]);
+                }
+            }
+        }
+        if let Some(letters) = &self.letters {
+            letters.write(&written.refused).await?;
+        }
+        self.written.rows += written.rows;
+        self.written.skipped += written.skipped;
+        self.written.problem = written.problem.or(self.written.problem.take());
+        Ok(())
+    }
+
+    async fn request(&self, session: &Session, items: &[Item], of: &Range<Offset>) -> Result<Answer, SinkError> {
+        let (topic, name, partition) = (&self.at.topic, &self.options.name, self.at.partition);
+        let key = format!("{}/{name}/{topic}/{partition}/{}-{}", session.position.topic_id, of.start, of.end);
+        let ends = [items.first(), items.last()].map(|item| item.map_or(of.start, |item| item.offset).to_string());
+        let [first, last] = ends;
+        let values = [topic.to_string(), partition.to_string(), first, last, items.len().to_string(), name.clone()];
+        session.client.send(body(name, &self.at, items), &key, &values).await
+    }
+}
+
+/// `http_422`
+fn rule(status: StatusCode) -> String {
+    format!("http_{}", status.as_u16())
+}
+
+/// The records of a chunk, and what is wrong with it where there are not all.
+fn items(chunk: &Chunk) -> (Vec<Item>, Option<String>) {
+    let mut items = Vec::new();
+    let bad = |e: Malformed| format!("batch at offset {}: {e}", chunk.base_offset);
+    let records = match chunk.records() {
+        Ok(records) => records,
+        Err(e) => return (items, Some(bad(e))),
+    };
+    for record in records {
+        match record {
+            Ok((offset, record)) => {
+                let at_ms = chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms);
+                items.push(Item::new(offset, at_ms, &record));
+            }
+            Err(e) => return (items, Some(bad(e))),
+        }
+    }
+    (items, None)
+}
+
+impl Sink for HttpSink {
+    const KIND: &'static str = "http";
+    const RESET: &'static str = "remove the connector's folder in `connectors/offsets` of the data directory";
+
+    async fn open(&mut self, ends: Ends) -> Result<Opened, SinkError> {
+        self.session = None;
+        if let Some(until) = self.not_before.take() {
+            tokio::time::sleep_until(until).await;
+        }
+        let (broker, at) = (Arc::clone(&self.broker), self.at.clone());
+        let topic = tokio::task::spawn_blocking(move || broker.topic(&at.topic)).await;
+        let topic = topic.unwrap_or(Err(BrokerError::Closed))?;
+        let topic_id = topic.ok_or_else(|| BrokerError::UnknownTopic { topic: self.at.topic.to_string() })?.id;
+        let client = Client::new(&self.options, &self.endpoint)?;
+        let saved = self.file.load().await?.filter(|saved| saved.topic_id == topic_id);
+        // A copy begins with what is there.
+        let mut position = saved.unwrap_or(Position { topic_id, offset: ends.start, sending_to: None });
+        position.sending_to = position.sending_to.filter(|to| *to <= ends.end);
+        let applied = position.offset;
+        self.session = Some(Session { client, position, saved, waiting: VecDeque::new(), read: applied });
+        Ok(Opened { applied, read_from: applied, server: self.endpoint.masked() })
+    }
+
+    async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
+        let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
+        for chunk in chunks {
+            let (items, problem) = items(chunk);
+            session.waiting.extend(items);
+            problem.into_iter().for_each(|problem| self.written.skip(problem));
+            session.read = session.read.max(chunk.next_offset);
+        }
+        self.send_all(&mut session).await?;
+        let offset = session.position.offset;
+        let mut written = std::mem::take(&mut self.written);
+        written.applied = (offset >= session.read).then_some(offset);
+        self.session = Some(session);
+        Ok(written)
+    }
+
+    /// An endpoint is only asked to take something.
+    async fn check(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
+        let session = self.session.as_ref().ok_or_else(|| SinkError::unavailable("retry", "not connected"))?;
+        let (items, _) = items(chunk);
+        let Some(item) = items.first() else {
+            return Ok(RetryOutcome::Superseded);
+        };
+        match self.request(session, &items[..1], &(item.offset..item.offset.plus(1))).await? {
+            Answer::Accepted => Ok(RetryOutcome::Accepted),
+            Answer::Refused(status, message) => Ok(RetryOutcome::Refused { rule: rule(status), message }),
+            Answer::NotNow(error, wait) => {
+                self.not_before = (wait > Duration::ZERO).then(|| Instant::now() + wait);
+                Err(error)
+            }
+        }
+    }
+}
