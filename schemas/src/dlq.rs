@@ -146,7 +146,8 @@ pub struct Letter {
 
 /// A record of `ad_events_dlq`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+// Tagged from outside: read in one pass.
+#[serde(rename_all = "snake_case")]
 pub enum DlqRecord {
     Letter(Box<Letter>),
     /// Somebody wants no more of it.

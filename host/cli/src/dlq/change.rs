@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clickmill_pipeline::dlq::Which;
+use clickmill_schemas::dead_letter::RawPayload;
 use clickmill_schemas::dlq::LetterId;
 
 use super::FilterArgs;
@@ -83,10 +84,10 @@ fn write(args: &ExportArgs, source: &Source, out: &mut dyn Write) -> Result<(u64
         letters += 1;
         written = match args.payloads {
             true => {
-                let payload = letter.letter.payload.bytes().unwrap_or_default();
+                let payload = serde_json::from_str::<RawPayload>(letter.get())?.bytes().unwrap_or_default();
                 out.write_all(&payload).and_then(|()| out.write_all(b"\n"))
             }
-            false => serde_json::to_writer(&mut *out, &letter).map_err(Into::into).and_then(|()| writeln!(out)),
+            false => writeln!(out, "{}", letter.get()),
         };
         Ok(written.is_ok())
     })?;

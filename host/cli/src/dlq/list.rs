@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use clickmill_pipeline::dlq::Listed;
+use clickmill_schemas::dlq::{LetterId, LetterState};
+use clickmill_schemas::envelope::ErrorType;
+use serde::Deserialize;
 
 use super::FilterArgs;
 use super::source::Source;
@@ -39,10 +41,8 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     source.each(&args.filter.filter(), args.limit.unwrap_or(usize::MAX), &mut |letter| {
         letters += 1;
         written = match args.output {
-            TextOrJson::Json => {
-                serde_json::to_writer(&mut out, &letter).map_err(Into::into).and_then(|()| writeln!(out))
-            }
-            TextOrJson::Text => line(&letter, &mut out),
+            TextOrJson::Json => writeln!(out, "{}", letter.get()),
+            TextOrJson::Text => line(&serde_json::from_str(letter.get())?, &mut out),
         };
         Ok(written.is_ok())
     })?;
@@ -52,10 +52,21 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     unless_gone(written.and_then(|()| out.flush()))
 }
 
-fn line(letter: &Listed, out: &mut dyn Write) -> io::Result<()> {
-    let Listed { id, state, error_timestamp, letter, .. } = letter;
-    let message: String = printable(&letter.message).chars().take(SHOWN_CHARS).collect();
-    let (id, rule, state) = (printable(&id.0), printable(&letter.rule), state.name());
-    let kind = letter.error_type.name();
+/// What a line says of a letter.
+#[derive(Deserialize)]
+struct Line {
+    id: LetterId,
+    state: LetterState,
+    error_timestamp: String,
+    error_type: ErrorType,
+    rule: String,
+    message: String,
+}
+
+fn line(letter: &Line, out: &mut dyn Write) -> io::Result<()> {
+    let Line { id, state, error_timestamp, error_type, rule, message } = letter;
+    let message: String = printable(message).chars().take(SHOWN_CHARS).collect();
+    let (id, rule, state) = (printable(&id.0), printable(rule), state.name());
+    let kind = error_type.name();
     writeln!(out, "{id:<14} {state:<8} {error_timestamp}  {kind}:{rule}  {message}")
 }

@@ -12,6 +12,7 @@ use clickmill_pipeline::dlq::{Dlq, Filter, Listed, Page, Retried, RetryBody, Sho
 use clickmill_schemas::Offset;
 use clickmill_schemas::dead_letter::RawPayload;
 use clickmill_schemas::dlq::LetterId;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -63,8 +64,8 @@ impl Source {
         matches!(self, Self::Folder(_))
     }
 
-    /// Gives each letter, in the order of their last change, until `take` wants no more.
-    pub fn each(&self, filter: &Filter, most: usize, take: &mut dyn FnMut(Listed) -> Result<bool>) -> Result<()> {
+    /// Gives the JSON of each letter, in the order of their last change, until `take` wants no more.
+    pub fn each(&self, filter: &Filter, most: usize, take: &mut dyn FnMut(&RawValue) -> Result<bool>) -> Result<()> {
         let (mut next, mut left) = (Some(Offset(0)), most);
         while let Some(from) = next.filter(|_| left > 0) {
             let limit = left.min(PAGE_LETTERS);
@@ -73,7 +74,7 @@ impl Source {
                 Self::Folder(dlq) => dlq.page(from, limit, filter)?,
             };
             left -= page.letters.len().min(left);
-            for letter in page.letters {
+            for letter in &page.letters {
                 if !take(letter)? {
                     return Ok(());
                 }

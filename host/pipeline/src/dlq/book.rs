@@ -138,10 +138,16 @@ impl Book {
 
     /// Whether a letter that was read at this offset is the newest of its origin, and holds.
     pub(super) fn is_current(&self, at: Offset, letter: &Letter) -> bool {
-        if let Some(entry) = self.touched.get(&letter.id) {
+        let run = letter.letter.judged.as_ref().map(|judged| judged.run);
+        self.is_newest(at, &letter.id, run.zip(origin(letter)))
+    }
+
+    /// The same of a letter with this id, by the run that has judged it and the record that it began with, if there is one.
+    pub(super) fn is_newest(&self, at: Offset, id: &LetterId, judged: Option<(RunId, (PartitionId, Offset))>) -> bool {
+        if let Some(entry) = self.touched.get(id) {
             return entry.at == at;
         }
-        let Some((partition, offset)) = origin(letter).filter(|_| self.is_of_run(letter)) else {
+        let Some((_, (partition, offset))) = judged.filter(|(run, _)| *run == self.run) else {
             return false;
         };
         let void = |(p, as_of): &(PartitionId, Offset)| *p == partition && offset >= *as_of;

@@ -13,13 +13,14 @@ use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId, RunId};
 
 use super::book::Book;
+use super::glance::Glance;
 use super::letter::{self, RetryPolicy};
-use super::{DlqError, dlq_topic, errors_topic};
+use super::{DlqError, SCAN_BYTES, dlq_topic, errors_topic};
 use crate::clock::Clock;
 use crate::runs;
 use crate::topics::AD_EVENTS_DLQ;
-use crate::views::BadRecord;
 use crate::views::scan::{scan, visit_batch};
+use crate::views::{BadRecord, ViewError};
 
 /// Bytes of dead letters taken in at once.
 const FETCH_BYTES: usize = 1 << 20;
@@ -29,6 +30,9 @@ const BATCH_BYTES: usize = 1 << 20;
 const NO_RUN: RunId = RunId([0; 16]);
 /// Most that a record has besides its key and value.
 const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// Whether somebody wants more values after this one.
+type TakeValue<'a> = dyn FnMut(Offset, &[u8]) -> Result<bool, BadRecord> + 'a;
 
 /// The letters of the run that readers take.
 pub(super) struct Desk {
@@ -137,6 +141,28 @@ impl Desk {
         fetch_bytes: usize,
         take: &mut dyn FnMut(Offset, Letter) -> bool,
     ) -> Result<(), DlqError> {
+        self.values(from, fetch_bytes, &mut |at, value| match decode(value)? {
+            DlqRecord::Letter(letter) => Ok(!self.book.is_current(at, &letter) || take(at, *letter)),
+            _ => Ok(true),
+        })
+    }
+
+    /// The same, without reading all of them.
+    pub(super) fn glance(
+        &self,
+        from: Offset,
+        take: &mut dyn FnMut(Offset, &Glance<'_>) -> Result<bool, serde_json::Error>,
+    ) -> Result<(), DlqError> {
+        self.values(from, SCAN_BYTES, &mut |at, value| {
+            let Some(glance) = Glance::read(value).map_err(BadRecord::Letter)? else { return Ok(true) };
+            let judged = glance.run().zip(glance.place());
+            let newest = self.book.is_newest(at, glance.id(), judged);
+            Ok(!newest || take(at, &glance).map_err(BadRecord::Letter)?)
+        })
+    }
+
+    /// Gives the records from this offset on until `take` wants no more.
+    fn values(&self, from: Offset, fetch_bytes: usize, take: &mut TakeValue<'_>) -> Result<(), DlqError> {
         let (at, mut next, mut goes_on) = (dlq_topic(), from, true);
         let end = self.ahead.as_ref().map_or(self.book.next, |ahead| ahead.base);
         if next < end {
@@ -149,20 +175,21 @@ impl Desk {
             }
             for batch in &batches {
                 visit_batch(&at, batch, next, &mut |at, record| {
-                    if goes_on && let DlqRecord::Letter(letter) = decode(record.value)? {
-                        goes_on = !self.book.is_current(at, &letter) || take(at, *letter);
-                    }
+                    goes_on = goes_on && take(at, record.value)?;
                     Ok(())
                 })?;
                 next = batch.next_offset();
             }
         }
         for (at, record) in self.ahead.iter().flat_map(|ahead| (ahead.base.0..).map(Offset).zip(&ahead.records)) {
-            if goes_on
-                && at >= from
-                && let DlqRecord::Letter(letter) = record
-            {
-                goes_on = !self.book.is_current(at, letter) || take(at, (**letter).clone());
+            if goes_on && at >= from {
+                let place = |source| ViewError::Record {
+                    topic: AD_EVENTS_DLQ.to_owned(),
+                    partition: PartitionId(0),
+                    offset: at,
+                    source,
+                };
+                goes_on = take(at, &record.encode()).map_err(place)?;
             }
         }
         Ok(())

@@ -7,7 +7,9 @@ use clickmill_schemas::dlq::{Attempt, Letter, LetterId, LetterState};
 use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::{DeploymentId, ModuleDigest, Offset};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::glance::Glance;
 use super::trial::Objection;
 use crate::views::time::iso8601;
 
@@ -27,6 +29,13 @@ pub struct Filter {
 }
 
 impl Filter {
+    pub(super) fn lets(&self, glance: &Glance<'_>) -> bool {
+        self.error_type.is_none_or(|wanted| wanted == glance.error_type())
+            && self.rule.as_ref().is_none_or(|wanted| wanted == glance.rule())
+            && self.since_ms.is_none_or(|since| glance.first_error_ms() >= since)
+            && self.state.is_none_or(|wanted| wanted == glance.state())
+    }
+
     pub(super) fn means(&self, letter: &Letter) -> bool {
         self.error_type.is_none_or(|wanted| wanted == letter.letter.error_type)
             && self.rule.as_ref().is_none_or(|wanted| *wanted == letter.letter.rule)
@@ -77,9 +86,10 @@ impl From<Letter> for Listed {
 }
 
 /// Some letters, and where the next ones begin.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Page {
-    pub letters: Vec<Listed>,
+    /// Each a [`Listed`].
+    pub letters: Vec<Box<RawValue>>,
     /// None where there are no more.
     pub next: Option<Offset>,
 }
@@ -137,12 +147,12 @@ pub(super) struct Census {
 type OfRule = (BTreeMap<LetterState, u64>, i64, i64);
 
 impl Census {
-    pub(super) fn add(&mut self, letter: &Letter) {
-        *self.by_state.entry(letter.state).or_default() += 1;
-        let at_ms = letter.first_error_ms;
-        let key = (letter.letter.error_type, letter.letter.rule.clone());
+    pub(super) fn add(&mut self, letter: &Glance<'_>) {
+        *self.by_state.entry(letter.state()).or_default() += 1;
+        let at_ms = letter.first_error_ms();
+        let key = (letter.error_type(), letter.rule().to_owned());
         let (states, oldest, newest) = self.by_rule.entry(key).or_insert_with(|| (BTreeMap::new(), at_ms, at_ms));
-        *states.entry(letter.state).or_default() += 1;
+        *states.entry(letter.state()).or_default() += 1;
         (*oldest, *newest) = ((*oldest).min(at_ms), (*newest).max(at_ms));
     }
 

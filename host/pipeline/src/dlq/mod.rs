@@ -6,6 +6,7 @@
 
 mod book;
 mod desk;
+mod glance;
 mod jury;
 mod letter;
 mod listing;
@@ -159,17 +160,18 @@ impl Dlq {
     /// Where the topic cannot be read.
     pub fn page(&self, from: Offset, limit: usize, filter: &Filter) -> Result<Page, DlqError> {
         let (mut page, mut bytes) = (Page::default(), 0);
-        self.up_to_date()?.each(from, SCAN_BYTES, &mut |at, letter| {
-            if !filter.means(&letter) {
-                return true;
+        self.up_to_date()?.glance(from, &mut |at, glance| {
+            if !filter.lets(glance) {
+                return Ok(true);
             }
             if page.letters.len() >= limit || bytes >= PAGE_BYTES {
                 page.next = Some(at);
-                return false;
+                return Ok(false);
             }
-            bytes += letter.letter.payload.raw_payload.len();
-            page.letters.push(letter.into());
-            true
+            let listed = glance.listed()?;
+            bytes += listed.get().len();
+            page.letters.push(listed);
+            Ok(true)
         })?;
         Ok(page)
     }
@@ -180,11 +182,11 @@ impl Dlq {
     /// Where the topic cannot be read.
     pub fn stats(&self, filter: &Filter) -> Result<Stats, DlqError> {
         let mut census = listing::Census::default();
-        self.up_to_date()?.each(Offset(0), SCAN_BYTES, &mut |_, letter| {
-            if filter.means(&letter) {
-                census.add(&letter);
+        self.up_to_date()?.glance(Offset(0), &mut |_, glance| {
+            if filter.lets(glance) {
+                census.add(glance);
             }
-            true
+            Ok(true)
         })?;
         Ok(census.finish())
     }
