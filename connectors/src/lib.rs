@@ -17,6 +17,7 @@ pub mod servers;
 pub mod set;
 pub mod sink;
 pub mod stopped;
+mod tls;
 pub mod verify;
 mod windows;
 

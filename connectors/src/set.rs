@@ -78,7 +78,7 @@ impl Connector {
         };
         match self {
             Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
-            Self::Redis(_) => crate::redis::answers(url).await?,
+            Self::Redis(options) => crate::redis::answers(url, options).await?,
         }
         Ok(url.masked())
     }

@@ -14,3 +14,4 @@ mod postgres_rows;
 mod redis;
 
 mod servers;
+mod tls;

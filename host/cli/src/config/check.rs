@@ -213,7 +213,7 @@ impl Found {
     fn sinks(&mut self, config: &Config) {
         let (postgres, redis) = (&config.sinks.postgres, &config.sinks.redis);
         self.url("sinks.postgres.url", postgres.url.as_ref(), &["postgres://", "postgresql://"]);
-        self.url("sinks.redis.url", redis.url.as_ref(), &["redis://", "unix://", "redis+unix://"]);
+        self.url("sinks.redis.url", redis.url.as_ref(), &["redis://", "rediss://", "unix://", "redis+unix://"]);
     }
 
     /// Says nothing of the value itself, which may hold a password.
