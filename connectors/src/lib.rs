@@ -21,6 +21,7 @@ pub mod servers;
 pub mod set;
 pub mod sink;
 pub mod stopped;
+mod tls;
 pub mod transform;
 pub mod verify;
 mod windows;

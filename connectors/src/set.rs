@@ -122,7 +122,7 @@ impl Connector {
         };
         match self {
             Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
-            Self::Redis(_) => crate::redis::answers(url).await?,
+            Self::Redis(options) => crate::redis::answers(url, options).await?,
             Self::Parquet(options) => options.answers(url).await?,
             Self::Http(options) => options.answers(url).await?,
         }

@@ -110,8 +110,9 @@ pub fn verify(
             let next = || runtime.block_on(futures_util::StreamExt::next(&mut held));
             compare(size_ms, topic, std::iter::from_fn(next).peekable())
         }
-        Connector::Redis(_) => {
-            let mut held = runtime.block_on(async { redis::Held::open(&endpoint.redis().await?, run).await })?;
+        Connector::Redis(options) => {
+            let mut held =
+                runtime.block_on(async { redis::Held::open(&endpoint.redis().await?, options, run).await })?;
             let mut verified = Verified::default();
             while let Some(window) = next_window(&mut topic)? {
                 runtime.block_on(held.compare(size_ms, &window, &mut verified))?;

@@ -125,7 +125,14 @@ const META_OF_ANY_TOPIC: &[Field] = &meta(required(
     "The topic that it copies, all its partitions.",
 ));
 
+const CA_FILE: Field = optional(
+    "tls_ca_file",
+    Kind::Text,
+    "PEM file of the authorities that the server's certificate must come from. Default: those that the system knows.",
+);
+
 const POSTGRES: &[Field] = &[
+    CA_FILE,
     optional(
         "url",
         Kind::Url(&["postgres", "postgresql"]),
@@ -151,9 +158,10 @@ const POSTGRES: &[Field] = &[
 ];
 
 const REDIS: &[Field] = &[
+    CA_FILE,
     optional(
         "url",
-        Kind::Url(&["redis", "unix", "redis+unix"]),
+        Kind::Url(&["redis", "rediss", "unix", "redis+unix"]),
         "The server. Default: a private one under the data directory.",
     ),
     optional("on_other_run", OTHER_RUN, "What to do where it holds another run's windows. Default refuse."),

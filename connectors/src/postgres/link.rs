@@ -7,11 +7,13 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls, Transaction};
+use tokio_postgres::{Client, Config, Transaction};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Reach;
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
+use crate::tls::{self, Trust};
 
 /// Held while tables are made or a run is claimed: one host at a time.
 pub const LOCK: &str = "SELECT pg_advisory_xact_lock(7307480182513459571)";
@@ -37,7 +39,8 @@ impl Link {
     /// # Errors
     /// [`SinkError::Config`] for an address that is none, else [`SinkError::Unavailable`].
     pub async fn open(url: &ServerUrl, reach: &Reach) -> Result<Self, SinkError> {
-        let mut config = Config::from_str(&url.0)
+        let (address, verified) = verified(&url.0);
+        let mut config = Config::from_str(&address)
             .map_err(|e| SinkError::Config(format!("{url} is no address of a PostgreSQL database: {e}")))?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(10));
@@ -45,7 +48,13 @@ impl Link {
         if config.get_application_name().is_none() {
             config.application_name("clickmill");
         }
-        let (client, connection) = config.connect(NoTls).await.map_err(unavailable("connect to PostgreSQL"))?;
+        let trust = match &reach.tls_ca_file {
+            Some(file) => Trust::Authority(Some(file)),
+            None if verified => Trust::Authority(None),
+            None => Trust::Anybody,
+        };
+        let tls = MakeRustlsConnect::new(tls::client(trust)?);
+        let (client, connection) = config.connect(tls).await.map_err(unavailable("connect to PostgreSQL"))?;
         // Its end shows in the next call of the client.
         tokio::spawn(connection);
         Ok(Self { client, server: url.masked(), statement_timeout_ms: reach.statement_timeout_ms })
@@ -74,6 +83,13 @@ impl Link {
         transaction.batch_execute(&settings).await.map_err(unavailable("begin"))?;
         Ok(transaction)
     }
+}
+
+/// The address as the driver takes it, and whether the server has to prove who it is: the driver knows no `verify-full`.
+fn verified(url: &str) -> (String, bool) {
+    let address = url.replacen("sslmode=verify-full", "sslmode=require", 1);
+    let verified = address != url;
+    (address, verified)
 }
 
 /// Whether the server takes us in.

@@ -18,6 +18,8 @@ mod values;
 mod verify;
 mod windows;
 
+use std::path::PathBuf;
+
 use clickmill_broker::TopicPartition;
 use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,9 @@ pub struct PostgresOptions {
     pub on_other_run: OnOtherRun,
     /// Also copy the input topic into `realtime.raw_events`. Default false. Since 0.1.
     pub raw_events: bool,
+    /// Authorities that the server's certificate must come from, PEM; without one, `sslmode=verify-full` in the address asks for one
+    /// that the system knows, and any other encrypts, where the server can, without asking who it is. Since 0.1.
+    pub tls_ca_file: Option<PathBuf>,
     /// Time that one statement of a transaction may take, milliseconds, before the server ends it and it is tried again; 0 for
     /// any. Default 30000. Since 0.1.
     pub statement_timeout_ms: u64,
@@ -78,6 +83,7 @@ impl Default for PostgresOptions {
             url: None,
             on_other_run: OnOtherRun::default(),
             raw_events: false,
+            tls_ca_file: None,
             statement_timeout_ms: 30_000,
             pool_size: 4,
             errors_retention_days: 90,
@@ -91,6 +97,7 @@ impl Default for PostgresOptions {
 /// How a server is talked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
+    pub tls_ca_file: Option<PathBuf>,
     pub statement_timeout_ms: u64,
 }
 
@@ -105,8 +112,8 @@ struct PostgresSettings {
 }
 
 impl PostgresOptions {
-    pub(crate) const fn reach(&self) -> Reach {
-        Reach { statement_timeout_ms: self.statement_timeout_ms }
+    pub(crate) fn reach(&self) -> Reach {
+        Reach { tls_ca_file: self.tls_ca_file.clone(), statement_timeout_ms: self.statement_timeout_ms }
     }
 
     /// The connections that its sinks share; `endpoint` says where to.

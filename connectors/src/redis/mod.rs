@@ -8,6 +8,8 @@ mod live;
 mod sink;
 mod verify;
 
+use std::path::PathBuf;
+
 use clickmill_schemas::RunId;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +30,10 @@ use crate::sink::{OnOtherRun, SinkError};
 pub struct RedisOptions {
     /// Name of this sink: its offset is kept under it. Default `redis`. Since 0.1.
     pub name: String,
-    /// `redis://:password@host:port/database`. Default: a private server. Since 0.1.
+    /// `redis://user:password@host:port/database`, or `rediss://` for TLS. Default: a private server. Since 0.1.
     pub url: Option<ServerUrl>,
+    /// Authorities that a `rediss://` server's certificate must come from, PEM; default: those that the system knows. Since 0.1.
+    pub tls_ca_file: Option<PathBuf>,
     /// Where Redis holds another run's windows: `refuse`, `replace`, or `keep` (they expire by themselves).
     /// Default `refuse`. Since 0.1.
     pub on_other_run: OnOtherRun,
@@ -47,6 +51,7 @@ impl Default for RedisOptions {
         Self {
             name: "redis".to_owned(),
             url: None,
+            tls_ca_file: None,
             on_other_run: OnOtherRun::default(),
             max_keys: 300_000,
             batch: BatchOptions::default(),
@@ -65,7 +70,7 @@ impl RedisOptions {
     /// # Errors
     /// [`SinkError`]; what is left then is removed by the next attempt, or written over.
     pub(crate) async fn empty(&self, endpoint: Endpoint, run: RunId) -> Result<(), SinkError> {
-        let mut connection = sink::connect(&endpoint.redis().await?).await?;
+        let mut connection = sink::connect(&endpoint.redis().await?, self).await?;
         // First: from here on a sink that is started fills it anew.
         let forget = redis::cmd("DEL").arg(self.state_key()).exec_async(&mut connection).await;
         forget.map_err(sink::unavailable("forget the sink's state"))?;

@@ -6,7 +6,7 @@ use clickmill_broker::Ends;
 use clickmill_schemas::{Offset, RunId};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Script};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Script, TlsCertificates};
 
 use super::RedisOptions;
 use super::hash::{Span, version_key};
@@ -15,6 +15,7 @@ use crate::endpoint::{Endpoint, ServerUrl};
 use crate::letters::Letters;
 use crate::reader::Chunk;
 use crate::sink::{OnOtherRun, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, Written};
+use crate::tls;
 use crate::windows::{Terms, WindowBatch};
 use crate::{RunInfo, Runs, SinkSource};
 
@@ -59,7 +60,12 @@ struct Session {
 }
 
 pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
-    move |e| SinkError::unavailable(doing, e)
+    move |e| match e.code() {
+        Some("MOVED" | "ASK") => SinkError::Config(format!(
+            "{doing}: Redis is one node of a cluster of several ({e}); name a proxy, or a node that has all slots"
+        )),
+        _ => SinkError::unavailable(doing, e),
+    }
 }
 
 impl RedisSink {
@@ -219,7 +225,7 @@ impl Sink for RedisSink {
         self.run = (self.runs)()?;
         let url = self.endpoint.redis().await?;
         let server = url.masked();
-        let mut connection = connect(&url).await?;
+        let mut connection = connect(&url, &self.options).await?;
         for script in [include_str!("write.lua"), include_str!("advance.lua")] {
             redis::cmd("SCRIPT")
                 .arg("LOAD")
@@ -343,13 +349,15 @@ impl State {
 ///
 /// # Errors
 /// As a session's.
-pub(crate) async fn answers(url: &ServerUrl) -> Result<(), SinkError> {
-    let mut connection = connect(url).await?;
+pub(crate) async fn answers(url: &ServerUrl, options: &RedisOptions) -> Result<(), SinkError> {
+    let mut connection = connect(url, options).await?;
     redis::cmd("PING").exec_async(&mut connection).await.map_err(unavailable("ask Redis"))
 }
 
-pub(super) async fn connect(url: &ServerUrl) -> Result<MultiplexedConnection, SinkError> {
-    let client = Client::open(url.0.as_str())
+pub(super) async fn connect(url: &ServerUrl, options: &RedisOptions) -> Result<MultiplexedConnection, SinkError> {
+    tls::install();
+    let root_cert = options.tls_ca_file.as_deref().map(tls::read).transpose()?;
+    let client = Client::build_with_tls(url.0.as_str(), TlsCertificates { client_tls: None, root_cert })
         .map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(10)))

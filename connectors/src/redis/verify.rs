@@ -7,6 +7,7 @@ use clickmill_schemas::RunId;
 use clickmill_schemas::partial::Metrics;
 use redis::aio::MultiplexedConnection;
 
+use super::RedisOptions;
 use super::hash::{Span, TOTAL, version_key};
 use super::sink::{connect, unavailable};
 use crate::endpoint::ServerUrl;
@@ -27,8 +28,8 @@ pub struct Held {
 impl Held {
     /// # Errors
     /// [`SinkError`] where the server cannot be asked.
-    pub async fn open(url: &ServerUrl, run: RunId) -> Result<Self, SinkError> {
-        Ok(Self { connection: connect(url).await?, run, seen: BTreeSet::new() })
+    pub async fn open(url: &ServerUrl, options: &RedisOptions, run: RunId) -> Result<Self, SinkError> {
+        Ok(Self { connection: connect(url, options).await?, run, seen: BTreeSet::new() })
     }
 
     /// Compares a window's hash, where it is there.

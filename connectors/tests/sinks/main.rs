@@ -18,3 +18,4 @@ mod postgres_rows;
 mod redis;
 
 mod servers;
+mod tls;

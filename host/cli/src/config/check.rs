@@ -230,7 +230,7 @@ impl Found {
         self.url("sinks.parquet.url", parquet.url.as_ref(), &["file://", "s3://", "gs://"]);
         self.url("sinks.http.url", http.url.as_ref(), &["https://", "http://"]);
         self.url("sinks.postgres.url", postgres.url.as_ref(), &["postgres://", "postgresql://"]);
-        self.url("sinks.redis.url", redis.url.as_ref(), &["redis://", "unix://", "redis+unix://"]);
+        self.url("sinks.redis.url", redis.url.as_ref(), &["redis://", "rediss://", "unix://", "redis+unix://"]);
     }
 
     /// Says nothing of the value itself, which may hold a password.
