@@ -33,8 +33,12 @@ impl std::error::Error for BadFolder {}
 /// [`BadFolder`] with every problem of every file; two connectors of one name are one.
 pub fn read(folder: &Path, names: &dyn Names) -> Result<Vec<ConnectorFile>, BadFolder> {
     let paths = files(folder).map_err(|e| BadFolder(vec![e]))?;
+    let own = |path: &str, text: &str| {
+        let file = ConnectorFile::parse(Path::new(path), text, names)?;
+        Ok(ConnectorFile { is_builtin: true, ..file })
+    };
     let read = match paths.is_empty() {
-        true => BUILTIN.map(|(path, text)| ConnectorFile::parse(Path::new(path), text, names)).to_vec(),
+        true => BUILTIN.map(|(path, text)| own(path, text)).to_vec(),
         false => paths.iter().map(|path| ConnectorFile::read(path, names)).collect(),
     };
     let (mut connectors, mut bad) = (Vec::<ConnectorFile>::new(), Vec::new());

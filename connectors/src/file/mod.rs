@@ -35,6 +35,8 @@ const MOST_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectorFile {
     pub path: PathBuf,
+    /// One of [`BUILTIN`], which nobody has put there.
+    pub is_builtin: bool,
     pub meta: Meta,
     /// Where its name stands.
     pub name_at: Place,
@@ -147,7 +149,7 @@ impl ConnectorFile {
         };
         let connector = connector(&meta, section, transforms, hidden).map_err(bad)?;
         let name_at = get(&node, "meta").and_then(|meta| get(meta, "name")).map(|name| name.at).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), meta, name_at, connector })
+        Ok(Self { path: path.to_owned(), is_builtin: false, meta, name_at, connector })
     }
 }
 

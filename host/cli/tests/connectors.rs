@@ -44,6 +44,8 @@ fn caught_up(bench: &Bench, name: &str) {
 #[test]
 fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     let bench = Bench::new();
+    assert_eq!(state(&bench, "parquet"), "none");
+    std::fs::write(bench.file("clickmill.yaml"), "sinks: {parquet: {enabled: true}}\n").unwrap();
     assert_eq!((state(&bench, "postgres"), state(&bench, "redis")), ("no host runs".into(), "no host runs".into()));
     let host = bench.start("host", &["run"]);
     bench.until_ready();

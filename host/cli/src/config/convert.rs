@@ -96,13 +96,13 @@ impl Config {
 
     /// The connectors that are wanted: those of the files, with what is set over them here.
     pub fn connectors(&self, files: Vec<ConnectorFile>) -> Vec<Connector> {
-        files.into_iter().filter_map(|file| self.with_settings(file.connector)).collect()
+        files.into_iter().filter_map(|file| self.with_settings(file)).collect()
     }
 
     /// None where it is switched off.
-    fn with_settings(&self, connector: Connector) -> Option<Connector> {
+    fn with_settings(&self, file: ConnectorFile) -> Option<Connector> {
         let sinks::Sinks { postgres, redis, parquet, http } = &self.sinks;
-        match connector {
+        match file.connector {
             Connector::Postgres(mut own) if own.name == "postgres" => {
                 own.url = postgres.url.as_ref().map(server_url).or(own.url);
                 own.on_other_run = postgres.on_other_run.map_or(own.on_other_run, Into::into);
@@ -119,11 +119,12 @@ impl Config {
             }
             Connector::Parquet(mut own) if own.name == "parquet" => {
                 own.url = parquet.url.as_ref().map(server_url).or(own.url);
-                parquet.enabled.then_some(Connector::Parquet(own))
+                let has_place = !file.is_builtin || parquet.url.is_some();
+                parquet.enabled.unwrap_or(has_place).then_some(Connector::Parquet(own))
             }
             Connector::Http(mut own) if own.name == "http" => {
                 own.endpoint = http.url.as_ref().map(server_url).or(own.endpoint);
-                http.enabled.then_some(Connector::Http(own))
+                http.enabled.unwrap_or(true).then_some(Connector::Http(own))
             }
             other => Some(other),
         }
@@ -202,10 +203,17 @@ mod tests {
     #[test]
     fn what_is_set_here_lies_over_the_files_and_what_is_switched_off_is_not_handed_on() {
         let mut config = Config::default();
-        let by_default: Vec<_> = builtin().into_iter().map(|file| file.connector).collect();
+        let all: Vec<_> = builtin().into_iter().map(|file| file.connector).collect();
+        let is_files = |connector: &Connector| matches!(connector, Connector::Parquet(_));
+        let by_default: Vec<_> = all.iter().filter(|connector| !is_files(connector)).cloned().collect();
         assert_eq!(config.connectors(builtin()), by_default);
+        // One's own file is wanted, and so is one that is switched on.
+        let own = builtin().into_iter().map(|file| ConnectorFile { is_builtin: false, ..file });
+        assert_eq!(config.connectors(own.collect()), all);
+        config.sinks.parquet.enabled = Some(true);
+        assert_eq!(config.connectors(builtin()), all);
         config.sinks.postgres.enabled = false;
-        config.sinks.parquet.enabled = false;
+        config.sinks.parquet.enabled = Some(false);
         config.sinks.http.url = Some(Secret::from("https://elsewhere".to_owned()));
         config.sinks.redis.url = Some(Secret::from("redis://elsewhere".to_owned()));
         config.sinks.redis.batch.linger_ms = Some(7);

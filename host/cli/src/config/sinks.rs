@@ -19,19 +19,13 @@ pub struct Sinks {
 }
 
 /// The connector `parquet`, or `http`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UrlSettings {
-    /// Run it at all? Default: true.
-    pub enabled: bool,
+    /// Run it at all? Default: where it has a file or an address. Files of windows cost time that not everybody has.
+    pub enabled: Option<bool>,
     /// Where it writes to.
     pub url: Option<Secret>,
-}
-
-impl Default for UrlSettings {
-    fn default() -> Self {
-        Self { enabled: true, url: None }
-    }
 }
 
 /// The connector `postgres`.
