@@ -11,6 +11,7 @@ mod budget;
 mod clock;
 mod connectors;
 mod dlq;
+mod dlq_rate;
 mod error;
 mod feed;
 mod frame;

@@ -1,7 +1,7 @@
 //! `/metrics`: what the log and the commits say at the moment of the scrape, the server's own counters, and the host's.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
@@ -14,6 +14,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::dlq_rate::{DlqRate, THRESHOLD};
 use crate::error::ApiError;
 use crate::routes::App;
 
@@ -22,6 +23,7 @@ pub(crate) struct HttpMetrics {
     registry: Registry,
     requests: IntCounterVec,
     seconds: HistogramVec,
+    dlq: Mutex<DlqRate>,
 }
 
 impl HttpMetrics {
@@ -40,7 +42,7 @@ impl HttpMetrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { registry, requests, seconds })
+        Ok(Self { registry, requests, seconds, dlq: Mutex::default() })
     }
 
     pub(crate) fn observe(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
@@ -59,7 +61,8 @@ pub(crate) async fn scrape(State(app): State<Arc<App>>) -> Result<Response, ApiE
         let status = view_status::status(&*app.broker, RunState::Running, Vec::new())?;
         let bad = |e: prometheus::Error| ApiError::Internal(format!("metrics: {e}"));
         let mut families = app.host.registry().gather();
-        for more in [app.http.registry.gather(), of_status(&status).map_err(bad)?.gather()] {
+        let letters = app.letters(&status).map_err(bad)?;
+        for more in [app.http.registry.gather(), of_status(&status).map_err(bad)?.gather(), letters.gather()] {
             // A name that the host gives already is the host's: twice would make the whole page unreadable.
             let new: Vec<MetricFamily> =
                 more.into_iter().filter(|f| families.iter().all(|known| known.name() != f.name())).collect();
@@ -70,6 +73,32 @@ pub(crate) async fn scrape(State(app): State<Arc<App>>) -> Result<Response, ApiE
         Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
     })
     .await
+}
+
+impl App {
+    /// Dead letters as metrics.
+    fn letters(&self, status: &Status) -> Result<Registry, prometheus::Error> {
+        let registry = Registry::new();
+        let fates = &status.ledger.fates;
+        let mut rate = self.http.dlq.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = rate.observe(Instant::now(), fates.accounted(), fates.rejected);
+        for (name, help, value) in [
+            ("clickmill_dlq_rate_ratio", "Rejected records of those processed in the last minute, about", share),
+            ("clickmill_dlq_rate_threshold_ratio", "Beyond this rate somebody should look", THRESHOLD),
+        ] {
+            let gauge = Gauge::new(name, help)?;
+            gauge.set(value);
+            registry.register(Box::new(gauge))?;
+        }
+        if let Some(dlq) = self.host.dlq() {
+            let letters = IntGaugeVec::new(Opts::new("clickmill_dead_letters", "Dead letters by state"), &["state"])?;
+            for (state, n) in dlq.counts() {
+                letters.with_label_values(&[state.name()]).set(integer(n));
+            }
+            registry.register(Box::new(letters))?;
+        }
+        Ok(registry)
+    }
 }
 
 /// Offsets, lags, fates and watermarks as metrics.
