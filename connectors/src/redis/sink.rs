@@ -355,10 +355,14 @@ pub(crate) async fn answers(url: &ServerUrl, options: &RedisOptions) -> Result<(
 }
 
 pub(super) async fn connect(url: &ServerUrl, options: &RedisOptions) -> Result<MultiplexedConnection, SinkError> {
-    tls::install();
-    let root_cert = options.tls_ca_file.as_deref().map(tls::read).transpose()?;
-    let client = Client::build_with_tls(url.0.as_str(), TlsCertificates { client_tls: None, root_cert })
-        .map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;
+    let client = if url.0.starts_with("rediss://") {
+        tls::install();
+        let root_cert = options.tls_ca_file.as_deref().map(tls::read).transpose()?;
+        Client::build_with_tls(url.0.as_str(), TlsCertificates { client_tls: None, root_cert })
+    } else {
+        Client::open(url.0.as_str())
+    };
+    let client = client.map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(10)))
         .set_response_timeout(Some(Duration::from_secs(30)));

@@ -81,7 +81,7 @@ async fn redis_may_be_a_cluster_of_one_behind_tls_a_user_and_a_password() {
     let lab = Lab::new();
     let mut feed = Feed::new(lab.path(), 1);
     let [ca, certificate, key] = certificates(lab.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [port, bus] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
     let mut server = Command::new("redis-server")
         .args([
             "--port",
@@ -95,8 +95,8 @@ async fn redis_may_be_a_cluster_of_one_behind_tls_a_user_and_a_password() {
             "--tls-auth-clients",
             "no",
         ])
-        .args(["--cluster-enabled", "yes", "--cluster-port", "0", "--tls-cluster", "yes"])
-        .args(["--user", "default off", "--user", "app on >s3cr3t ~* &* +@all", "--dir"])
+        .args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string(), "--tls-cluster", "yes"])
+        .args(["--user", "default", "off", "--user", "app", "on", ">s3cr3t", "~*", "&*", "+@all", "--dir"])
         .arg(lab.path())
         .args([Path::new("--tls-cert-file"), &certificate, Path::new("--tls-key-file"), &key])
         .args([Path::new("--tls-ca-cert-file"), &ca])
