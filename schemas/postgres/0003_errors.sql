@@ -1,11 +1,11 @@
 -- Schema `errors`: the dead letters that were given up, and every attempt to have one taken in after all.
 -- Written by the PostgreSQL sink from the topic ad_events_dlq (connectors/src/postgres/letters.rs); applied once, never edited
--- after a release.
+-- after a release. Whoever drops the schema `realtime` (with its list of what was applied) leaves these tables: they are taken over.
 
 -- One row per letter that was given up. `id` names its origin: PARTITION-OFFSET of a record of the input topic, FILE:LINE of a
 -- line, CONNECTOR:TOPIC-PARTITION-OFFSET of a row that a server refused; the nil UUID is the run of those that no run judged.
 -- The day of the first rejection is part of the key because the table is partitioned by it.
-CREATE TABLE errors.dlq_messages (
+CREATE TABLE IF NOT EXISTS errors.dlq_messages (
     run               uuid        NOT NULL,
     id                text        NOT NULL,
     error_timestamp   timestamptz NOT NULL,
@@ -35,11 +35,11 @@ CREATE TABLE errors.dlq_messages (
     changed_at        timestamptz NOT NULL,
     PRIMARY KEY (run, id, error_timestamp)
 ) PARTITION BY RANGE (error_timestamp);
-CREATE TABLE errors.dlq_messages_default PARTITION OF errors.dlq_messages DEFAULT;
-CREATE INDEX dlq_messages_by_rule ON errors.dlq_messages (error_type, rule, error_timestamp);
+CREATE TABLE IF NOT EXISTS errors.dlq_messages_default PARTITION OF errors.dlq_messages DEFAULT;
+CREATE INDEX IF NOT EXISTS dlq_messages_by_rule ON errors.dlq_messages (error_type, rule, error_timestamp);
 
 -- One row per attempt, of all letters.
-CREATE TABLE errors.retry_history (
+CREATE TABLE IF NOT EXISTS errors.retry_history (
     run          uuid        NOT NULL,
     id           text        NOT NULL,
     attempt      bigint      NOT NULL,
@@ -50,15 +50,15 @@ CREATE TABLE errors.retry_history (
     message      text,
     PRIMARY KEY (run, id, attempt, attempted_at)
 ) PARTITION BY RANGE (attempted_at);
-CREATE TABLE errors.retry_history_default PARTITION OF errors.retry_history DEFAULT;
+CREATE TABLE IF NOT EXISTS errors.retry_history_default PARTITION OF errors.retry_history DEFAULT;
 
 -- The letters of the run that readers take, and those that no run judged.
-CREATE VIEW errors.current_messages AS
+CREATE OR REPLACE VIEW errors.current_messages AS
 SELECT m.*
   FROM errors.dlq_messages m
  WHERE m.run = '00000000-0000-0000-0000-000000000000' OR m.run = (SELECT run FROM realtime.runs WHERE is_current);
 
-CREATE VIEW errors.rate_per_minute AS
+CREATE OR REPLACE VIEW errors.rate_per_minute AS
 SELECT date_trunc('minute', error_timestamp) AS minute,
        error_type,
        rule,
@@ -66,7 +66,7 @@ SELECT date_trunc('minute', error_timestamp) AS minute,
   FROM errors.current_messages
  GROUP BY 1, 2, 3;
 
-CREATE VIEW errors.by_rule AS
+CREATE OR REPLACE VIEW errors.by_rule AS
 SELECT error_type,
        rule,
        count(*)                                   AS letters,
