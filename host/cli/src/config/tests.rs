@@ -115,7 +115,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_keys_there_are() {
     assert_eq!(
         message("servers: {}\n"),
         "clickmill.yaml:1:1: unknown key `servers` at the top; \
-         valid keys: data_dir, server, broker, pipeline, engine, stages, connectors, sinks, log"
+         valid keys: data_dir, server, broker, pipeline, dlq, slack, engine, stages, connectors, sinks, log"
     );
     let deep = message("broker:\n  topics:\n    ad_events_raw:\n      partition: 4\n");
     assert!(
