@@ -18,8 +18,10 @@ use crate::quiet::lower_priority;
 const IDLE: Duration = Duration::from_millis(100);
 /// Between two attempts to read a topic that cannot be read.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-/// Rest after an attempt, against the time that it took: a module that loops takes its time limit for each.
-const REST: u32 = 4;
+/// Rest after an attempt, against the time that it took: a module that loops takes its time limit for each, and who deploys
+/// another one needs the core.
+const REST: u32 = 19;
+const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Longest wait for the thread's end.
 const LAST_MOMENT: Duration = Duration::from_millis(300);
 /// Attempts made together.
@@ -85,7 +87,7 @@ fn keep(dlq: &Dlq, stop: &Arc<AtomicBool>) {
         })();
         let rest = match round {
             Ok(0) => IDLE,
-            Ok(_) => (begun.elapsed() * REST).clamp(Duration::from_millis(1), Duration::from_secs(10)),
+            Ok(_) => (begun.elapsed() * REST).clamp(Duration::from_millis(1), LONGEST_REST),
             Err(error) => {
                 // A full disk, mostly. What was to be sent is sent again.
                 resent = false;
