@@ -447,9 +447,9 @@ impl Connectors {
                     let service = service.behind(self.before(&connector, handle.source()));
                     begun.spawn(|stopped| service.run(stopped), handle);
                 }
-                let (service, handle) = options.letters(&pool, &self.source);
-                begun.spawn(|stopped| service.run(stopped), handle);
                 let (service, handle) = options.windows(&pool, &self.source);
+                begun.spawn(|stopped| service.run(stopped), handle);
+                let (service, handle) = options.letters(&pool, &self.source);
                 begun.spawn(|stopped| service.run(stopped), handle);
             }
             Connector::Redis(options) => {

@@ -75,7 +75,7 @@ fn every_problem_is_told_with_its_line_and_column() {
         (
             "  on_other_run: keep",
             "  on_other_rum: keep",
-            "c.yaml:13:3: unknown key `on_other_rum` in `postgres`; valid keys: url",
+            "c.yaml:13:3: unknown key `on_other_rum` in `postgres`; valid keys: tls_ca_file, url",
         ),
         ("keep", "forget", "c.yaml:13:17: `postgres.on_other_run` is a text: it must be one of refuse, replace, keep"),
         (
@@ -103,7 +103,11 @@ fn every_problem_is_told_with_its_line_and_column() {
             "url: mysql://",
             "c.yaml:12:8: `postgres.url` is a text: it must be an address that begins with postgres://",
         ),
-        ("postgres:\n", "redis:\n", "unknown key `redis` at the top; valid keys: apiVersion, meta, postgres"),
+        (
+            "postgres:\n",
+            "redis:\n",
+            "unknown key `redis` at the top; valid keys: apiVersion, meta, transforms, postgres",
+        ),
         ("ctr_windows", "ad_events_raw", "c.yaml:6:10: `meta.topic` is a text: it must be one of ctr_windows"),
     ] {
         let said = said(from, to);
