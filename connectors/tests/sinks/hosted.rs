@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::set::SetError;
-use clickmill_connectors::{Connector, Connectors, PostgresOptions, RedisOptions, RetryError, RetryOutcome, SinkState};
+use clickmill_connectors::{
+    Connector, Connectors, PostgresOptions, RedisOptions, RetryError, RetryOutcome, SinkHandle, SinkState,
+};
 use clickmill_schemas::dead_letter::{DeadLetter, Origin, RawEncoding};
 use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::record::RecordSetBuilder;
@@ -213,7 +215,8 @@ async fn a_connector_whose_server_is_away_neither_harms_the_others_nor_writes_le
     let host = host(&feed, &lab.servers, all).await;
     let end = fill(&mut feed, 1, 40);
     let handles = host.handles();
-    for handle in handles.iter().filter(|handle| handle.status().name != "away") {
+    let of_windows = |handle: &&SinkHandle| handle.source() == &feed.source.windows && handle.status().name != "away";
+    for handle in handles.iter().filter(of_windows) {
         wait(handle, |h| h.confirmed() >= end).await;
     }
     let away = handles.iter().find(|handle| handle.status().name == "away").unwrap();

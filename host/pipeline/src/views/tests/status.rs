@@ -43,7 +43,7 @@ fn status_sums_the_newest_commits_and_takes_produced_from_the_log() {
     assert_eq!((p0.log_end_offset, p0.processed_offset, p0.lag), (Offset(12), Offset(10), 2));
     assert_eq!((p0.watermark_ms, p0.closed_before_ms), (Some(2 * MINUTE), Some(MINUTE)));
     assert_eq!(status.run, Some(f.run));
-    assert_eq!(status.topics.len(), 4);
+    assert_eq!(status.topics.len(), 5);
     let json = serde_json::to_value(&status).unwrap();
     for key in ["produced", "counted", "rejected", "late", "dropped", "waiting"] {
         assert!(json["ledger"][key].is_u64(), "{key}");
