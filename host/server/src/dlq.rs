@@ -108,13 +108,14 @@ pub(crate) async fn edit(
     request: Request<Body>,
 ) -> Result<Json<Listed>, ApiError> {
     let body: EditBody = read(&app, request).await?;
+    let dlq = dlq(&app)?;
     let missing = || ApiError::BadRequest("say what it is to be: {\"raw_payload\": \"…\"}".to_owned());
     let raw_payload = body.raw_payload.ok_or_else(missing)?;
     let raw_encoding = body.raw_encoding.unwrap_or(RawEncoding::Utf8);
     let payload = RawPayload { raw_payload, raw_encoding, raw_payload_bytes: None };
     let bad = || ApiError::BadRequest("raw_payload is no Base64".to_owned());
     let bytes = payload.bytes().ok_or_else(bad)?;
-    app.blocking(move |app| Ok(Json(dlq(app)?.edit(&LetterId(id), &bytes)?))).await
+    app.blocking(move |_| Ok(Json(dlq.edit(&LetterId(id), &bytes)?))).await
 }
 
 pub(crate) async fn retry(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Retried>, ApiError> {

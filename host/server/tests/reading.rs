@@ -92,7 +92,7 @@ async fn topics_and_their_records_can_be_read() {
     server.partial(3, 0, "total", "", 4);
     let topics = server.get("/api/topics").await.json();
     let names: Vec<_> = topics["topics"].as_array().unwrap().iter().map(|t| t["topic"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ad_events_error", "ad_events_raw", "ctr_windows", "deployments"]);
+    assert_eq!(names, ["ad_events_dlq", "ad_events_error", "ad_events_raw", "ctr_windows", "deployments"]);
     let one = server.get("/api/topics/ad_events_raw").await.json();
     assert_eq!(one["partitions"][1]["log_end_offset"], 2);
     let page = server.get("/api/topics/ad_events_raw/partitions/1/records?offset=1&limit=5").await.json();
