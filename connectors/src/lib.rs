@@ -7,6 +7,7 @@
 //! and `http/`.
 
 mod backoff;
+pub mod connector;
 pub mod endpoint;
 pub mod file;
 mod hidden;
@@ -17,6 +18,7 @@ pub mod postgres;
 pub mod reader;
 pub mod redis;
 pub mod runner;
+mod running;
 pub mod servers;
 pub mod set;
 pub mod sink;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_schemas::{Offset, RunId};
 
+pub use connector::Connector;
 pub use endpoint::{Endpoint, ServerUrl};
 pub use hidden::{Hidden, percent_encoded};
 pub use http::HttpOptions;
@@ -39,7 +42,7 @@ pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
 pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
-pub use set::{Connector, Connectors, RetryError};
+pub use set::{Connectors, RetryError};
 pub use sink::{OnOtherRun, Refusal, RetryOutcome, SinkError, SinkState, SinkStatus};
 pub use stopped::Stopped;
 

@@ -1,9 +1,8 @@
 //! The connectors of a host: each can be started, stopped and changed while the others go on.
 //!
-//! Knows how one is run, but neither files nor HTTP: what is wanted comes as [`Connector`]s that have been checked.
+//! Knows how they are run, but neither files nor HTTP: what is wanted comes as [`Connector`]s that have been checked.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,124 +10,22 @@ use clickmill_broker::{BrokerError, TopicPartition};
 use clickmill_schemas::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use crate::connector::Connector;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
 use crate::letters::Letters;
 use crate::reader::single;
 use crate::runner::Before;
+use crate::running::{Begun, Running};
 use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
-use crate::transform::{MakeTransform, TransformSpec};
-use crate::{
-    Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource,
-    SinkStatus,
-};
+use crate::transform::MakeTransform;
+use crate::{Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
 
-/// The topic of windows.
-const CTR_WINDOWS: &str = "ctr_windows";
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
-
-/// One connector, as it is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connector {
-    Postgres(PostgresOptions),
-    Redis(RedisOptions),
-    Parquet(ParquetOptions),
-    Http(HttpOptions),
-}
-
-impl Connector {
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Postgres(options) => &options.name,
-            Self::Redis(options) => &options.name,
-            Self::Parquet(options) => &options.name,
-            Self::Http(options) => &options.name,
-        }
-    }
-
-    #[must_use]
-    pub const fn r#type(&self) -> Type {
-        match self {
-            Self::Postgres(_) => Type::PostgresSink,
-            Self::Redis(_) => Type::RedisSink,
-            Self::Parquet(_) => Type::ParquetSink,
-            Self::Http(_) => Type::HttpSink,
-        }
-    }
-
-    /// Why it runs nothing, where nothing is set for it to do.
-    #[must_use]
-    pub const fn off(&self) -> Option<&'static str> {
-        match self {
-            Self::Http(HttpOptions { endpoint: None, .. }) => {
-                Some("no endpoint: set http.endpoint in its file, or sinks.http.url in the config")
-            }
-            _ => None,
-        }
-    }
-
-    /// Where it writes to; none where that is a private server, a folder of the data directory, or nowhere.
-    #[must_use]
-    pub const fn url(&self) -> Option<&ServerUrl> {
-        match self {
-            Self::Postgres(options) => options.url.as_ref(),
-            Self::Redis(options) => options.url.as_ref(),
-            Self::Parquet(options) => options.url.as_ref(),
-            Self::Http(options) => options.endpoint.as_ref(),
-        }
-    }
-
-    /// What must not be printed of it.
-    #[must_use]
-    pub const fn hidden(&self) -> &Hidden {
-        match self {
-            Self::Postgres(options) => &options.hidden,
-            Self::Redis(options) => &options.hidden,
-            Self::Parquet(options) => &options.hidden,
-            Self::Http(options) => &options.hidden,
-        }
-    }
-
-    /// What the records of a topic go through on their way to the server.
-    #[must_use]
-    pub fn transforms(&self, topic: &str) -> &[TransformSpec] {
-        match self {
-            // Partials are for those who merge them: no module has a place there.
-            Self::Postgres(options) if topic != CTR_WINDOWS => &options.transforms,
-            Self::Http(options) if topic != CTR_WINDOWS => &options.transforms,
-            Self::Postgres(_) | Self::Redis(_) | Self::Parquet(_) | Self::Http(_) => &[],
-        }
-    }
-
-    /// Whether its server takes us in; the server, without secrets. A private one is not asked: it is started when it is
-    /// needed.
-    ///
-    /// # Errors
-    /// [`SinkError`].
-    pub async fn answers(&self) -> Result<String, SinkError> {
-        let Some(url) = self.url() else {
-            return Ok(match self {
-                Self::Postgres(_) | Self::Redis(_) => "a private server".to_owned(),
-                Self::Parquet(_) => "a folder of the data directory".to_owned(),
-                Self::Http(_) => "off".to_owned(),
-            });
-        };
-        match self {
-            Self::Postgres(options) => crate::postgres::answers(url, &options.reach()).await?,
-            Self::Redis(options) => crate::redis::answers(url, options).await?,
-            Self::Parquet(options) => options.answers(url).await?,
-            Self::Http(options) => options.answers(url).await?,
-        }
-        Ok(url.masked())
-    }
-}
 
 /// How a connector is: one sink, or several where it copies more than one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,11 +106,6 @@ struct Member {
     /// The last ones, where it is stopped.
     handles: Vec<SinkHandle>,
     running: Option<Running>,
-}
-
-struct Running {
-    stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Connectors {
@@ -401,9 +293,7 @@ impl Connectors {
             members.closed = true;
             members.by_name.values_mut().filter_map(|member| member.running.take()).collect()
         };
-        for running in &running {
-            running.stop.send_replace(true);
-        }
+        running.iter().for_each(Running::stop);
         for running in running {
             running.ended(deadline).await;
         }
@@ -438,8 +328,7 @@ impl Connectors {
         if members.closed {
             return false;
         }
-        let mut begun =
-            Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
+        let mut begun = Begun::new(&self.runtime);
         match &connector {
             Connector::Postgres(options) => {
                 let pool = options.pool(self.endpoint(options.url.as_ref()));
@@ -467,20 +356,19 @@ impl Connectors {
                 }
             }
         }
-        let Begun { stop, handles, tasks, .. } = begun;
-        let running = Some(Running { stop, tasks });
+        let (running, handles) = begun.done();
         if let Some(before) = members.by_name.get(connector.name()) {
             handles.iter().for_each(|handle| before.handles.iter().for_each(|old| handle.count_on(old)));
         }
         let name = connector.name().to_owned();
-        members.by_name.insert(name, Member { connector, wanted: true, handles, running });
+        members.by_name.insert(name, Member { connector, wanted: true, handles, running: Some(running) });
         true
     }
 
     async fn end(&self, name: &str) {
         let running = self.members().by_name.get_mut(name).and_then(|member| member.running.take());
         if let Some(running) = running {
-            running.stop.send_replace(true);
+            running.stop();
             running.ended(Instant::now() + STOP_TIME).await;
         }
     }
@@ -500,41 +388,4 @@ impl Connectors {
 
 fn note(stopped: &mut Stopped, name: &str, is_stopped: bool) -> Result<(), SetError> {
     stopped.set(name, is_stopped).map_err(|e| SetError::Unwritten(e.to_string()))
-}
-
-/// What is being started.
-struct Begun<'a> {
-    stop: watch::Sender<bool>,
-    runtime: &'a Handle,
-    handles: Vec<SinkHandle>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Begun<'_> {
-    fn spawn<F>(&mut self, run: impl FnOnce(StopAsked) -> F, handle: SinkHandle)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let mut stop = self.stop.subscribe();
-        let stopped: StopAsked = Box::pin(async move {
-            // An error says that the set is gone: stopped as well.
-            let _ = stop.wait_for(|stop| *stop).await;
-        });
-        self.tasks.push(self.runtime.spawn(run(stopped)));
-        self.handles.push(handle);
-    }
-}
-
-type StopAsked = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Running {
-    /// Waits for its end, and cuts off what hangs.
-    async fn ended(self, deadline: Instant) {
-        for mut task in self.tasks {
-            // A task that panicked has printed why; there is nothing left for it to do.
-            if timeout_at(deadline, &mut task).await.is_err() {
-                task.abort();
-            }
-        }
-    }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::endpoint::Endpoint;
-use crate::set::Connector;
+use crate::connector::Connector;
 use crate::sink::SinkError;
 use crate::{parquet, postgres, redis};
 

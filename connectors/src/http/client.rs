@@ -11,6 +11,7 @@ use reqwest::{Response, StatusCode, Url};
 use super::{HttpOptions, Method, PLACEHOLDERS};
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
+use crate::tls;
 
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Longest wait that a server may ask for.
@@ -47,6 +48,7 @@ impl Client {
             let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|e| bad(format!("{line:?}: {e}")))?;
             headers.push((name, value.trim().to_owned()));
         }
+        tls::install();
         let client = reqwest::Client::builder()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIME)

@@ -18,6 +18,7 @@ use super::ParquetOptions;
 use super::name::Span;
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
+use crate::tls;
 
 /// Attempts of the library's own; after them the sink waits, and says so.
 const RETRIES: usize = 2;
@@ -47,6 +48,7 @@ impl Store {
         let client = ClientOptions::new()
             .with_timeout(Duration::from_millis(options.batch.timeout_ms))
             .with_allow_http(options.allow_http);
+        tls::install();
         let objects: Arc<dyn ObjectStore> = match scheme {
             "file" => {
                 let folder = PathBuf::from(rest);

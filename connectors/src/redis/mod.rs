@@ -4,8 +4,11 @@
 //! compared before anything is written. No command or script touches keys of two slots: a cluster will do.
 
 mod hash;
+mod link;
 mod live;
+mod remove;
 mod sink;
+mod state;
 mod verify;
 
 use std::path::PathBuf;
@@ -13,8 +16,8 @@ use std::path::PathBuf;
 use clickmill_schemas::RunId;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use link::answers;
 pub use sink::RedisSink;
-pub(crate) use sink::answers;
 pub(crate) use verify::Held;
 
 use crate::SinkSource;
@@ -70,11 +73,11 @@ impl RedisOptions {
     /// # Errors
     /// [`SinkError`]; what is left then is removed by the next attempt, or written over.
     pub(crate) async fn empty(&self, endpoint: Endpoint, run: RunId) -> Result<(), SinkError> {
-        let mut connection = sink::connect(&endpoint.redis().await?, self).await?;
+        let mut connection = link::connect(&endpoint.redis().await?, self).await?;
         // First: from here on a sink that is started fills it anew.
         let forget = redis::cmd("DEL").arg(self.state_key()).exec_async(&mut connection).await;
-        forget.map_err(sink::unavailable("forget the sink's state"))?;
-        sink::remove(&mut connection, sink::Of::Run(run)).await
+        forget.map_err(link::unavailable("forget the sink's state"))?;
+        remove::remove(&mut connection, remove::Of::Run(run)).await
     }
 
     /// The sink; `endpoint` says where, `source` from where.

@@ -6,21 +6,21 @@ use clickmill_broker::Ends;
 use clickmill_schemas::{Offset, RunId};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Script, TlsCertificates};
+use redis::{Cmd, RedisError, Script};
 
 use super::RedisOptions;
 use super::hash::{Span, version_key};
-use super::live::{Change, LiveWindows, Memory};
-use crate::endpoint::{Endpoint, ServerUrl};
+use super::link::{connect, unavailable};
+use super::live::{Change, LiveWindows};
+use super::remove::{Of, remove, remove_windows};
+use super::state::{FORMAT, State};
+use crate::endpoint::Endpoint;
 use crate::letters::Letters;
 use crate::reader::Chunk;
 use crate::sink::{OnOtherRun, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, Written};
-use crate::tls;
 use crate::windows::{Terms, WindowBatch};
 use crate::{RunInfo, Runs, SinkSource};
 
-/// Version of what is in the state's fields.
-const FORMAT: i64 = 1;
 const DOING: &str = "write windows";
 /// Bytes of commands that are on their way at once, about.
 const IN_FLIGHT_BYTES: usize = 1 << 20;
@@ -57,15 +57,6 @@ struct Session {
     wrote: Instant,
     /// They wait for their letters.
     refused: Vec<Refused>,
-}
-
-pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
-    move |e| match e.code() {
-        Some("MOVED" | "ASK") => SinkError::Config(format!(
-            "{doing}: Redis is one node of a cluster of several ({e}); name a proxy, or a node that has all slots"
-        )),
-        _ => SinkError::unavailable(doing, e),
-    }
 }
 
 impl RedisSink {
@@ -310,124 +301,4 @@ impl Sink for RedisSink {
         self.session = Some(session);
         Ok(written.outcome())
     }
-}
-
-/// What the sink keeps in Redis about itself.
-struct State {
-    run: RunId,
-    offset: Offset,
-    rebuild_from: Offset,
-    memory: Memory,
-}
-
-impl State {
-    async fn load(connection: &mut MultiplexedConnection, key: &str, server: &str) -> Result<Option<Self>, SinkError> {
-        const DOING: &str = "read the sink's state";
-        let fields: [Option<String>; 5] = redis::cmd("HMGET")
-            .arg(key)
-            .arg(&["format", "run", "offset", "rebuild_from", "memory"])
-            .query_async(connection)
-            .await
-            .map_err(unavailable(DOING))?;
-        let [Some(format), Some(run), Some(offset), Some(rebuild_from), Some(memory)] = fields else {
-            return Ok(None);
-        };
-        let found = format.parse().map_err(|e| SinkError::unavailable(DOING, e))?;
-        if found > FORMAT {
-            return Err(Refusal::NewerSchema { server: server.to_owned(), found, known: FORMAT }.into());
-        }
-        Ok(Some(Self {
-            run: run.parse().map_err(|e| SinkError::unavailable(DOING, e))?,
-            offset: offset.parse().map_err(|e| SinkError::unavailable(DOING, e))?,
-            rebuild_from: rebuild_from.parse().map_err(|e| SinkError::unavailable(DOING, e))?,
-            memory: serde_json::from_str(&memory).map_err(|e| SinkError::unavailable(DOING, e))?,
-        }))
-    }
-}
-
-/// Whether the server takes us in.
-///
-/// # Errors
-/// As a session's.
-pub(crate) async fn answers(url: &ServerUrl, options: &RedisOptions) -> Result<(), SinkError> {
-    let mut connection = connect(url, options).await?;
-    redis::cmd("PING").exec_async(&mut connection).await.map_err(unavailable("ask Redis"))
-}
-
-pub(super) async fn connect(url: &ServerUrl, options: &RedisOptions) -> Result<MultiplexedConnection, SinkError> {
-    let client = if url.0.starts_with("rediss://") {
-        tls::install();
-        let root_cert = options.tls_ca_file.as_deref().map(tls::read).transpose()?;
-        Client::build_with_tls(url.0.as_str(), TlsCertificates { client_tls: None, root_cert })
-    } else {
-        Client::open(url.0.as_str())
-    };
-    let client = client.map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(10)))
-        .set_response_timeout(Some(Duration::from_secs(30)));
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable("connect to Redis"))
-}
-
-/// Which windows are removed, by who wrote them.
-#[derive(Clone, Copy)]
-pub(super) enum Of {
-    Run(RunId),
-    OthersThan(RunId),
-}
-
-/// Removes windows by their versions.
-pub(super) async fn remove(connection: &mut MultiplexedConnection, of: Of) -> Result<(), SinkError> {
-    const DOING: &str = "remove windows";
-    let mut cursor = 0u64;
-    loop {
-        let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
-            .arg(cursor)
-            .arg(&["MATCH", &version_key("metrics:*"), "COUNT", "1000"])
-            .query_async(connection)
-            .await
-            .map_err(unavailable(DOING))?;
-        for key in keys {
-            let version: Option<String> =
-                redis::cmd("GET").arg(&key).query_async(connection).await.map_err(unavailable(DOING))?;
-            let is_meant = version.is_some_and(|version| match of {
-                Of::Run(run) => version.starts_with(&run.to_string()),
-                Of::OthersThan(run) => !version.starts_with(&run.to_string()),
-            });
-            let hash = key.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}'));
-            if let (true, Some(hash)) = (is_meant, hash) {
-                redis::cmd("DEL").arg(&[hash, &key]).exec_async(connection).await.map_err(unavailable(DOING))?;
-            }
-        }
-        cursor = next;
-        if cursor == 0 {
-            return Ok(());
-        }
-    }
-}
-
-/// Removes the hashes of all windows and their versions.
-async fn remove_windows(connection: &mut MultiplexedConnection) -> Result<(), SinkError> {
-    for pattern in ["metrics:*min:*", "clickmill:version:{metrics:*"] {
-        let mut cursor = 0u64;
-        loop {
-            let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg(&["MATCH", pattern, "COUNT", "1000"])
-                .query_async(connection)
-                .await
-                .map_err(unavailable("replace"))?;
-            // One by one: in a cluster they lie in many slots.
-            let gone = keys.into_iter().map(|key| {
-                let mut connection = connection.clone();
-                async move { redis::cmd("DEL").arg(key).exec_async(&mut connection).await }
-            });
-            join_all(gone).await.into_iter().collect::<Result<(), _>>().map_err(unavailable("replace"))?;
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-    }
-    Ok(())
 }

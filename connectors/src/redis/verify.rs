@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::RedisOptions;
 use super::hash::{Span, TOTAL, version_key};
-use super::sink::{connect, unavailable};
+use super::link::{connect, unavailable};
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
 use crate::verify::{Group, Verified, Window, compare_groups};

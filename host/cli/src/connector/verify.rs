@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use clickmill_connectors::set::Connector;
+use clickmill_connectors::Connector;
 use clickmill_connectors::verify::{Difference, Figures, Value, Verified, verify};
 use clickmill_connectors::{Endpoint, Servers, SinkError};
 use clickmill_pipeline::views::WindowQuery;
