@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::ErrorType;
-use crate::ids::{DeploymentId, Epoch, ModuleDigest, Offset, PartitionId, RunId};
+use crate::ids::{DeploymentId, Epoch, ModuleDigest, Offset, PartitionId, RunId, SourceId};
 
 /// Longest value that a dead letter holds whole. JSON makes at most six bytes of one, so a letter stays well below the
 /// least batch that a broker may be set to.
@@ -26,6 +26,9 @@ pub enum Origin {
     Line {
         file: String,
         line: u64,
+        /// The contents that it was a line of, since a file's name may be another's tomorrow.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<SourceId>,
     },
 }
 
@@ -34,7 +37,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record { topic, partition, offset } => write!(f, "{topic}/{partition}@{offset}"),
-            Self::Line { file, line } => write!(f, "{file}:{line}"),
+            Self::Line { file, line, .. } => write!(f, "{file}:{line}"),
         }
     }
 }

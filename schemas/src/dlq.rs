@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::dead_letter::{DeadLetter, Origin, RawPayload};
 use crate::ids::{DeploymentId, Epoch, Offset, PartitionId, RunId};
 
-/// Name of a dead letter, from its origin: `0-1234` of a record of the input topic, `train.gz:17` of a line,
+/// Name of a dead letter, from its origin: `0-1234` of a record of the input topic, `train.gz:17@5f0c…` of a line,
 /// `postgres:ctr_windows-0-88` of what a connector's server refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -29,7 +29,8 @@ impl LetterId {
                 format!("{connector}:{topic}-{partition}-{offset}")
             }
             (Origin::Record { partition, offset, .. }, None) => format!("{partition}-{offset}"),
-            (Origin::Line { .. }, _) => origin.to_string(),
+            (Origin::Line { source: Some(source), .. }, _) => format!("{origin}@{source}"),
+            (Origin::Line { source: None, .. }, _) => origin.to_string(),
         })
     }
 }
@@ -202,6 +203,7 @@ impl DlqRecord {
 mod tests {
     use super::*;
     use crate::envelope::ErrorType;
+    use crate::ids::SourceId;
 
     #[test]
     fn every_record_reads_back() {
@@ -250,6 +252,9 @@ mod tests {
             assert_eq!(DlqRecord::decode(&record.encode()).unwrap(), record);
         }
         assert_eq!(LetterId::new(&origin, None).0, "0-9");
-        assert_eq!(LetterId::new(&Origin::Line { file: "a/b.csv".into(), line: 7 }, None).0, "a/b.csv:7");
+        let line = |source| Origin::Line { file: "a/b.csv".into(), line: 7, source };
+        assert_eq!(LetterId::new(&line(None), None).0, "a/b.csv:7");
+        let todays = LetterId::new(&line(Some(SourceId::from(0xab))), None).0;
+        assert_eq!(todays, "a/b.csv:7@00000000000000ab");
     }
 }

@@ -4,7 +4,7 @@
 //! `C1 'P'` is the source position of `clickmill produce`, and one with `C1 'T'` makes the record a retry of a rejected
 //! one. Any other key is a user's own.
 
-use crate::ids::Offset;
+use crate::ids::{Offset, SourceId};
 
 /// First byte of every envelope; no UTF-8 text starts with it.
 const MAGIC: u8 = 0xC1;
@@ -146,7 +146,7 @@ pub enum RetryOf<'a> {
     /// The rejected record of the same partition at this offset.
     Record { offset: Offset },
     /// A line that `produce` could not make a record of.
-    Line { file: &'a str, line: u64 },
+    Line { file: &'a str, line: u64, source: Option<SourceId> },
 }
 
 /// Key of a record that is a retry: the worker counts it only where nothing has been counted for its origin yet.
@@ -170,9 +170,10 @@ impl<'a> Retry<'a> {
                 out.push(1);
                 out.extend_from_slice(&offset.0.to_be_bytes());
             }
-            RetryOf::Line { file, line } => {
-                out.push(2);
+            RetryOf::Line { file, line, source } => {
+                out.push(if source.is_some() { 3 } else { 2 });
                 out.extend_from_slice(&line.to_be_bytes());
+                out.extend_from_slice(source.as_ref().map_or(&[], |source| &source.0[..]));
                 out.extend_from_slice(file.as_bytes());
             }
         }
@@ -189,7 +190,12 @@ impl<'a> Retry<'a> {
         let number = u64::from_be_bytes(*number);
         let of = match kind {
             1 if rest.is_empty() => RetryOf::Record { offset: Offset(number) },
-            2 => RetryOf::Line { file: std::str::from_utf8(rest).ok()?, line: number },
+            2 => RetryOf::Line { file: std::str::from_utf8(rest).ok()?, line: number, source: None },
+            3 => {
+                let (source, file) = rest.split_first_chunk::<8>()?;
+                let source = Some(SourceId(*source));
+                RetryOf::Line { file: std::str::from_utf8(file).ok()?, line: number, source }
+            }
             _ => return None,
         };
         Some(Self { of, attempt: u32::from_be_bytes(*attempt) })
@@ -229,7 +235,8 @@ mod tests {
         let position = SourcePosition { source: 7, row: 9 };
         assert_eq!(SourcePosition::decode(&position.encode()), Some(position));
         assert_eq!(SourcePosition::decode(b"user key"), None);
-        for of in [RetryOf::Record { offset: Offset(u64::MAX) }, RetryOf::Line { file: "train.gz", line: 7 }] {
+        let line = |source| RetryOf::Line { file: "train.gz", line: 7, source };
+        for of in [RetryOf::Record { offset: Offset(u64::MAX) }, line(None), line(Some(SourceId([9; 8])))] {
             let retry = Retry { of, attempt: 3 };
             assert_eq!(Retry::decode(&retry.encode()), Some(retry));
             assert_eq!(SourcePosition::decode(&retry.encode()), None);

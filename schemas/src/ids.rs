@@ -124,6 +124,16 @@ hex_id! {
     /// SHA-256 of a module's bytes.
     ModuleDigest[32]
 }
+hex_id! {
+    /// Hash of the contents of what `produce` was given: two files of one name are two sources.
+    SourceId[8]
+}
+
+impl From<u64> for SourceId {
+    fn from(hash: u64) -> Self {
+        Self(hash.to_be_bytes())
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -20,4 +20,4 @@ pub mod merge;
 #[cfg(feature = "host")]
 pub mod output;
 
-pub use ids::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
+pub use ids::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId, SourceId};

@@ -99,6 +99,22 @@ fn letters_that_were_given_up_are_told_at_least_once_over_an_outage_and_a_kill()
 }
 
 #[test]
+fn a_message_that_is_refused_for_good_keeps_no_other_one_waiting() {
+    let channel = Channel::open(vec![400]);
+    let bench = bench(&channel, "min_interval_ms: 100");
+    let host = bench.start("host", &["run"]);
+    bench.until_ready();
+    bench.post("no JSON\n");
+    let limit = Duration::from_secs(30);
+    eventually("the first is refused", limit, || !channel.said().is_empty());
+    bench.post("nor this\nnor that\n");
+    eventually("the second is taken", limit, || channel.heard("*2 dead letters were given up*").is_some());
+    assert_eq!(channel.said().iter().filter(|(_, text)| text.contains("*1 dead letter was given up*")).count(), 1);
+    assert!(bench.log("host").contains("Slack refuses a message"), "{}", bench.log("host"));
+    assert_eq!(host.terminate(), Some(0));
+}
+
+#[test]
 fn a_breaker_and_the_days_summary_are_told() {
     let channel = Channel::open(Vec::new());
     // What comes soon: in UTC, and not over midnight.

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use clickmill_schemas::Offset;
+use clickmill_schemas::{Offset, SourceId};
 use clickmill_schemas::envelope::{Retry, RetryOf};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// First bytes of the SHA-256 of a line's file and number.
+/// First bytes of the SHA-256 of a line's number, source and file.
 type LineId = [u8; 16];
 
 /// Rejected records that no retry has taken the place of. Cheap to clone: save points hold one.
@@ -48,7 +48,7 @@ impl Rejected {
     pub(crate) fn admits(&self, retry: &Retry<'_>) -> bool {
         match retry.of {
             RetryOf::Record { offset } => self.0.records.contains(offset.0),
-            RetryOf::Line { file, line } => !self.0.lines.contains(&line_id(file, line)),
+            RetryOf::Line { file, line, source } => !self.0.lines.contains(&line_id(file, line, source)),
         }
     }
 
@@ -58,8 +58,8 @@ impl Rejected {
             RetryOf::Record { offset } => {
                 self.origins().records.remove(offset.0);
             }
-            RetryOf::Line { file, line } => {
-                self.origins().lines.insert(line_id(file, line));
+            RetryOf::Line { file, line, source } => {
+                self.origins().lines.insert(line_id(file, line, source));
             }
         }
     }
@@ -89,8 +89,9 @@ impl<'de> Deserialize<'de> for Rejected {
     }
 }
 
-fn line_id(file: &str, line: u64) -> LineId {
-    let digest = Sha256::new().chain_update(line.to_be_bytes()).chain_update(file).finalize();
+fn line_id(file: &str, line: u64, source: Option<SourceId>) -> LineId {
+    let source = source.as_ref().map_or(&[][..], |source| &source.0);
+    let digest = Sha256::new().chain_update(line.to_be_bytes()).chain_update(source).chain_update(file).finalize();
     let mut id = LineId::default();
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     id
@@ -121,11 +122,16 @@ mod tests {
         assert!(!rejected.admits(&retry(6)) && rejected.admits(&retry(7)) && rejected.admits(&retry((1 << 40) + 8)));
         rejected.settle(&retry(7));
         assert!(!rejected.admits(&retry(7)));
-        let line = Retry { of: RetryOf::Line { file: "a", line: 1 }, attempt: 1 };
+        let of = |line, source| Retry { of: RetryOf::Line { file: "a", line, source }, attempt: 1 };
+        let line = of(1, None);
         assert!(rejected.admits(&line));
         rejected.settle(&line);
         assert!(!rejected.admits(&Retry { attempt: 2, ..line }));
-        assert!(rejected.admits(&Retry { of: RetryOf::Line { file: "a", line: 2 }, attempt: 1 }));
+        assert!(rejected.admits(&of(2, None)));
+        let tomorrows = of(1, Some(SourceId::from(1)));
+        assert!(rejected.admits(&tomorrows), "a line of another file of that name");
+        rejected.settle(&tomorrows);
+        assert!(!rejected.admits(&tomorrows) && rejected.admits(&of(1, Some(SourceId::from(2)))));
         let json = serde_json::to_string(&rejected).unwrap();
         assert_eq!(serde_json::from_str::<Rejected>(&json).unwrap(), rejected);
     }

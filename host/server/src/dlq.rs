@@ -2,6 +2,7 @@
 //! answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -24,8 +25,11 @@ use crate::smartmodules::read;
 /// Letters of a page where nobody says how many.
 const PAGE_LETTERS: usize = 1_000;
 const MOST_PAGE_LETTERS: usize = 10_000;
-/// Longest wait for what becomes of letters that are sent, milliseconds: well below the limit of a request.
-const LONGEST_WAIT_MS: u64 = 20_000;
+/// Longest wait for what becomes of letters that are sent, milliseconds: with what modules may take before, well below the limit of
+/// a request.
+const LONGEST_WAIT_MS: u64 = 10_000;
+/// Letters whose fates are asked for at once.
+const MOST_ASKED: usize = 10_000;
 
 impl From<DlqError> for ApiError {
     fn from(error: DlqError) -> Self {
@@ -124,6 +128,25 @@ pub(crate) async fn retry(State(app): State<Arc<App>>, request: Request<Body>) -
     let mut body = body.ok_or_else(none)?;
     body.wait_ms = body.wait_ms.min(LONGEST_WAIT_MS);
     app.blocking(move |app| Ok(Json(dlq(app)?.retry(body)?))).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutcomesBody {
+    ids: Vec<LetterId>,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+pub(crate) async fn outcomes(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Retried>, ApiError> {
+    let body: Option<OutcomesBody> = read(&app, request).await?;
+    let none = || ApiError::BadRequest("say of which: {\"ids\": [\"0-17\"]}".to_owned());
+    let OutcomesBody { ids, wait_ms } = body.ok_or_else(none)?;
+    if ids.len() > MOST_ASKED {
+        return Err(ApiError::BadRequest(format!("{} ids, but at most {MOST_ASKED} at once", ids.len())));
+    }
+    let wait = Duration::from_millis(wait_ms.min(LONGEST_WAIT_MS));
+    app.blocking(move |app| Ok(Json(dlq(app)?.outcomes(&ids, wait)?))).await
 }
 
 pub(crate) async fn purge(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Value>, ApiError> {

@@ -89,6 +89,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/dlq/letters/{id}", get(dlq::show))
         .route("/api/dlq/letters/{id}/edit", post(dlq::edit))
         .route("/api/dlq/retry", post(dlq::retry))
+        .route("/api/dlq/outcomes", post(dlq::outcomes))
         .route("/api/dlq/purge", post(dlq::purge))
         .route("/api/shadow", get(shadow::report).post(shadow::start).delete(shadow::stop))
         .route("/api/shadow/promote", post(shadow::promote))

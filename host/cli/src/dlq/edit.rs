@@ -1,6 +1,6 @@
 //! `clickmill dlq edit`: another payload in the place of the one that was rejected.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -90,7 +90,6 @@ fn in_editor(payload: &[u8]) -> Result<Vec<u8>> {
     }
     // Many editors write a new file in the place of the old one.
     let mut text = std::fs::read(file.path())?;
-    file.as_file_mut().seek(SeekFrom::Start(0))?;
     if text.ends_with(b"\n") && !payload.ends_with(b"\n") {
         text.pop();
     }

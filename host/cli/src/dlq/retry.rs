@@ -21,7 +21,7 @@ use crate::smartmodule::module_file;
 /// Letters that the text names one by one.
 const NAMED: usize = 20;
 /// The longest that one question waits.
-const STEP: Duration = Duration::from_secs(20);
+const STEP: Duration = Duration::from_secs(10);
 
 /// Sends dead letters again that the modules in force take now, each to be counted once
 #[derive(Debug, clap::Args)]
@@ -106,8 +106,8 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         if under_way.is_empty() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(50));
-        look_again(&source, &under_way, &mut retried)?;
+        let left = patience.saturating_sub(begun.elapsed());
+        look_again(&source, &under_way, left.min(STEP), &mut retried)?;
     }
     match args.output {
         TextOrJson::Json => unless_gone(write_json(&mut io::stdout().lock(), &retried))?,
@@ -121,15 +121,15 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     }
 }
 
-fn look_again(source: &Source, ids: &[LetterId], retried: &mut Retried) -> Result<()> {
-    for id in ids {
-        let shown = source.show(id)?.letter;
-        let known = retried.letters.iter_mut().find(|letter| letter.id == *id);
-        if let Some(known) = known.filter(|_| shown.state != LetterState::Retrying) {
-            (known.state, known.reason) = (shown.state, shown.reason);
-            retried.under_way -= 1;
-            let outcome = shown.attempts.last().map_or("unknown", |attempt| attempt.outcome.name());
-            *retried.outcomes.entry(outcome.to_owned()).or_default() += 1;
+fn look_again(source: &Source, ids: &[LetterId], wait: Duration, retried: &mut Retried) -> Result<()> {
+    let seen = source.outcomes(ids, wait)?;
+    retried.under_way = retried.under_way.saturating_sub(ids.len() as u64) + seen.under_way;
+    for (outcome, n) in seen.outcomes {
+        *retried.outcomes.entry(outcome).or_default() += n;
+    }
+    for letter in seen.letters {
+        if let Some(known) = retried.letters.iter_mut().find(|known| known.id == letter.id) {
+            *known = letter;
         }
     }
     Ok(())

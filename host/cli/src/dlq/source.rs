@@ -109,6 +109,17 @@ impl Source {
         }
     }
 
+    /// What has become of letters that were sent, once it is known of all or after `wait`.
+    pub fn outcomes(&self, ids: &[LetterId], wait: Duration) -> Result<Retried> {
+        match self {
+            Self::Host(host) => {
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                host.ask("POST", "/api/dlq/outcomes", &json!({"ids": ids, "wait_ms": wait_ms}))
+            }
+            Self::Folder(dlq) => Ok(dlq.outcomes(ids, Duration::ZERO)?),
+        }
+    }
+
     pub fn edit(&self, id: &LetterId, payload: &[u8]) -> Result<Listed> {
         match self {
             Self::Host(host) => {

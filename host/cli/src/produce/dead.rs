@@ -1,5 +1,6 @@
 //! Lines that are no rows, as dead letters.
 
+use clickmill_schemas::SourceId;
 use clickmill_schemas::dead_letter::{DeadLetter, Origin, RawPayload};
 use clickmill_schemas::envelope::ErrorType;
 
@@ -10,8 +11,9 @@ pub const CSV_COLUMNS: &str = "csv_columns";
 /// Rule of a line longer than the limit; only its beginning is kept.
 pub const LINE_TOO_LONG: &str = "line_too_long";
 
-/// The dead letter of a line, as it is sent: of its first bytes, `raw`, where it has more (`bytes` in all).
-pub fn letter(file: &str, line: u64, raw: &[u8], bytes: u64, rule: &str, message: String) -> Vec<u8> {
+/// The dead letter of a line of a file with these contents, as it is sent: of its first bytes, `raw`, where it has more (`bytes` in
+/// all).
+pub fn letter((file, line, source): (&str, u64, SourceId), raw: &[u8], bytes: u64, rule: &str, message: String) -> Vec<u8> {
     let letter = DeadLetter {
         payload: RawPayload::beginning(raw, bytes),
         error_type: ErrorType::Parsing,
@@ -19,7 +21,7 @@ pub fn letter(file: &str, line: u64, raw: &[u8], bytes: u64, rule: &str, message
         message,
         retry_count: 0,
         error_timestamp_ms: wall_clock_ms(),
-        origin: Origin::Line { file: file.to_owned(), line },
+        origin: Origin::Line { file: file.to_owned(), line, source: Some(source) },
         judged: None,
         stacktrace: None,
         retried_at: None,

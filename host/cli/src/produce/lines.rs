@@ -140,7 +140,7 @@ impl Sender<'_> {
         self.read.bad_lines += 1;
         let (file, line) = (&self.sources[self.place.file].name, self.place.line);
         let message = Fault::TooLong(len).to_string();
-        self.rounds.push_dead_letter(|| dead::letter(file, line, head, len, dead::LINE_TOO_LONG, message))
+        self.rounds.push_dead_letter(|from| dead::letter((file, line, from), head, len, dead::LINE_TOO_LONG, message))
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
-use clickmill_schemas::PartitionId;
+use clickmill_schemas::{PartitionId, SourceId};
 use clickmill_schemas::envelope::SourcePosition;
 use clickmill_schemas::record::RecordSetBuilder;
 
@@ -174,8 +174,8 @@ impl Rounds {
         }
     }
 
-    /// Adds a dead letter, `make` of it only where it was not sent before.
-    pub fn push_dead_letter(&mut self, make: impl FnOnce() -> Vec<u8>) -> ControlFlow<()> {
+    /// Adds a dead letter, `make` of it only where it was not sent before; it is given what this is all from.
+    pub fn push_dead_letter(&mut self, make: impl FnOnce(SourceId) -> Vec<u8>) -> ControlFlow<()> {
         let number = self.next_dead_letter;
         self.next_dead_letter += 1;
         if self.positions.dead_letters.first().copied().flatten().is_some_and(|last| number <= last) {
@@ -183,7 +183,7 @@ impl Rounds {
             return ControlFlow::Continue(());
         }
         let mut value = Value::default();
-        value.set(&make());
+        value.set(&make(self.source.into()));
         self.errors.push(number, &mut value, self.timestamp_ms);
         self.counts.dead_letters += 1;
         if self.errors.set.count() >= BATCH_RECORDS || self.errors.set.bytes().len() >= BATCH_BYTES {

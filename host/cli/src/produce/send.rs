@@ -408,7 +408,7 @@ impl Outlet for Dater<'_> {
             Fault::TooLong(bytes) => (dead::LINE_TOO_LONG, bytes),
             _ => (dead::CSV_COLUMNS, raw.len() as u64),
         };
-        let file = &self.sources[place.file].name;
-        Ok(self.rounds.push_dead_letter(|| dead::letter(file, place.line, raw, bytes, rule, fault.to_string())))
+        let (file, line) = (&self.sources[place.file].name, place.line);
+        Ok(self.rounds.push_dead_letter(|from| dead::letter((file, line, from), raw, bytes, rule, fault.to_string())))
     }
 }

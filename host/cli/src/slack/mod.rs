@@ -29,7 +29,7 @@ use prometheus::proto::MetricType;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SlackOptions;
-use send::Webhook;
+use send::{NotSent, Webhook};
 use text::{GivenUp, Message, Totals};
 
 /// Between two looks at what there is to say.
@@ -127,8 +127,12 @@ impl Notifier {
                 self.rest(TICK);
                 continue;
             };
-            match self.webhook.post(&message.text) {
-                Ok(()) => {
+            let posted = self.webhook.post(&message.text);
+            if let Err(NotSent { why, for_good: true, .. }) = &posted {
+                tracing::error!("Slack refuses a message ({why}), which is left out: {}", message.text);
+            }
+            match posted {
+                Ok(()) | Err(NotSent { for_good: true, .. }) => {
                     (wait, complained) = (FIRST_WAIT, false);
                     self.memory.waiting.remove(0);
                     if let Err(error) = write(&self.parts.data_dir, &self.memory) {

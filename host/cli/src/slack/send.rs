@@ -11,11 +11,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest `Retry-After` that is obeyed.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-/// Why a message was not taken, and how long to wait at least.
+/// Why a message was not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotSent {
     pub why: String,
+    /// How long to wait at least.
     pub wait: Option<Duration>,
+    /// It is this message that is refused, and would be each time.
+    pub for_good: bool,
 }
 
 /// The webhook of a channel.
@@ -41,7 +44,7 @@ impl Webhook {
     /// [`NotSent`]
     pub fn post(&self, text: &str) -> Result<(), NotSent> {
         // Whatever the client says of a failure may name the address.
-        let failed = |e: ureq::Error| NotSent { why: e.to_string().replace(self.url.expose(), "***"), wait: None };
+        let failed = |e: ureq::Error| NotSent { why: e.to_string().replace(self.url.expose(), "***"), wait: None, for_good: false };
         // As bytes: this client has no encoder but for JSON of its own.
         let body = json!({"text": text}).to_string();
         let request = self.agent.post(self.url.expose()).header("Content-Type", "application/json");
@@ -52,6 +55,7 @@ impl Webhook {
         }
         let asked = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let wait = asked.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
-        Err(NotSent { why: format!("it answers {status}"), wait })
+        // Any other refusal is of the channel, or of the moment.
+        Err(NotSent { why: format!("it answers {status}"), wait, for_good: matches!(status, 400 | 413 | 422) })
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 
 use clickmill_broker::TopicPartition;
-use clickmill_connectors::Connectors;
+use clickmill_connectors::set::SetError;
 use clickmill_connectors::sink::RetryOutcome;
+use clickmill_connectors::{Connectors, RetryError};
 use clickmill_pipeline::dlq::{Objection, Offered, SinkRows};
 use clickmill_schemas::Offset;
 use tokio::runtime::Handle;
@@ -31,6 +32,7 @@ impl SinkRows for RefusedRows {
             Ok(RetryOutcome::Accepted) => Offered::Accepted,
             Ok(RetryOutcome::Superseded) => Offered::Superseded,
             Ok(RetryOutcome::Refused { rule, message }) => Offered::Refused(Objection { rule, message }),
+            Err(RetryError::Set(SetError::Unknown { .. })) => Offered::Unknown,
             Err(error) => Offered::Unavailable(error.to_string()),
         }
     }

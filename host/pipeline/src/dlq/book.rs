@@ -2,12 +2,14 @@
 //!
 //! Most letters were given up at once, and nobody has touched them since: of these only the origin's offset is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clickmill_schemas::dead_letter::Origin;
-use clickmill_schemas::dlq::{DlqRecord, Letter, LetterId, LetterState};
+use clickmill_schemas::dlq::{DlqRecord, Letter, LetterId, LetterState, Outcome};
 use clickmill_schemas::{Epoch, Offset, PartitionId, RunId};
 use roaring::RoaringTreemap;
+
+use super::due::{Due, Lane, Rests};
 
 /// Of so many untouched letters of a partition, one is remembered with its place in the topic.
 const LANDMARK_EVERY: u64 = 256;
@@ -23,6 +25,9 @@ pub(super) struct Book {
     /// The offset in `ad_events_dlq` after what has been read.
     pub next: Offset,
     touched: BTreeMap<LetterId, Entry>,
+    /// Those of them that wait, and those that are on their way.
+    waiting: Due,
+    retrying: BTreeSet<LetterId>,
     untouched: BTreeMap<PartitionId, Untouched>,
     /// By their offset in `ad_events_dlq`.
     rewinds: BTreeMap<Offset, (PartitionId, Offset)>,
@@ -34,9 +39,21 @@ pub(super) struct Entry {
     /// Its newest record.
     pub at: Offset,
     pub state: LetterState,
-    pub due_at_ms: Option<i64>,
+    /// What the newest attempt has come to.
+    pub outcome: Option<Outcome>,
+    /// Where it is among those that wait.
+    due: Option<(Lane, i64)>,
     /// The judged record that it began with.
     origin: Option<(PartitionId, Offset)>,
+}
+
+impl Entry {
+    fn new(at: Offset, letter: &Letter) -> Self {
+        let waits = letter.state == LetterState::Waiting;
+        let due = waits.then(|| (Lane::of(letter.letter.connector.as_deref()), letter.due_at_ms.unwrap_or_default()));
+        let outcome = letter.attempts.last().map(|attempt| attempt.outcome);
+        Self { at, state: letter.state, outcome, due, origin: origin(letter) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,13 +83,15 @@ fn is_untouched(letter: &Letter) -> bool {
 }
 
 impl Book {
-    pub(super) const fn new(run: RunId) -> Self {
+    pub(super) fn new(run: RunId) -> Self {
         Self {
             run,
             taken: Offset(0),
             epochs: Vec::new(),
             next: Offset(0),
             touched: BTreeMap::new(),
+            waiting: Due::default(),
+            retrying: BTreeSet::new(),
             untouched: BTreeMap::new(),
             rewinds: BTreeMap::new(),
         }
@@ -93,11 +112,13 @@ impl Book {
                     untouched.offsets.remove_range(as_of_offset.0..);
                     drop(untouched.landmarks.split_off(&as_of_offset.0));
                 }
-                let void = |(p, offset)| p == *partition && offset >= *as_of_offset;
-                self.touched.retain(|_, entry| !entry.origin.is_some_and(void));
+                let is_void = |(p, offset)| p == *partition && offset >= *as_of_offset;
+                let void = |(id, entry): (&LetterId, &Entry)| entry.origin.is_some_and(is_void).then(|| id.clone());
+                let void: Vec<LetterId> = self.touched.iter().filter_map(void).collect();
+                void.iter().for_each(|id| self.forget(id));
             }
             DlqRecord::Purged { run, id } if *run == self.run => {
-                self.touched.remove(id);
+                self.forget(id);
                 if let Some((partition, offset)) = place_in(id)
                     && let Some(untouched) = self.untouched.get_mut(&partition)
                 {
@@ -126,9 +147,25 @@ impl Book {
                 {
                     untouched.offsets.remove(offset.0);
                 }
-                let entry = Entry { at, state: letter.state, due_at_ms: letter.due_at_ms, origin };
-                self.touched.insert(letter.id.clone(), entry);
+                self.forget(&letter.id);
+                let (id, entry) = (letter.id.clone(), Entry::new(at, letter));
+                if let Some((lane, due_at_ms)) = entry.due.clone() {
+                    self.waiting.insert(lane, due_at_ms, id.clone());
+                }
+                if entry.state == LetterState::Retrying {
+                    self.retrying.insert(id.clone());
+                }
+                self.touched.insert(id, entry);
             }
+        }
+    }
+
+    /// A letter that was touched is no more, or is about to be something else.
+    fn forget(&mut self, id: &LetterId) {
+        let Some(entry) = self.touched.remove(id) else { return };
+        self.retrying.remove(id);
+        if let Some((lane, due_at_ms)) = entry.due {
+            self.waiting.remove(&lane, due_at_ms, id);
         }
     }
 
@@ -159,12 +196,8 @@ impl Book {
     }
 
     /// Whether there is such a letter.
-    pub(super) fn knows(&self, id: &LetterId, origin: &Origin) -> bool {
-        let untouched = match origin {
-            Origin::Record { partition, offset, .. } => self.is_untouched(*partition, *offset),
-            Origin::Line { .. } => false,
-        };
-        untouched || self.touched.contains_key(id)
+    pub(super) fn knows(&self, id: &LetterId) -> bool {
+        self.place(id).is_some()
     }
 
     /// Where to look for a letter: at this offset, or from it on.
@@ -181,10 +214,14 @@ impl Book {
         self.touched.get(id)
     }
 
-    /// Letters that are in one of these states and due by `now_ms`.
-    pub(super) fn due(&self, state: LetterState, now_ms: i64) -> Vec<LetterId> {
-        let due = |entry: &Entry| entry.state == state && entry.due_at_ms.is_none_or(|due| due <= now_ms);
-        self.touched.iter().filter(|(_, entry)| due(entry)).map(|(id, _)| id.clone()).collect()
+    /// Letters whose attempt is due: at most `most` of those that are asked of one and the same.
+    pub(super) fn due(&self, now_ms: i64, most: usize, rests: &Rests) -> Vec<LetterId> {
+        self.waiting.by(now_ms, most, rests)
+    }
+
+    /// Letters whose fate is not known yet.
+    pub(super) const fn retrying(&self) -> &BTreeSet<LetterId> {
+        &self.retrying
     }
 
     /// How many letters are in each state.
@@ -196,5 +233,59 @@ impl Book {
         let untouched: u64 = self.untouched.values().map(|untouched| untouched.offsets.len()).sum();
         *count.entry(LetterState::Dead).or_default() += untouched;
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clickmill_schemas::dead_letter::{DeadLetter, Judged};
+    use clickmill_schemas::envelope::ErrorType;
+    use clickmill_schemas::{DeploymentId, ModuleDigest};
+
+    use super::super::RetryPolicy;
+    use super::super::letter::{found, sent, tests::letter};
+    use super::*;
+
+    const RUN: RunId = RunId([1; 16]);
+
+    fn judged(error_type: ErrorType, offset: u64) -> DeadLetter {
+        let judged = Judged {
+            run: RUN,
+            epoch: Epoch(1),
+            stage: "validate".into(),
+            sha256: ModuleDigest([2; 32]),
+            deployment: DeploymentId(0),
+        };
+        DeadLetter { judged: Some(judged), ..letter(error_type, offset) }
+    }
+
+    fn take(book: &mut Book, at: u64, letter: &Letter) -> LetterId {
+        book.take(Offset(at), &DlqRecord::Letter(Box::new(letter.clone())));
+        letter.id.clone()
+    }
+
+    #[test]
+    fn a_row_that_a_server_refuses_is_not_the_record_at_the_same_place() {
+        let (mut book, policy) = (Book::new(RUN), RetryPolicy::default());
+        take(&mut book, 0, &found(judged(ErrorType::Schema, 88), &policy));
+        let row = found(DeadLetter { connector: Some("postgres".into()), ..letter(ErrorType::Sink, 88) }, &policy);
+        assert!(!book.knows(&row.id));
+        take(&mut book, 1, &row);
+        assert!(book.knows(&row.id));
+        assert_eq!(book.count()[&LetterState::Waiting], 1);
+    }
+
+    #[test]
+    fn letters_wait_are_on_their_way_and_go_back_with_their_partition() {
+        let (mut book, policy) = (Book::new(RUN), RetryPolicy::default());
+        let mut trap = found(judged(ErrorType::Smartmodule, 5), &policy);
+        let id = take(&mut book, 0, &trap);
+        assert_eq!(book.due(i64::MAX, 9, &Rests::default()), [id.clone()]);
+        sent(&mut trap, None, 9);
+        take(&mut book, 1, &trap);
+        assert_eq!(book.due(i64::MAX, 9, &Rests::default()), []);
+        assert_eq!(book.retrying().iter().collect::<Vec<_>>(), [&id]);
+        book.take(Offset(2), &DlqRecord::Rewound { run: RUN, partition: PartitionId(0), as_of_offset: Offset(5) });
+        assert!(!book.knows(&id) && book.retrying().is_empty());
     }
 }

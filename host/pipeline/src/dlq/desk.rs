@@ -1,6 +1,6 @@
 //! Reads and writes `ad_events_dlq`: the one writer's side of it. What is written is in the book once it is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const FETCH_BYTES: usize = 1 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// Of a data directory without topics: no letter is of it.
 const NO_RUN: RunId = RunId([0; 16]);
+/// Offsets between two letters that are rather read over than sought.
+const NEAR: u64 = 1_000;
 /// Most that a record has besides its key and value.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
@@ -133,6 +135,36 @@ impl Desk {
         Ok(found)
     }
 
+    /// The letters of these names as they are now, of which those that lie together are read together.
+    pub(super) fn find_all<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a LetterId>,
+    ) -> Result<BTreeMap<LetterId, Letter>, DlqError> {
+        let mut places: Vec<(Offset, &LetterId)> =
+            ids.into_iter().filter_map(|id| Some((self.book.place(id)?, id))).collect();
+        places.sort_unstable();
+        places.dedup();
+        let wanted: BTreeSet<&LetterId> = places.iter().map(|(_, id)| *id).collect();
+        let mut found = BTreeMap::new();
+        let mut next = 0;
+        while let Some((from, _)) = places.get(next).copied() {
+            self.each(from, 1, &mut |at, letter| {
+                if wanted.contains(&letter.id) {
+                    found.insert(letter.id.clone(), letter);
+                }
+                while places.get(next).is_some_and(|(_, id)| found.contains_key(*id)) {
+                    next += 1;
+                }
+                places.get(next).is_some_and(|(place, _)| place.0 <= at.0.saturating_add(NEAR))
+            })?;
+            // One that is not where it should be is not looked for again.
+            if places.get(next).is_some_and(|(place, _)| *place == from) {
+                next += 1;
+            }
+        }
+        Ok(found)
+    }
+
     /// Gives the letters as they are now, from this offset of the topic on, in the order of their last change, until `take`
     /// wants no more. `fetch_bytes`: how much is read at once.
     pub(super) fn each(
@@ -219,7 +251,8 @@ impl Desk {
         for (partition, epoch) in &self.book.epochs {
             fence.admits((self.book.run, *partition, *epoch));
         }
-        let mut changed = Changed::default();
+        let known: BTreeSet<LetterId> = items.iter().filter_map(Item::known).collect();
+        let mut changed = Changed { before: self.find_all(&known)?, ..Changed::default() };
         for item in items {
             match item {
                 Item::Letter(letter) => self.letter(*letter, &mut fence, &mut changed)?,
@@ -267,7 +300,7 @@ impl Desk {
         let id = LetterId::of(&found);
         let letter = match found.retried_at {
             // Seen before: a line of a file that was produced again, or what was taken in before a crash.
-            None if changed.letters.contains_key(&id) || self.book.knows(&id, &found.origin) => return Ok(()),
+            None if changed.letters.contains_key(&id) || self.book.knows(&id) => return Ok(()),
             None => letter::found(found, &self.policy),
             Some(_) => match self.known(&id, changed)? {
                 Some(mut known) => {
@@ -283,7 +316,7 @@ impl Desk {
     }
 
     fn known(&self, id: &LetterId, changed: &Changed) -> Result<Option<Letter>, DlqError> {
-        match changed.letters.get(id) {
+        match changed.letters.get(id).or_else(|| changed.before.get(id)) {
             Some(letter) => Ok(Some(letter.clone())),
             None => self.find(id),
         }
@@ -304,6 +337,15 @@ impl Item {
             Err(_) => Output::decode(value).ok().map(Self::Output),
         }
     }
+
+    /// The letter that it tells more of.
+    fn known(&self) -> Option<LetterId> {
+        match self {
+            Self::Letter(letter) => letter.retried_at.as_ref().map(|_| LetterId::of(letter)),
+            Self::Output(Output { body: Body::Retried { origin, .. }, .. }) => Some(LetterId::new(origin, None)),
+            Self::Output(_) => None,
+        }
+    }
 }
 
 /// Letters that have changed and are not written yet, in the order of their first change.
@@ -311,6 +353,8 @@ impl Item {
 struct Changed {
     order: Vec<LetterId>,
     letters: BTreeMap<LetterId, Letter>,
+    /// Letters as they are in the topic, read ahead.
+    before: BTreeMap<LetterId, Letter>,
 }
 
 impl Changed {
@@ -322,7 +366,8 @@ impl Changed {
     }
 
     fn take(&mut self) -> Vec<DlqRecord> {
-        let Self { order, mut letters } = std::mem::take(self);
+        // What is written, and what it makes void, is not what was read ahead any more.
+        let Self { order, mut letters, .. } = std::mem::take(self);
         order.iter().filter_map(|id| letters.remove(id)).map(|letter| DlqRecord::Letter(Box::new(letter))).collect()
     }
 }

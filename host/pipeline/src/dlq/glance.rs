@@ -136,3 +136,41 @@ impl<'a> Glance<'a> {
         RawValue::from_string(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clickmill_schemas::dead_letter::{Judged, RawPayload};
+    use clickmill_schemas::dlq::{Attempt, DlqRecord, Letter, Outcome};
+    use clickmill_schemas::Epoch;
+
+    use super::super::letter::tests::letter;
+    use super::super::{Listed, RetryPolicy, letter::found};
+    use super::*;
+
+    fn at_a_glance(letter: &Letter) -> Listed {
+        let value = DlqRecord::Letter(Box::new(letter.clone())).encode();
+        let glance = Glance::read(&value).unwrap().unwrap();
+        serde_json::from_str(glance.listed().unwrap().get()).unwrap()
+    }
+
+    #[test]
+    fn what_is_listed_at_a_glance_is_what_is_listed() {
+        let bare = found(letter(ErrorType::Parsing, 7), &RetryPolicy::default());
+        assert_eq!(at_a_glance(&bare), Listed::from(bare.clone()));
+        let mut full = found(letter(ErrorType::Smartmodule, 7), &RetryPolicy::default());
+        full.letter.judged = Some(Judged {
+            run: RunId([1; 16]),
+            epoch: Epoch(2),
+            stage: "validate".into(),
+            sha256: ModuleDigest([3; 32]),
+            deployment: DeploymentId(4),
+        });
+        full.letter.stacktrace = Some("at \"f\"".into());
+        full.edited = Some(RawPayload::new(b"\xff{"));
+        full.reason = "{, \"}".into();
+        let (rule, message) = ("r".to_owned(), "\u{0}".to_owned());
+        full.attempts.push(Attempt { attempt: 1, at_ms: 5, deployment: None, outcome: Outcome::Rejected, rule, message });
+        assert!(full.due_at_ms.is_some());
+        assert_eq!(at_a_glance(&full), Listed::from(full.clone()));
+    }
+}

@@ -27,7 +27,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Milliseconds from a failure to attempt number `attempt`, from 1.
-    fn wait_ms(&self, attempt: u32) -> i64 {
+    pub(super) fn wait_ms(&self, attempt: u32) -> i64 {
         let factor = 1_u32 << attempt.saturating_sub(1).min(16);
         let wait = self.first_wait.saturating_mul(factor).min(self.longest_wait);
         i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
@@ -125,6 +125,12 @@ pub(super) fn accepted(letter: &mut Letter, outcome: Outcome, now_ms: i64) {
         Outcome::Accepted => "the server has taken it".to_owned(),
         _ => "a newer version has taken its place: nothing is missing".to_owned(),
     };
+}
+
+/// There is nobody who could take it.
+pub(super) fn given_up(letter: &mut Letter, why: String, now_ms: i64) {
+    (letter.state, letter.changed_at_ms, letter.due_at_ms) = (LetterState::Dead, now_ms, None);
+    letter.reason = why;
 }
 
 fn resolve(letter: &mut Letter, now_ms: i64) {

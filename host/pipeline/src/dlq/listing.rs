@@ -30,17 +30,18 @@ pub struct Filter {
 
 impl Filter {
     pub(super) fn lets(&self, glance: &Glance<'_>) -> bool {
-        self.error_type.is_none_or(|wanted| wanted == glance.error_type())
-            && self.rule.as_ref().is_none_or(|wanted| wanted == glance.rule())
-            && self.since_ms.is_none_or(|since| glance.first_error_ms() >= since)
-            && self.state.is_none_or(|wanted| wanted == glance.state())
+        self.wants((glance.error_type(), glance.rule()), glance.first_error_ms(), glance.state())
     }
 
     pub(super) fn means(&self, letter: &Letter) -> bool {
-        self.error_type.is_none_or(|wanted| wanted == letter.letter.error_type)
-            && self.rule.as_ref().is_none_or(|wanted| *wanted == letter.letter.rule)
-            && self.since_ms.is_none_or(|since| letter.first_error_ms >= since)
-            && self.state.is_none_or(|wanted| wanted == letter.state)
+        self.wants((letter.letter.error_type, &letter.letter.rule), letter.first_error_ms, letter.state)
+    }
+
+    fn wants(&self, (kind, rule): (ErrorType, &str), first_error_ms: i64, state: LetterState) -> bool {
+        self.error_type.is_none_or(|wanted| wanted == kind)
+            && self.rule.as_ref().is_none_or(|wanted| wanted == rule)
+            && self.since_ms.is_none_or(|since| first_error_ms >= since)
+            && self.state.is_none_or(|wanted| wanted == state)
     }
 }
 

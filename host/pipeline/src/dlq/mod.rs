@@ -6,6 +6,7 @@
 
 mod book;
 mod desk;
+mod due;
 mod glance;
 mod jury;
 mod letter;
@@ -14,7 +15,9 @@ mod retrier;
 mod retry;
 mod trial;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
 use clickmill_schemas::dead_letter::RawPayload;
@@ -28,6 +31,7 @@ use crate::judge::JudgeError;
 use crate::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR};
 use crate::views::ViewError;
 use desk::Desk;
+use due::Rests;
 use retry::Choice;
 
 pub use letter::RetryPolicy;
@@ -58,7 +62,7 @@ pub enum DlqError {
     State { id: LetterId, state: LetterState, reason: String },
     #[error("dead letter {0} is a row that a connector's server refused: there is nothing in it that could be edited")]
     NotEditable(LetterId),
-    #[error("a module takes too long for these letters: name fewer of them, or another module")]
+    #[error("these letters take too long at once: name fewer of them, or another module; what was sent by now is on its way")]
     TooSlow,
     #[error("nothing is deployed yet that could judge it: `clickmill run` begins it")]
     NothingDeployed,
@@ -93,6 +97,8 @@ pub enum Offered {
     Refused(Objection),
     /// It cannot be asked now.
     Unavailable(String),
+    /// There is no such connector here.
+    Unknown,
 }
 
 /// The dead letters of a data directory.
@@ -100,7 +106,10 @@ pub struct Dlq {
     broker: Arc<dyn Broker>,
     deployer: Arc<Deployer>,
     desk: Mutex<Desk>,
-    trying: Mutex<()>,
+    /// Held by whoever attempts something: nobody else sends, edits or purges the same letter meanwhile.
+    trying: Mutex<Rests>,
+    /// Something was written down as sent, and may not be in its topic.
+    unsent: AtomicBool,
     sinks: OnceLock<Arc<dyn SinkRows>>,
 }
 
@@ -128,6 +137,8 @@ impl Dlq {
             deployer,
             desk: Mutex::new(desk),
             trying: Mutex::default(),
+            // Before the last end of the process, perhaps.
+            unsent: AtomicBool::new(true),
             sinks: OnceLock::new(),
         }
     }
@@ -208,6 +219,7 @@ impl Dlq {
     /// # Errors
     /// [`DlqError`], and it is what it was.
     pub fn edit(&self, id: &LetterId, payload: &[u8]) -> Result<Listed, DlqError> {
+        let _trying = self.try_one_at_a_time();
         let mut desk = self.up_to_date()?;
         let mut letter = desk.find(id)?.ok_or_else(|| DlqError::Unknown(id.clone()))?;
         if letter.letter.connector.is_some() {
@@ -238,6 +250,16 @@ impl Dlq {
             desk.write(&records)?;
         }
         Ok(purged)
+    }
+
+    /// What has become of letters that were sent, once it is known of all of them or after `patience`.
+    ///
+    /// # Errors
+    /// Where the topic cannot be read.
+    pub fn outcomes(&self, ids: &[LetterId], patience: Duration) -> Result<Retried, DlqError> {
+        let mut retried = Retried { sent: ids.len() as u64, ..Retried::default() };
+        self.tell_outcomes(ids, patience, &mut retried)?;
+        Ok(retried)
     }
 
     /// How many letters are in each state, without looking at each.

@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use clickmill_schemas::dlq::{Letter, LetterState};
+use clickmill_schemas::Offset;
+use clickmill_schemas::dlq::{Letter, LetterId};
 
+use super::due::Lane;
 use super::jury::{Jury, Over, Payload, deployment_of};
 use super::retry::CUT;
 use super::{Dlq, DlqError, letter};
 use crate::quiet::lower_priority;
+use crate::views::status as view_status;
+use crate::views::status::RunState;
 
 /// Between two looks at the topic while nothing comes.
 const IDLE: Duration = Duration::from_millis(100);
@@ -24,8 +28,12 @@ const REST: u32 = 19;
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Longest wait for the thread's end.
 const LAST_MOMENT: Duration = Duration::from_millis(300);
-/// Attempts made together.
-const AT_ONCE: usize = 64;
+/// The rule of a letter that cannot be tried.
+const PAYLOAD_CUT: &str = "payload_cut";
+/// Attempts made together: few enough that whoever edits a letter meanwhile does not wait long, whatever the modules do.
+const AT_ONCE: usize = 16;
+/// Letters sent again together.
+const SENT_AT_ONCE: usize = 512;
 
 /// Keeps the letters of a running host until it is dropped.
 pub struct Retrier {
@@ -73,24 +81,19 @@ fn keep(dlq: &Dlq, stop: &Arc<AtomicBool>) {
         let stop = stop.clone();
         Arc::new(move || stop.load(Ordering::Relaxed))
     };
-    let (mut resent, mut complained) = (false, false);
+    let (mut before, mut complained) = (None, false);
     while !stopped() {
         let begun = Instant::now();
         let round = (|| {
-            if !resent {
-                // Whether they came into the topic before the last end of the process is not known.
-                dlq.send_again()?;
-                resent = true;
-            }
             drop(dlq.up_to_date()?);
+            dlq.send_again(&mut before)?;
             dlq.attempt_due(over.clone())
         })();
         let rest = match round {
             Ok(0) => IDLE,
             Ok(_) => (begun.elapsed() * REST).clamp(Duration::from_millis(1), LONGEST_REST),
             Err(error) => {
-                // A full disk, mostly. What was to be sent is sent again.
-                resent = false;
+                // A full disk, mostly.
                 if !std::mem::replace(&mut complained, true) {
                     tracing::warn!(%error, "dead letters wait: nothing of them is lost");
                 }
@@ -106,29 +109,46 @@ fn keep(dlq: &Dlq, stop: &Arc<AtomicBool>) {
 }
 
 impl Dlq {
-    /// Sends again what is on its way by what is written down.
-    fn send_again(&self) -> Result<(), DlqError> {
+    /// Sends again what is on its way by what is written down, where it may have been lost: once everything is judged that was
+    /// in the topic when that came to light, what is on its way still is not in it. `before`: the topic's ends then.
+    fn send_again(&self, before: &mut Option<Vec<Offset>>) -> Result<(), DlqError> {
+        if !self.unsent.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.desk().book.retrying().is_empty() {
+            self.unsent.store(false, Ordering::Relaxed);
+            return Ok(());
+        }
+        let status = view_status::status(&*self.broker, RunState::Running, Vec::new())?;
+        let ends = || status.partitions.iter().map(|partition| partition.log_end_offset).collect();
+        let ends = before.get_or_insert_with(ends);
+        if status.partitions.iter().zip(&*ends).any(|(partition, end)| partition.processed_offset < *end) {
+            return Ok(());
+        }
+        *before = None;
         let _trying = self.try_one_at_a_time();
         let desk = self.up_to_date()?;
         let now_ms = desk.now_ms();
-        let mut letters = Vec::new();
-        for id in desk.book.due(LetterState::Retrying, now_ms) {
-            letters.extend(desk.find(&id)?);
-        }
+        let lost: Vec<LetterId> = desk.book.retrying().iter().cloned().collect();
         drop(desk);
-        let (payloads, _) = self.payloads(letters)?;
-        self.append(&payloads, now_ms)
+        for some in lost.chunks(SENT_AT_ONCE) {
+            let letters = self.desk().find_all(some)?.into_values().collect();
+            let (payloads, cut) = self.payloads(letters)?;
+            self.append(&payloads, now_ms)?;
+            let cut = cut.into_iter().map(|letter| (letter, (PAYLOAD_CUT.to_owned(), CUT.to_owned())));
+            self.write_refused(cut, now_ms)?;
+        }
+        self.unsent.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes attempts that are due; how many.
     fn attempt_due(&self, over: Over) -> Result<usize, DlqError> {
-        let _trying = self.try_one_at_a_time();
+        let mut trying = self.try_one_at_a_time();
         let desk = self.desk();
-        let now_ms = desk.now_ms();
-        let mut due = Vec::new();
-        for id in desk.book.due(LetterState::Waiting, now_ms).into_iter().take(AT_ONCE) {
-            due.extend(desk.find(&id)?);
-        }
+        let (now_ms, policy) = (desk.now_ms(), desk.policy.clone());
+        let due: Vec<Letter> =
+            desk.find_all(&desk.book.due(now_ms, AT_ONCE, &trying))?.into_values().collect();
         drop(desk);
         if due.is_empty() {
             return Ok(0);
@@ -136,11 +156,19 @@ impl Dlq {
         let (rows, records): (Vec<Letter>, Vec<Letter>) = due.into_iter().partition(|l| l.letter.connector.is_some());
         let mut made = records.len();
         for row in rows {
-            made += usize::from(self.offer(row)?);
+            let lane = Lane::of(row.letter.connector.as_deref());
+            if trying.has(&lane, now_ms) {
+                continue;
+            }
+            made += 1;
+            match self.offer(row)? {
+                true => trying.end(&lane),
+                false => trying.begin(lane, &policy, now_ms),
+            }
         }
         let (payloads, cut) = self.payloads(records)?;
         let mut refused: Vec<(Letter, (String, String))> =
-            cut.into_iter().map(|letter| (letter, ("payload_cut".to_owned(), CUT.to_owned()))).collect();
+            cut.into_iter().map(|letter| (letter, (PAYLOAD_CUT.to_owned(), CUT.to_owned()))).collect();
         let mut objections = Vec::with_capacity(payloads.len());
         let mut jury = Jury::new(&self.deployer, None, over)?;
         match jury.judge(&payloads, now_ms, &mut |_, objection| objections.push(objection)) {
@@ -155,16 +183,24 @@ impl Dlq {
                 Some(objection) => refused.push((payload.letter, (objection.rule, objection.message))),
             }
         }
-        let mut desk = self.desk();
-        let mut written = Vec::with_capacity(refused.len());
-        for (mut letter, told) in refused {
-            let deployment = deployment_of(&self.deployer, &letter);
-            letter::refused(&mut letter, deployment, told, &desk.policy, now_ms);
-            written.push(letter);
-        }
-        desk.write_letters(written)?;
-        drop(desk);
+        self.write_refused(refused, now_ms)?;
         self.send(passing)?;
         Ok(made)
+    }
+
+    /// Writes down attempts that came to nothing: rule and message of each.
+    fn write_refused(
+        &self,
+        refused: impl IntoIterator<Item = (Letter, (String, String))>,
+        now_ms: i64,
+    ) -> Result<(), DlqError> {
+        let mut desk = self.desk();
+        let refused = refused.into_iter().map(|(mut letter, told)| {
+            let deployment = deployment_of(&self.deployer, &letter);
+            letter::refused(&mut letter, deployment, told, &desk.policy, now_ms);
+            letter
+        });
+        let refused = refused.collect();
+        desk.write_letters(refused)
     }
 }

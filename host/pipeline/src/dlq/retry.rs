@@ -1,6 +1,7 @@
 //! Attempts: which letters, what the modules say of them now, and sending those that pass.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use clickmill_schemas::record::RecordSetBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
+use super::due::Rests;
 use super::jury::{Jury, Over, Payload, deployment_of, partition_of};
 use super::letter;
 use super::listing::{Fate, Filter};
@@ -26,8 +28,8 @@ use crate::views::scan::visit_batch;
 const CHUNK: usize = 512;
 /// Between two looks at what has become of those that were sent.
 const LOOK: Duration = Duration::from_millis(20);
-/// Longest time that modules may take for all the letters of one question.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time for all the letters of one question: with the wait for their fates, well below the limit of a request.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Why a letter cannot be tried.
 pub(super) const CUT: &str = "only the beginning of its payload is left: retention has taken the record";
 /// Letters that an answer names one by one.
@@ -107,8 +109,12 @@ impl Choice {
     pub(super) fn next(&mut self, desk: &Desk) -> Result<Vec<Letter>, DlqError> {
         let mut chunk = Vec::new();
         let Some(filter) = &self.filter else {
-            while let Some(id) = self.ids.pop_front().filter(|_| chunk.len() < CHUNK) {
-                chunk.extend(desk.find(&id)?);
+            let mut bytes = 0;
+            while chunk.len() < CHUNK && bytes < PAGE_BYTES {
+                let Some(id) = self.ids.pop_front() else { break };
+                let letter = desk.find(&id)?;
+                bytes += letter.as_ref().map_or(0, |letter| letter.letter.payload.raw_payload.len());
+                chunk.extend(letter);
             }
             return Ok(chunk);
         };
@@ -148,10 +154,14 @@ impl Dlq {
         let candidate = body.with.map(|with| self.deployer.request(with)).transpose()?;
         let begun = Instant::now();
         let over: Over = Arc::new(move || begun.elapsed() > PATIENCE);
-        let mut jury = Jury::new(&self.deployer, candidate.as_ref().map(|(request, _)| request), over)?;
+        let mut jury = Jury::new(&self.deployer, candidate.as_ref().map(|(request, _)| request), over.clone())?;
         let mut sent = Vec::new();
         while !choice.is_over() {
-            let trying = self.try_one_at_a_time();
+            if over() {
+                return Err(DlqError::TooSlow);
+            }
+            // Who only asks keeps nobody from trying.
+            let trying = (!body.dry_run).then(|| self.try_one_at_a_time());
             let letters = choice.next(&self.desk())?;
             let open = |letter: &Letter| matches!(letter.state, LetterState::Dead | LetterState::Waiting);
             let all = letters.len();
@@ -172,6 +182,7 @@ impl Dlq {
             sent.extend(passing.iter().map(|p| &p.letter).chain(&rows).map(|letter| letter.id.clone()));
             self.send(passing)?;
             for row in rows {
+                // One that cannot be asked now stays as it is.
                 self.offer(row)?;
             }
             drop(trying);
@@ -182,8 +193,8 @@ impl Dlq {
         Ok(retried)
     }
 
-    /// Whoever attempts something does it alone: nobody else sends the same letter meanwhile.
-    pub(super) fn try_one_at_a_time(&self) -> MutexGuard<'_, ()> {
+    /// Whoever attempts something does it alone.
+    pub(super) fn try_one_at_a_time(&self) -> MutexGuard<'_, Rests> {
         self.trying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -250,9 +261,14 @@ impl Dlq {
             let deployment = deployment_of(&self.deployer, letter);
             letter::sent(letter, deployment, now_ms);
         }
-        desk.write_letters(letters.iter().map(|p| p.letter.clone()).collect())?;
+        // Written in part, or not at all: either way it is sent again.
+        let written = desk.write_letters(letters.iter().map(|p| p.letter.clone()).collect());
         drop(desk);
-        self.append(&letters, now_ms)
+        let sent = written.and_then(|()| self.append(&letters, now_ms));
+        if sent.is_err() {
+            self.unsent.store(true, Ordering::Relaxed);
+        }
+        sent
     }
 
     /// Appends retries of letters that are written down as sent. Doing so again harms nothing.
@@ -261,7 +277,7 @@ impl Dlq {
         for Payload { letter, bytes } in letters {
             let of = match &letter.letter.origin {
                 Origin::Record { offset, .. } => RetryOf::Record { offset: *offset },
-                Origin::Line { file, line } => RetryOf::Line { file, line: *line },
+                Origin::Line { file, line, source } => RetryOf::Line { file, line: *line, source: *source },
             };
             let attempt = letter.attempts.last().map_or(1, |a| a.attempt);
             let mut set = RecordSetBuilder::default();
@@ -272,7 +288,7 @@ impl Dlq {
         Ok(())
     }
 
-    /// Offers a row to its connector again. One that cannot be asked now has made no attempt.
+    /// Offers a row to its connector again; whether that has answered. One that cannot be asked now has made no attempt.
     pub(super) fn offer(&self, mut row: Letter) -> Result<bool, DlqError> {
         let (Some(sinks), Some(connector)) = (self.sinks.get(), row.letter.connector.clone()) else {
             return Ok(false);
@@ -287,6 +303,13 @@ impl Dlq {
             Offered::Refused(Objection { rule, message }) => {
                 letter::refused(&mut row, None, (rule, message), &desk.policy, now_ms);
             }
+            Offered::Unknown => {
+                let id = &row.id;
+                let why = format!(
+                    "given up: no connector of this host is called {connector}; once one is, `clickmill dlq retry {id}`"
+                );
+                letter::given_up(&mut row, why, now_ms);
+            }
             Offered::Unavailable(why) => {
                 tracing::debug!(connector, id = %row.id, why, "a refused row cannot be offered again now");
                 return Ok(false);
@@ -297,27 +320,29 @@ impl Dlq {
     }
 
     /// Waits for what becomes of letters that were sent, and says it.
-    fn tell_outcomes(&self, sent: &[LetterId], patience: Duration, into: &mut Retried) -> Result<(), DlqError> {
+    pub(super) fn tell_outcomes(
+        &self,
+        sent: &[LetterId],
+        patience: Duration,
+        into: &mut Retried,
+    ) -> Result<(), DlqError> {
         let begun = Instant::now();
         loop {
             let desk = self.up_to_date()?;
-            let under_way =
-                |id: &&LetterId| desk.book.entry(id).is_some_and(|entry| entry.state == LetterState::Retrying);
-            if begun.elapsed() < patience && sent.iter().any(|id| under_way(&id)) {
+            if begun.elapsed() < patience && sent.iter().any(|id| desk.book.retrying().contains(id)) {
                 drop(desk);
                 std::thread::sleep(LOOK);
                 continue;
             }
-            for id in sent {
-                let Some(Letter { id, state, reason, attempts, .. }) = desk.find(id)? else { continue };
-                match (state, attempts.last()) {
+            for entry in sent.iter().filter_map(|id| desk.book.entry(id)) {
+                match (entry.state, entry.outcome) {
                     (LetterState::Retrying, _) | (_, None) => into.under_way += 1,
-                    (_, Some(attempt)) => *into.outcomes.entry(attempt.outcome.name().to_owned()).or_default() += 1,
-                }
-                if into.letters.len() < NAMED {
-                    into.letters.push(RetriedLetter { id, state, reason });
+                    (_, Some(outcome)) => *into.outcomes.entry(outcome.name().to_owned()).or_default() += 1,
                 }
             }
+            let mut named = desk.find_all(sent.iter().take(NAMED))?;
+            let named = sent.iter().filter_map(|id| named.remove(id));
+            into.letters.extend(named.map(|Letter { id, state, reason, .. }| RetriedLetter { id, state, reason }));
             return Ok(());
         }
     }

@@ -73,7 +73,9 @@ impl Worker {
         let offset = match retry.map(|retry| retry.of) {
             None => offset,
             Some(RetryOf::Record { offset }) => offset,
-            Some(RetryOf::Line { file, line }) => return Origin::Line { file: file.to_owned(), line },
+            Some(RetryOf::Line { file, line, source }) => {
+                return Origin::Line { file: file.to_owned(), line, source };
+            }
         };
         Origin::Record { topic: self.input.topic.to_string(), partition: self.owner.partition, offset }
     }

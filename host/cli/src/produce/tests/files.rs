@@ -92,7 +92,9 @@ fn the_rows_around_a_damaged_line_are_sent_and_the_line_is_kept() {
     assert_eq!(of("rule"), ["csv_columns", "csv_columns", "line_too_long"]);
     assert_eq!(of("error_type"), ["parsing"; 3]);
     let name = path.display().to_string();
-    assert_eq!(of("origin"), [3, 6, 8].map(|line| json!({"file": name, "line": line})));
+    let source = letters[0]["origin"]["source"].as_str().unwrap();
+    assert_eq!(source.len(), 16, "{source}");
+    assert_eq!(of("origin"), [3, 6, 8].map(|line| json!({"file": name, "line": line, "source": source})));
     let last: Vec<Value> = parsed(&bed.events()).concat().into_iter().filter(|e| e["ts"] == 0).collect();
     assert_eq!(last[0]["id"], "3");
 }
