@@ -196,7 +196,7 @@ mod tests {
             message: "cut short".into(),
             retry_count: 0,
             error_timestamp_ms: 7,
-            origin: Origin::Line { file: "f".into(), line: 1 },
+            origin: Origin::Line { file: "f".into(), line: 1, source: None },
             judged: Some(judged),
             stacktrace: Some("0: validate".into()),
             retried_at: Some(RetriedAt { partition: PartitionId(0), offset: Offset(9) }),

@@ -136,6 +136,9 @@ pub struct Letter {
     /// When its next attempt is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at_ms: Option<i64>,
+    /// When it was given up; none where it was edited since, or was a letter of the run before too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
     /// What is sent in the place of the payload that was rejected.
@@ -239,6 +242,7 @@ mod tests {
             first_error_ms: 5,
             changed_at_ms: 6,
             due_at_ms: Some(7),
+            given_up_at_ms: Some(8),
             attempts: vec![attempt],
             edited: Some(RawPayload::new(b"{}")),
             letter,

@@ -225,7 +225,7 @@ mod tests {
             Body::Retried {
                 offset: Offset(9),
                 attempt: 1,
-                origin: Origin::Line { file: "f".into(), line: 2 },
+                origin: Origin::Line { file: "f".into(), line: 2, source: None },
                 fate: RetryFate::Late,
             },
         ] {

@@ -243,6 +243,11 @@ impl Host {
             .with_context(|| format!("{}{path} did not answer as clickmill does", self.address))
     }
 
+    /// An answer of lines, as they come.
+    pub fn lines(&self, path: &str) -> Result<impl BufRead + use<>> {
+        Ok(BufReader::with_capacity(1 << 16, self.call(path)?))
+    }
+
     fn windows(&self, query: &WindowQuery) -> Result<WindowRows<'static>> {
         let mut path = format!("/api/windows?format=jsonl&size={}", views::windows::size_name(query.size_ms));
         for (name, value) in [
@@ -254,7 +259,7 @@ impl Host {
                 path.push_str(&format!("&{name}={value}"));
             }
         }
-        let lines = BufReader::with_capacity(1 << 16, self.call(&path)?).lines();
+        let lines = self.lines(&path)?.lines();
         let address = self.address.clone();
         Ok(Box::new(lines.map(move |line| {
             let line = line.with_context(|| format!("reading windows from {address}"))?;

@@ -133,7 +133,8 @@ fn letters_are_tried_against_a_module_that_is_not_deployed_and_pass_once_it_is()
 
     bench.run(&["smartmodule", "deploy", "--yes", "--stage", "validate", "--param", "date_to=2014-10-30"]);
     let ids: Vec<String> = states(&bench).into_iter().map(|(id, _)| id).collect();
-    let named: Vec<&str> = ["dlq", "retry", "--timeout", "60"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let named: Vec<&str> =
+        ["dlq", "retry", "--timeout", "60"].into_iter().chain(ids.iter().map(String::as_str)).collect();
     let retried = bench.run(&named);
     assert!(retried.starts_with("600 dead letters sent again"), "{retried}");
     until_all(&bench, 600, "resolved");
@@ -290,7 +291,10 @@ fn what_is_given_up_is_in_postgresql_with_every_attempt() {
     assert_eq!(sinks.sql("SELECT rule, dead FROM errors.by_rule WHERE error_type = 'parsing'"), "json|1\n");
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'errors.dlq_messages'::regclass";
     let partitions = sinks.sql(partitions);
-    assert!(["2\n", "3\n"].contains(&&*partitions), "today's, over midnight tomorrow's, and the default one: {partitions}");
+    assert!(
+        ["2\n", "3\n"].contains(&&*partitions),
+        "today's, over midnight tomorrow's, and the default one: {partitions}"
+    );
 }
 
 #[test]

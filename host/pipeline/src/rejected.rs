@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use clickmill_schemas::{Offset, SourceId};
 use clickmill_schemas::envelope::{Retry, RetryOf};
+use clickmill_schemas::{Offset, SourceId};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};

@@ -1,6 +1,7 @@
 //! `/api/dlq`: the dead letters, and what can be done about them. All of it is the pipeline's work; here are requests and
 //! answers.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,18 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::Request;
-use clickmill_pipeline::dlq::{Dlq, DlqError, Filter, Listed, Page, Retried, RetryBody, Shown, Stats, Which};
+use axum::http::{Request, header};
+use axum::response::{IntoResponse as _, Response};
+use clickmill_pipeline::dlq::{Dlq, DlqError, Filter, Listed, Retried, RetryBody, Shape, Shown, Stats, Which};
 use clickmill_pipeline::views::time::parse_time;
 use clickmill_schemas::Offset;
 use clickmill_schemas::dead_letter::{RawEncoding, RawPayload};
 use clickmill_schemas::dlq::{LetterId, LetterState};
 use clickmill_schemas::envelope::ErrorType;
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::error::ApiError;
 use crate::routes::App;
@@ -36,7 +40,7 @@ impl From<DlqError> for ApiError {
         let text = error.to_string();
         match error {
             DlqError::Unknown(_) => Self::NotFound(text),
-            DlqError::NotEditable(_) | DlqError::NotDeployed => Self::BadRequest(text),
+            DlqError::NotEditable(_) | DlqError::NotDeployed | DlqError::TooLong(_) => Self::BadRequest(text),
             DlqError::State { .. } | DlqError::NothingDeployed => Self::Conflict(text),
             DlqError::TooSlow => Self::Refused(text),
             DlqError::Broker(e) => e.into(),
@@ -63,6 +67,21 @@ pub(crate) struct Params {
     state: Option<LetterState>,
     from: Option<Offset>,
     limit: Option<usize>,
+    #[serde(default)]
+    format: Format,
+    /// Of JSON lines: only what a line of text says.
+    #[serde(default)]
+    brief: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// A page of letters.
+    #[default]
+    Json,
+    /// All of them, as they are read.
+    Jsonl,
 }
 
 impl Params {
@@ -75,15 +94,45 @@ impl Params {
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     params: Result<Query<Params>, QueryRejection>,
-) -> Result<Json<Page>, ApiError> {
+) -> Result<Response, ApiError> {
     let Query(params) = params?;
     let filter = params.filter()?;
+    if params.format == Format::Jsonl {
+        return lines(app, &params, filter).await;
+    }
     let limit = params.limit.unwrap_or(PAGE_LETTERS);
     if !(1..=MOST_PAGE_LETTERS).contains(&limit) {
         return Err(ApiError::BadRequest(format!("limit is {limit}, but must be from 1 to {MOST_PAGE_LETTERS}")));
     }
     let from = params.from.unwrap_or_default();
-    app.blocking(move |app| Ok(Json(dlq(app)?.page(from, limit, &filter)?))).await
+    app.blocking(move |app| Ok(Json(dlq(app)?.page(from, limit, &filter)?).into_response())).await
+}
+
+async fn lines(app: Arc<App>, params: &Params, filter: Filter) -> Result<Response, ApiError> {
+    if params.limit.is_some() {
+        return Err(ApiError::BadRequest("JSON lines have no limit: read as many as are wanted".to_owned()));
+    }
+    let shape = if params.brief { Shape::Brief } else { Shape::Whole };
+    let (dlq, from) = (dlq(&app)?, params.from.unwrap_or_default());
+    let held = Arc::clone(&app.streamed_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
+    let (chunks, body) = mpsc::channel(1);
+    tokio::task::spawn_blocking(move || {
+        let (_held, mut next) = (held, Some(from));
+        while let Some(from) = next {
+            let read = dlq.lines(from, &filter, shape);
+            next = read.as_ref().ok().and_then(|lines| lines.next);
+            // A cut answer must not look like a whole one: an error breaks the connection off.
+            let chunk = read.map(|lines| lines.text).map_err(io::Error::other);
+            if let Err(error) = &chunk {
+                tracing::error!("an answer of dead letters is broken off: {error}");
+            }
+            if chunks.blocking_send(chunk).is_err() {
+                return;
+            }
+        }
+    });
+    let chunks = stream::unfold(body, async |mut body| body.recv().await.map(|chunk| (chunk, body)));
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::from_stream(chunks)).into_response())
 }
 
 pub(crate) async fn stats(

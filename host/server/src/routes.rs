@@ -31,8 +31,8 @@ pub(crate) struct App {
     pub(crate) modules: BodyBudget,
     pub(crate) in_flight: Semaphore,
     pub(crate) live_clients: Arc<Semaphore>,
-    /// Answers of windows that may be held at once: each takes memory as long as its reader reads.
-    pub(crate) window_answers: Arc<Semaphore>,
+    /// Streamed answers that may be held at once: each takes memory as long as its reader reads.
+    pub(crate) streamed_answers: Arc<Semaphore>,
     pub(crate) rounds: Rounds,
     pub(crate) frames: watch::Receiver<Arc<str>>,
 }

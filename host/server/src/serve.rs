@@ -28,8 +28,8 @@ const GRACE: Duration = Duration::from_millis(1_500);
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// A module of 32 MiB in base64, its manifest and parameters.
 const MAX_MODULE_BODY_BYTES: usize = 48 << 20;
-/// Answers of windows that may be in memory at once.
-const WINDOW_ANSWERS: usize = 2;
+/// Streamed answers of windows and of letters that may be in memory at once.
+const STREAMED_ANSWERS: usize = 2;
 
 /// Why a server cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ impl Server {
             modules: BodyBudget::new(MAX_MODULE_BODY_BYTES, MAX_MODULE_BODY_BYTES),
             in_flight: Semaphore::new(options.max_in_flight_requests),
             live_clients: Arc::new(Semaphore::new(options.max_live_clients)),
-            window_answers: Arc::new(Semaphore::new(WINDOW_ANSWERS)),
+            streamed_answers: Arc::new(Semaphore::new(STREAMED_ANSWERS)),
             rounds: Rounds::default(),
             frames,
             options,

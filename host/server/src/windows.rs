@@ -67,7 +67,7 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     let Query(params) = params?;
     let query = params.query()?;
-    let held = Arc::clone(&app.window_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
+    let held = Arc::clone(&app.streamed_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
     let (first, begun) = oneshot::channel();
     let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
     tokio::task::spawn_blocking(move || {

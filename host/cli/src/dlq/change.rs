@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use clickmill_pipeline::dlq::Which;
+use clickmill_pipeline::dlq::{Shape, Which};
 use clickmill_schemas::dead_letter::RawPayload;
 use clickmill_schemas::dlq::LetterId;
 
@@ -80,14 +80,14 @@ pub fn export(args: &ExportArgs, config: &Config) -> Result<()> {
 /// How many there were, and whether they could be written.
 fn write(args: &ExportArgs, source: &Source, out: &mut dyn Write) -> Result<(u64, io::Result<()>)> {
     let (mut written, mut letters) = (Ok(()), 0);
-    source.each(&args.filter.filter(), usize::MAX, &mut |letter| {
+    source.each(&args.filter.filter(), Shape::Whole, &mut |letter| {
         letters += 1;
         written = match args.payloads {
             true => {
-                let payload = serde_json::from_str::<RawPayload>(letter.get())?.bytes().unwrap_or_default();
+                let payload = serde_json::from_str::<RawPayload>(letter)?.bytes().unwrap_or_default();
                 out.write_all(&payload).and_then(|()| out.write_all(b"\n"))
             }
-            false => writeln!(out, "{}", letter.get()),
+            false => writeln!(out, "{letter}"),
         };
         Ok(written.is_ok())
     })?;

@@ -37,9 +37,9 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     let source = Source::to_change(config)?;
     let letter = source.show(&LetterId(args.id.clone()))?.letter;
     let before = letter.edited.as_ref().unwrap_or(&letter.letter.payload);
-    if before.is_cut() && args.set.is_empty() {
+    if before.is_cut() {
         return Err(mistake(format!(
-            "only the beginning of {}'s payload is in the letter: it cannot be edited",
+            "only the beginning of {}'s payload is in the letter: it cannot be edited; `clickmill topic read` has the whole record"
             args.id
         )));
     }
@@ -77,9 +77,9 @@ fn set(payload: &[u8], fields: &[(String, String)]) -> Result<Vec<u8>> {
 }
 
 fn in_editor(payload: &[u8]) -> Result<Vec<u8>> {
-    let editor = std::env::var("VISUAL")
-        .or_else(|_| std::env::var("EDITOR"))
-        .map_err(|_| mistake("no editor is set: name one in EDITOR, or use --set FIELD=VALUE"))?;
+    let named = |name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
+    let none = || mistake("no editor is set: name one in EDITOR, or use --set FIELD=VALUE");
+    let editor = named("VISUAL").or_else(|| named("EDITOR")).ok_or_else(none)?;
     let mut file = tempfile::Builder::new().prefix("clickmill-letter-").suffix(".json").tempfile()?;
     file.write_all(payload)?;
     // As git does: the variable may hold arguments too.

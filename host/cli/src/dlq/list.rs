@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
+use clickmill_pipeline::dlq::Shape;
 use clickmill_schemas::dlq::{LetterId, LetterState};
 use clickmill_schemas::envelope::ErrorType;
 use serde::Deserialize;
@@ -37,14 +38,18 @@ pub struct Args {
 pub fn run(args: &Args, config: &Config) -> Result<()> {
     let source = Source::to_read(config)?;
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let (mut written, mut letters) = (Ok(()), 0_u64);
-    source.each(&args.filter.filter(), args.limit.unwrap_or(usize::MAX), &mut |letter| {
+    let (mut written, mut letters, most) = (Ok(()), 0, args.limit.unwrap_or(usize::MAX));
+    let shape = if args.output == TextOrJson::Json { Shape::Whole } else { Shape::Brief };
+    source.each(&args.filter.filter(), shape, &mut |letter| {
+        if letters == most {
+            return Ok(false);
+        }
         letters += 1;
         written = match args.output {
-            TextOrJson::Json => writeln!(out, "{}", letter.get()),
-            TextOrJson::Text => line(&serde_json::from_str(letter.get())?, &mut out),
+            TextOrJson::Json => writeln!(out, "{letter}"),
+            TextOrJson::Text => line(&serde_json::from_str(letter)?, &mut out),
         };
-        Ok(written.is_ok())
+        Ok(written.is_ok() && letters < most)
     })?;
     if letters == 0 && args.output == TextOrJson::Text {
         say("no dead letters");

@@ -14,6 +14,7 @@ use clickmill_pipeline::dlq::Filter;
 use clickmill_pipeline::views::time::parse_time;
 use clickmill_schemas::dlq::LetterState;
 use clickmill_schemas::envelope::ErrorType;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 
@@ -27,10 +28,11 @@ use crate::config::Config;
   clickmill dlq edit 0-1234 --set device_type=1
   clickmill dlq retry 0-1234
   clickmill dlq retry --all --dry-run --with validate.wasm
+  clickmill dlq list --since 1h
   clickmill dlq stats
 
 A letter is waiting (for its next attempt), retrying (sent again, not judged yet), resolved or dead (given up: it waits for a
-deployment or an edit). An id is PARTITION-OFFSET of the rejected record, FILE:LINE of a line that `produce` could not read, or
+deployment or an edit). An id is PARTITION-OFFSET of the rejected record, FILE:LINE@CONTENTS of a line that `produce` could not read, or
 CONNECTOR:TOPIC-PARTITION-OFFSET of a row that a server has refused.")]
 pub struct Args {
     #[command(subcommand)]
@@ -57,8 +59,8 @@ pub struct FilterArgs {
     /// Only those that this rule has rejected
     #[arg(long)]
     rule: Option<String>,
-    /// Only those rejected since then: a time, or epoch milliseconds
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// Only those rejected since then: a time, epoch milliseconds, or so long ago: 90s, 30m, 2h, 1d
+    #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<i64>,
     /// Only those in this state: waiting, retrying, resolved, dead
     #[arg(long, value_parser = word::<LetterState>)]
@@ -74,6 +76,16 @@ impl FilterArgs {
     fn is_given(&self) -> bool {
         self.filter() != Filter::default()
     }
+}
+
+/// A time, or how long ago it was.
+fn since(text: &str) -> Result<i64, String> {
+    let units = [("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let ago = units.into_iter().find_map(|(unit, ms)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(i64::from(number) * ms)
+    });
+    ago.map_or_else(|| parse_time(text), |ago_ms| Ok(Timestamp::now().as_millisecond() - ago_ms))
 }
 
 /// A word of an enum, with those that there are in the error.

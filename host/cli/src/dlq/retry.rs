@@ -1,5 +1,6 @@
 //! `clickmill dlq retry`: sends letters again that the modules take now, or says how they would fare.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -113,9 +114,12 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         TextOrJson::Json => unless_gone(write_json(&mut io::stdout().lock(), &retried))?,
         TextOrJson::Text => print(text(args, &retried, source.is_stopped()))?,
     }
-    let taken = retried.letters.iter().filter(|letter| letter.state == LetterState::Resolved).count();
-    let skipped = usize::try_from(retried.skipped).unwrap_or(usize::MAX);
-    match args.dry_run || args.ids.is_empty() || taken + skipped >= args.ids.len() || source.is_stopped() {
+    let taken = match source.is_stopped() {
+        true => retried.sent,
+        false => retried.letters.iter().filter(|letter| letter.state == LetterState::Resolved).count() as u64,
+    };
+    let named = args.ids.iter().collect::<BTreeSet<_>>().len() as u64;
+    match args.dry_run || taken + retried.skipped >= named {
         true => Ok(()),
         false => Err(Ended(1).into()),
     }
@@ -136,7 +140,7 @@ fn look_again(source: &Source, ids: &[LetterId], wait: Duration, retried: &mut R
 }
 
 fn text(args: &Args, retried: &Retried, is_stopped: bool) -> String {
-    let Retried { fares, sent, skipped, cut, outcomes, under_way, letters } = retried;
+    let Retried { fares, sent, skipped, unavailable, cut, outcomes, under_way, letters } = retried;
     let mut out = String::new();
     if args.dry_run {
         out.push_str(&fared(fares));
@@ -167,6 +171,10 @@ fn text(args: &Args, retried: &Retried, is_stopped: bool) -> String {
     }
     if *skipped > 0 {
         out.push_str(&format!("{} resolved or on their way already\n", counted(*skipped, "letter")));
+    }
+    if *unavailable > 0 {
+        let rows = counted(*unavailable, "row");
+        out.push_str(&format!("{rows} whose connector cannot be asked now: nothing has changed\n"));
     }
     if *cut > 0 {
         let letters = counted(*cut, "letter");

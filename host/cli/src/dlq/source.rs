@@ -1,26 +1,23 @@
 //! Who keeps the letters: the host that runs on a data directory, over HTTP, or its files when none does.
 
+use std::io::BufRead as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clickmill_broker::Broker;
 use clickmill_connectors::percent_encoded;
 use clickmill_pipeline::clock::SystemClock;
 use clickmill_pipeline::deployment::control::Deployer;
-use clickmill_pipeline::dlq::{Dlq, Filter, Listed, Page, Retried, RetryBody, Shown, Stats, Which};
+use clickmill_pipeline::dlq::{Dlq, Filter, Listed, Retried, RetryBody, Shape, Shown, Stats, Which};
 use clickmill_schemas::Offset;
 use clickmill_schemas::dead_letter::RawPayload;
 use clickmill_schemas::dlq::LetterId;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::context::{Host, Place};
 use crate::{smartmodule, stack};
-
-/// Letters asked for at once.
-const PAGE_LETTERS: usize = 10_000;
 
 /// Who keeps the letters.
 pub enum Source {
@@ -64,22 +61,30 @@ impl Source {
         matches!(self, Self::Folder(_))
     }
 
-    /// Gives the JSON of each letter, in the order of their last change, until `take` wants no more.
-    pub fn each(&self, filter: &Filter, most: usize, take: &mut dyn FnMut(&RawValue) -> Result<bool>) -> Result<()> {
-        let (mut next, mut left) = (Some(Offset(0)), most);
-        while let Some(from) = next.filter(|_| left > 0) {
-            let limit = left.min(PAGE_LETTERS);
-            let page: Page = match self {
-                Self::Host(host) => host.get(&format!("/api/dlq?from={from}&limit={limit}{}", query(filter)))?,
-                Self::Folder(dlq) => dlq.page(from, limit, filter)?,
-            };
-            left -= page.letters.len().min(left);
-            for letter in &page.letters {
-                if !take(letter)? {
-                    return Ok(());
+    /// Gives each letter as a line of JSON, in the order of their last change, until `take` wants no more.
+    pub fn each(&self, filter: &Filter, shape: Shape, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<()> {
+        match self {
+            Self::Host(host) => {
+                let brief = shape == Shape::Brief;
+                let mut lines = host.lines(&format!("/api/dlq?format=jsonl&brief={brief}{}", query(filter)))?;
+                let mut line = String::new();
+                while lines.read_line(&mut line).context("reading letters from the host")? > 0 && take(line.trim_end())?
+                {
+                    line.clear();
                 }
             }
-            next = page.next;
+            Self::Folder(dlq) => {
+                let mut next = Some(Offset(0));
+                while let Some(from) = next {
+                    let lines = dlq.lines(from, filter, shape)?;
+                    for line in lines.text.lines() {
+                        if !take(line)? {
+                            return Ok(());
+                        }
+                    }
+                    next = lines.next;
+                }
+            }
         }
         Ok(())
     }

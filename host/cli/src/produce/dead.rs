@@ -13,7 +13,13 @@ pub const LINE_TOO_LONG: &str = "line_too_long";
 
 /// The dead letter of a line of a file with these contents, as it is sent: of its first bytes, `raw`, where it has more (`bytes` in
 /// all).
-pub fn letter((file, line, source): (&str, u64, SourceId), raw: &[u8], bytes: u64, rule: &str, message: String) -> Vec<u8> {
+pub fn letter(
+    (file, line, source): (&str, u64, SourceId),
+    raw: &[u8],
+    bytes: u64,
+    rule: &str,
+    message: String,
+) -> Vec<u8> {
     let letter = DeadLetter {
         payload: RawPayload::beginning(raw, bytes),
         error_type: ErrorType::Parsing,

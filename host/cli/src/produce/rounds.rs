@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
-use clickmill_schemas::{PartitionId, SourceId};
 use clickmill_schemas::envelope::SourcePosition;
 use clickmill_schemas::record::RecordSetBuilder;
+use clickmill_schemas::{PartitionId, SourceId};
 
 use super::event::Value;
 use super::pace::Pace;

@@ -19,7 +19,7 @@ use clickmill_pipeline::deployment::{Cause, read_all};
 use clickmill_pipeline::topics::AD_EVENTS_DLQ;
 use clickmill_pipeline::views::scan::scan;
 use clickmill_pipeline::views::{RunState, WindowQuery, status, windows};
-use clickmill_schemas::dlq::{DlqRecord, LetterState};
+use clickmill_schemas::dlq::DlqRecord;
 use clickmill_schemas::{DeploymentId, Offset, PartitionId};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
@@ -143,7 +143,7 @@ impl Notifier {
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!("Slack is not told, and is tried again: {}", not_sent.why);
                     }
-                    self.rest(not_sent.wait.unwrap_or(wait));
+                    self.rest(not_sent.wait.unwrap_or_default().max(wait));
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
@@ -186,8 +186,7 @@ impl Notifier {
         let mut letters = GivenUp::default();
         let next = scan(broker, &letters_topic(), from, &mut |_, record| {
             if let Ok(DlqRecord::Letter(letter)) = DlqRecord::decode(record.value)
-                && letter.state == LetterState::Dead
-                && letter.edited.is_none()
+                && letter.given_up_at_ms.is_some()
             {
                 let key = (letter.letter.error_type, letter.letter.rule.clone());
                 *letters.by_rule.entry(key).or_default() += 1;

@@ -44,7 +44,11 @@ impl Webhook {
     /// [`NotSent`]
     pub fn post(&self, text: &str) -> Result<(), NotSent> {
         // Whatever the client says of a failure may name the address.
-        let failed = |e: ureq::Error| NotSent { why: e.to_string().replace(self.url.expose(), "***"), wait: None, for_good: false };
+        let failed = |e: ureq::Error| NotSent {
+            why: e.to_string().replace(self.url.expose(), "***"),
+            wait: None,
+            for_good: false,
+        };
         // As bytes: this client has no encoder but for JSON of its own.
         let body = json!({"text": text}).to_string();
         let request = self.agent.post(self.url.expose()).header("Content-Type", "application/json");

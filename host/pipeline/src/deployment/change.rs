@@ -20,7 +20,9 @@ pub enum Place {
 /// Why a change cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    #[error("there is no stage {stage}; the chain is {chain}. To add one, say where: --before or --after a stage")]
+    #[error(
+        "there is no stage {stage}; the chain is {chain}. Name the one that it stands for (--stage), or, where it is to be one more, say where: --before or --after a stage"
+    )]
     NoSuchStage { stage: String, chain: String },
     #[error("there is no stage {stage} to remove; the chain is {chain}")]
     NoneToRemove { stage: String, chain: String },

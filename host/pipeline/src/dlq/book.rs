@@ -9,7 +9,8 @@ use clickmill_schemas::dlq::{DlqRecord, Letter, LetterId, LetterState, Outcome};
 use clickmill_schemas::{Epoch, Offset, PartitionId, RunId};
 use roaring::RoaringTreemap;
 
-use super::due::{Due, Lane, Rests};
+use super::due::{Due, Lane};
+use super::earlier::Earlier;
 
 /// Of so many untouched letters of a partition, one is remembered with its place in the topic.
 const LANDMARK_EVERY: u64 = 256;
@@ -31,6 +32,8 @@ pub(super) struct Book {
     untouched: BTreeMap<PartitionId, Untouched>,
     /// By their offset in `ad_events_dlq`.
     rewinds: BTreeMap<Offset, (PartitionId, Offset)>,
+    /// What people did about letters of the runs in whose place this one has come.
+    pub earlier: Earlier,
 }
 
 /// A letter that something has been done about, or is to be.
@@ -73,7 +76,7 @@ fn origin(letter: &Letter) -> Option<(PartitionId, Offset)> {
 }
 
 /// The record of the input topic that a letter is named by.
-fn place_in(id: &LetterId) -> Option<(PartitionId, Offset)> {
+pub(super) fn place_in(id: &LetterId) -> Option<(PartitionId, Offset)> {
     let (partition, offset) = id.0.split_once('-')?;
     Some((partition.parse().ok()?, offset.parse().ok()?))
 }
@@ -94,6 +97,7 @@ impl Book {
             retrying: BTreeSet::new(),
             untouched: BTreeMap::new(),
             rewinds: BTreeMap::new(),
+            earlier: Earlier::default(),
         }
     }
 
@@ -125,7 +129,9 @@ impl Book {
                     untouched.offsets.remove(offset.0);
                 }
             }
-            DlqRecord::Letter(_) | DlqRecord::Purged { .. } | DlqRecord::Taken { .. } | DlqRecord::Rewound { .. } => {}
+            DlqRecord::Letter(letter) => self.earlier.take(letter),
+            DlqRecord::Purged { id, .. } => self.earlier.purge(id),
+            DlqRecord::Taken { .. } | DlqRecord::Rewound { .. } => {}
         }
     }
 
@@ -214,9 +220,9 @@ impl Book {
         self.touched.get(id)
     }
 
-    /// Letters whose attempt is due: at most `most` of those that are asked of one and the same.
-    pub(super) fn due(&self, now_ms: i64, most: usize, rests: &Rests) -> Vec<LetterId> {
-        self.waiting.by(now_ms, most, rests)
+    /// Letters that wait for their next attempt.
+    pub(super) const fn waiting(&self) -> &Due {
+        &self.waiting
     }
 
     /// Letters whose fate is not known yet.
@@ -280,10 +286,10 @@ mod tests {
         let (mut book, policy) = (Book::new(RUN), RetryPolicy::default());
         let mut trap = found(judged(ErrorType::Smartmodule, 5), &policy);
         let id = take(&mut book, 0, &trap);
-        assert_eq!(book.due(i64::MAX, 9, &Rests::default()), [id.clone()]);
+        assert_eq!(book.waiting().by(&Lane::Modules, i64::MAX, 9), [id.clone()]);
         sent(&mut trap, None, 9);
         take(&mut book, 1, &trap);
-        assert_eq!(book.due(i64::MAX, 9, &Rests::default()), []);
+        assert_eq!(book.waiting().by(&Lane::Modules, i64::MAX, 9), []);
         assert_eq!(book.retrying().iter().collect::<Vec<_>>(), [&id]);
         book.take(Offset(2), &DlqRecord::Rewound { run: RUN, partition: PartitionId(0), as_of_offset: Offset(5) });
         assert!(!book.knows(&id) && book.retrying().is_empty());

@@ -301,7 +301,10 @@ impl Desk {
         let letter = match found.retried_at {
             // Seen before: a line of a file that was produced again, or what was taken in before a crash.
             None if changed.letters.contains_key(&id) || self.book.knows(&id) => return Ok(()),
-            None => letter::found(found, &self.policy),
+            None => match self.book.earlier.hand_down(letter::found(found, &self.policy)) {
+                Some(letter) => letter,
+                None => return Ok(()),
+            },
             Some(_) => match self.known(&id, changed)? {
                 Some(mut known) => {
                     letter::rejected_again(&mut known, found, &self.policy);

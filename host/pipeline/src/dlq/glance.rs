@@ -11,6 +11,7 @@ use clickmill_schemas::{DeploymentId, ModuleDigest, Offset, PartitionId, RunId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::Shape;
 use crate::views::time::iso8601;
 
 /// A record of `ad_events_dlq`, if it is a letter.
@@ -41,6 +42,8 @@ struct Inner<'a> {
     error_type: ErrorType,
     #[serde(borrow)]
     rule: Cow<'a, str>,
+    #[serde(borrow)]
+    message: &'a RawValue,
     #[serde(borrow)]
     origin: &'a RawValue,
     judged: Option<InnerJudged>,
@@ -106,19 +109,32 @@ impl<'a> Glance<'a> {
 
     /// As [`super::Listed`] has it.
     pub(super) fn listed(&self) -> Result<Box<RawValue>, serde_json::Error> {
+        let mut out = String::new();
+        self.put(&mut out, Shape::Whole)?;
+        RawValue::from_string(out)
+    }
+
+    /// Appends the JSON of it.
+    pub(super) fn put(&self, out: &mut String, shape: Shape) -> Result<(), serde_json::Error> {
         let Outer { id, state, reason, first_error_ms, due_at_ms, attempts, edited, letter } = &self.outer;
-        let mut out = String::with_capacity(letter.get().len() + 512);
+        out.reserve(letter.get().len() + 512);
+        out.push_str("{\"id\":");
+        out.push_str(&serde_json::to_string(id)?);
         let mut field = |name: &str, value: &str| {
-            out.push(if out.is_empty() { '{' } else { ',' });
-            out.push('"');
-            out.push_str(name);
-            out.push_str("\":");
-            out.push_str(value);
+            for part in [",\"", name, "\":", value] {
+                out.push_str(part);
+            }
         };
-        field("id", &serde_json::to_string(id)?);
         field("state", &serde_json::to_string(state)?);
-        field("reason", reason.get());
         field("error_timestamp", &format!("\"{}\"", iso8601(*first_error_ms)));
+        if shape == Shape::Brief {
+            field("error_type", &serde_json::to_string(&self.inner.error_type)?);
+            field("rule", &serde_json::to_string(&self.inner.rule)?);
+            field("message", self.inner.message.get());
+            out.push('}');
+            return Ok(());
+        }
+        field("reason", reason.get());
         if let Some(judged) = &self.inner.judged {
             field("module_digest", &format!("\"{}\"", judged.sha256));
             field("deployment", &judged.deployment.to_string());
@@ -133,15 +149,15 @@ impl<'a> Glance<'a> {
         // The envelope's own fields follow: it is an object, and never an empty one.
         out.push(',');
         out.push_str(letter.get().trim_start().trim_start_matches('{'));
-        RawValue::from_string(out)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clickmill_schemas::Epoch;
     use clickmill_schemas::dead_letter::{Judged, RawPayload};
     use clickmill_schemas::dlq::{Attempt, DlqRecord, Letter, Outcome};
-    use clickmill_schemas::Epoch;
 
     use super::super::letter::tests::letter;
     use super::super::{Listed, RetryPolicy, letter::found};
@@ -169,7 +185,14 @@ mod tests {
         full.edited = Some(RawPayload::new(b"\xff{"));
         full.reason = "{, \"}".into();
         let (rule, message) = ("r".to_owned(), "\u{0}".to_owned());
-        full.attempts.push(Attempt { attempt: 1, at_ms: 5, deployment: None, outcome: Outcome::Rejected, rule, message });
+        full.attempts.push(Attempt {
+            attempt: 1,
+            at_ms: 5,
+            deployment: None,
+            outcome: Outcome::Rejected,
+            rule,
+            message,
+        });
         assert!(full.due_at_ms.is_some());
         assert_eq!(at_a_glance(&full), Listed::from(full.clone()));
     }

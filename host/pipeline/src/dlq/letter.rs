@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clickmill_schemas::dead_letter::{DeadLetter, RawPayload};
+use clickmill_schemas::dead_letter::{DeadLetter, Origin, RawPayload};
 use clickmill_schemas::dlq::{Attempt, Letter, LetterId, LetterState, Outcome};
 use clickmill_schemas::envelope::ErrorType;
 use clickmill_schemas::output::RetryFate;
@@ -50,6 +50,7 @@ pub(super) fn found(letter: DeadLetter, policy: &RetryPolicy) -> Letter {
         first_error_ms: at_ms,
         changed_at_ms: at_ms,
         due_at_ms: None,
+        given_up_at_ms: None,
         attempts: Vec::new(),
         edited: None,
         letter,
@@ -64,13 +65,13 @@ fn settle_on(letter: &mut Letter, policy: &RetryPolicy, now_ms: i64) {
     let id = &letter.id;
     if may_pass(letter.letter.error_type) && made < policy.attempts {
         let next = made + 1;
-        letter.state = LetterState::Waiting;
+        (letter.state, letter.given_up_at_ms) = (LetterState::Waiting, None);
         letter.due_at_ms = Some(now_ms.saturating_add(policy.wait_ms(next)));
         letter.reason = format!("attempt {next} of {} is due", policy.attempts);
         return;
     }
     letter.state = LetterState::Dead;
-    letter.due_at_ms = None;
+    (letter.due_at_ms, letter.given_up_at_ms) = (None, Some(now_ms));
     letter.reason = match (letter.letter.error_type, made) {
         (ErrorType::Sink, _) => {
             format!(
@@ -97,7 +98,8 @@ pub(super) fn sent(letter: &mut Letter, deployment: Option<DeploymentId>, now_ms
     let attempt = next_attempt(letter);
     let (rule, message) = (String::new(), String::new());
     letter.attempts.push(Attempt { attempt, at_ms: now_ms, deployment, outcome: Outcome::Sent, rule, message });
-    (letter.state, letter.changed_at_ms, letter.due_at_ms) = (LetterState::Retrying, now_ms, None);
+    (letter.state, letter.changed_at_ms) = (LetterState::Retrying, now_ms);
+    (letter.due_at_ms, letter.given_up_at_ms) = (None, None);
     letter.reason = format!("attempt {attempt} is sent: what becomes of it is not known yet");
 }
 
@@ -129,12 +131,14 @@ pub(super) fn accepted(letter: &mut Letter, outcome: Outcome, now_ms: i64) {
 
 /// There is nobody who could take it.
 pub(super) fn given_up(letter: &mut Letter, why: String, now_ms: i64) {
-    (letter.state, letter.changed_at_ms, letter.due_at_ms) = (LetterState::Dead, now_ms, None);
+    (letter.state, letter.changed_at_ms) = (LetterState::Dead, now_ms);
+    (letter.due_at_ms, letter.given_up_at_ms) = (None, Some(now_ms));
     letter.reason = why;
 }
 
 fn resolve(letter: &mut Letter, now_ms: i64) {
-    (letter.state, letter.changed_at_ms, letter.due_at_ms) = (LetterState::Resolved, now_ms, None);
+    (letter.state, letter.changed_at_ms) = (LetterState::Resolved, now_ms);
+    (letter.due_at_ms, letter.given_up_at_ms) = (None, None);
 }
 
 /// A retry was rejected again, by the stream. The payload of the first rejection is kept.
@@ -167,6 +171,11 @@ pub(super) fn judged(letter: &mut Letter, (attempt, at): (u32, Offset), fate: Re
     resolve(letter, now_ms);
     letter.reason = match fate {
         RetryFate::Counted => format!("counted, as offset {at}"),
+        // What was rejected stays what it is: judged anew, it would be rejected once more.
+        RetryFate::Late if letter.edited.is_some() || matches!(letter.letter.origin, Origin::Line { .. }) => format!(
+            "late, as offset {at}: its window was closed when it came again; the daily batch counts it, and `clickmill \
+             reprocess` does not, since it was repaired after the topic had it"
+        ),
         RetryFate::Late => format!(
             "late, as offset {at}: its window was closed when it came again; `clickmill reprocess` with a module that takes \
              it counts it in its place, and so does the daily batch"
@@ -196,15 +205,14 @@ fn conclude(
 /// Somebody has put another payload in the place of the rejected one.
 pub(super) fn edited(letter: &mut Letter, payload: RawPayload, now_ms: i64) {
     letter.edited = Some(payload);
-    letter.state = LetterState::Dead;
-    (letter.changed_at_ms, letter.due_at_ms) = (now_ms, None);
+    (letter.state, letter.changed_at_ms) = (LetterState::Dead, now_ms);
+    (letter.due_at_ms, letter.given_up_at_ms) = (None, None);
     letter.reason = format!("edited: `clickmill dlq retry {}` sends what it is now", letter.id);
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use clickmill_schemas::PartitionId;
-    use clickmill_schemas::dead_letter::Origin;
 
     use super::*;
 

@@ -95,6 +95,24 @@ pub struct Page {
     pub next: Option<Offset>,
 }
 
+/// How much is said of a letter on its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// A [`Listed`].
+    #[default]
+    Whole,
+    /// Its id, state, error_timestamp, error_type, rule and message.
+    Brief,
+}
+
+/// Letters as lines of JSON, and where the next ones begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    pub text: String,
+    /// None where there are no more.
+    pub next: Option<Offset>,
+}
+
 /// A letter, and how it would fare now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown {

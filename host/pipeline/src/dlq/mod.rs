@@ -7,6 +7,7 @@
 mod book;
 mod desk;
 mod due;
+mod earlier;
 mod glance;
 mod jury;
 mod letter;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, TopicPartition};
-use clickmill_schemas::dead_letter::RawPayload;
+use clickmill_schemas::dead_letter::{MAX_PAYLOAD_BYTES, RawPayload};
 use clickmill_schemas::dlq::{DlqRecord, LetterId, LetterState};
 use clickmill_schemas::{Offset, PartitionId};
 
@@ -31,11 +32,10 @@ use crate::judge::JudgeError;
 use crate::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR};
 use crate::views::ViewError;
 use desk::Desk;
-use due::Rests;
 use retry::Choice;
 
 pub use letter::RetryPolicy;
-pub use listing::{Fate, Filter, Listed, Page, RuleStats, Shown, Stats};
+pub use listing::{Fate, Filter, Lines, Listed, Page, RuleStats, Shape, Shown, Stats};
 pub use retrier::Retrier;
 pub use retry::{Retried, RetryBody, Which};
 pub use trial::{Fares, Objection, RuleFares};
@@ -62,7 +62,13 @@ pub enum DlqError {
     State { id: LetterId, state: LetterState, reason: String },
     #[error("dead letter {0} is a row that a connector's server refused: there is nothing in it that could be edited")]
     NotEditable(LetterId),
-    #[error("these letters take too long at once: name fewer of them, or another module; what was sent by now is on its way")]
+    #[error(
+        "a payload may have {MAX_PAYLOAD_BYTES} bytes here, and this one has {0}: send it to the topic anew, as `clickmill produce` does"
+    )]
+    TooLong(usize),
+    #[error(
+        "these letters take too long at once: name fewer of them, or another module; what was sent by now is on its way"
+    )]
     TooSlow,
     #[error("nothing is deployed yet that could judge it: `clickmill run` begins it")]
     NothingDeployed,
@@ -107,7 +113,7 @@ pub struct Dlq {
     deployer: Arc<Deployer>,
     desk: Mutex<Desk>,
     /// Held by whoever attempts something: nobody else sends, edits or purges the same letter meanwhile.
-    trying: Mutex<Rests>,
+    trying: Mutex<()>,
     /// Something was written down as sent, and may not be in its topic.
     unsent: AtomicBool,
     sinks: OnceLock<Arc<dyn SinkRows>>,
@@ -187,6 +193,27 @@ impl Dlq {
         Ok(page)
     }
 
+    /// The same as lines of JSON, about a page of them: for those who want all.
+    ///
+    /// # Errors
+    /// Where the topic cannot be read.
+    pub fn lines(&self, from: Offset, filter: &Filter, shape: Shape) -> Result<Lines, DlqError> {
+        let mut lines = Lines::default();
+        self.up_to_date()?.glance(from, &mut |at, glance| {
+            if !filter.lets(glance) {
+                return Ok(true);
+            }
+            if lines.text.len() >= PAGE_BYTES {
+                lines.next = Some(at);
+                return Ok(false);
+            }
+            glance.put(&mut lines.text, shape)?;
+            lines.text.push('\n');
+            Ok(true)
+        })?;
+        Ok(lines)
+    }
+
     /// How many letters there are of each kind.
     ///
     /// # Errors
@@ -219,6 +246,9 @@ impl Dlq {
     /// # Errors
     /// [`DlqError`], and it is what it was.
     pub fn edit(&self, id: &LetterId, payload: &[u8]) -> Result<Listed, DlqError> {
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(DlqError::TooLong(payload.len()));
+        }
         let _trying = self.try_one_at_a_time();
         let mut desk = self.up_to_date()?;
         let mut letter = desk.find(id)?.ok_or_else(|| DlqError::Unknown(id.clone()))?;

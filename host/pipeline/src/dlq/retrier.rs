@@ -1,6 +1,6 @@
 //! The thread that keeps the letters: takes in what is rejected, and makes the attempts that are due.
 //!
-//! It runs at low priority and rests after each attempt: a stream of poison takes no core from the workers.
+//! It runs at low priority, and rests after modules were asked: a stream of poison takes no core from the workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use clickmill_schemas::Offset;
 use clickmill_schemas::dlq::{Letter, LetterId};
 
-use super::due::Lane;
+use super::due::{Lane, Rests};
 use super::jury::{Jury, Over, Payload, deployment_of};
-use super::retry::CUT;
+use super::retry::{CUT, Row};
 use super::{Dlq, DlqError, letter};
 use crate::quiet::lower_priority;
 use crate::views::status as view_status;
@@ -81,12 +81,14 @@ fn keep(dlq: &Dlq, stop: &Arc<AtomicBool>) {
         let stop = stop.clone();
         Arc::new(move || stop.load(Ordering::Relaxed))
     };
-    let (mut before, mut complained) = (None, false);
+    let (mut before, mut rests, mut complained) = (None, Rests::default(), false);
     while !stopped() {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         let round = (|| {
             drop(dlq.up_to_date()?);
             dlq.send_again(&mut before)?;
+            dlq.offer_due(&mut rests)?;
+            begun = Instant::now();
             dlq.attempt_due(over.clone())
         })();
         let rest = match round {
@@ -142,30 +144,41 @@ impl Dlq {
         Ok(())
     }
 
-    /// Makes attempts that are due; how many.
-    fn attempt_due(&self, over: Over) -> Result<usize, DlqError> {
-        let mut trying = self.try_one_at_a_time();
+    /// Offers rows to their connectors whose attempt is due. One that cannot be asked is left alone for a while.
+    fn offer_due(&self, rests: &mut Rests) -> Result<(), DlqError> {
         let desk = self.desk();
         let (now_ms, policy) = (desk.now_ms(), desk.policy.clone());
-        let due: Vec<Letter> =
-            desk.find_all(&desk.book.due(now_ms, AT_ONCE, &trying))?.into_values().collect();
+        let is_meant = |lane: &&Lane| **lane != Lane::Modules && !rests.has(lane, now_ms);
+        let lanes: Vec<Lane> = desk.book.waiting().lanes().filter(is_meant).cloned().collect();
+        drop(desk);
+        for lane in lanes {
+            let desk = self.desk();
+            let due = desk.find_all(&desk.book.waiting().by(&lane, now_ms, AT_ONCE))?;
+            let rows: Vec<Row> = due.into_values().map(|letter| Row::new(letter, &desk)).collect();
+            drop(desk);
+            for row in rows {
+                if !self.offer(row)? {
+                    rests.begin(lane, &policy, now_ms);
+                    break;
+                }
+                rests.end(&lane);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes attempts with the modules that are due; how many.
+    fn attempt_due(&self, over: Over) -> Result<usize, DlqError> {
+        let _trying = self.try_one_at_a_time();
+        let desk = self.desk();
+        let now_ms = desk.now_ms();
+        let due = desk.find_all(&desk.book.waiting().by(&Lane::Modules, now_ms, AT_ONCE))?;
         drop(desk);
         if due.is_empty() {
             return Ok(0);
         }
-        let (rows, records): (Vec<Letter>, Vec<Letter>) = due.into_iter().partition(|l| l.letter.connector.is_some());
-        let mut made = records.len();
-        for row in rows {
-            let lane = Lane::of(row.letter.connector.as_deref());
-            if trying.has(&lane, now_ms) {
-                continue;
-            }
-            made += 1;
-            match self.offer(row)? {
-                true => trying.end(&lane),
-                false => trying.begin(lane, &policy, now_ms),
-            }
-        }
+        let made = due.len();
+        let records = due.into_values().collect();
         let (payloads, cut) = self.payloads(records)?;
         let mut refused: Vec<(Letter, (String, String))> =
             cut.into_iter().map(|letter| (letter, (PAYLOAD_CUT.to_owned(), CUT.to_owned()))).collect();

@@ -1,20 +1,19 @@
 //! Attempts: which letters, what the modules say of them now, and sending those that pass.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clickmill_broker::TopicPartition;
 use clickmill_schemas::Offset;
-use clickmill_schemas::dead_letter::Origin;
+use clickmill_schemas::dead_letter::{Origin, RawPayload};
 use clickmill_schemas::dlq::{Letter, LetterId, LetterState, Outcome};
 use clickmill_schemas::envelope::{Retry, RetryOf};
 use clickmill_schemas::record::RecordSetBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
-use super::due::Rests;
 use super::jury::{Jury, Over, Payload, deployment_of, partition_of};
 use super::letter;
 use super::listing::{Fate, Filter};
@@ -67,6 +66,9 @@ pub struct Retried {
     pub sent: u64,
     /// Letters that are resolved, or on their way already.
     pub skipped: u64,
+    /// Rows whose connector could not be asked now: they stay as they are.
+    #[serde(default)]
+    pub unavailable: u64,
     /// Letters whose payload is not all there any more.
     pub cut: u64,
     /// What became of those that were sent, as far as it is known by now.
@@ -101,8 +103,10 @@ impl Choice {
             return Err(DlqError::Unknown(unknown.clone()));
         }
         let filter = which.ids.is_empty().then(|| which.filter.clone());
+        let mut named = BTreeSet::new();
+        let ids = which.ids.iter().filter(|id| named.insert(*id)).cloned().collect();
         // What is written meanwhile is not chosen again.
-        Ok(Self { filter, ids: which.ids.iter().cloned().collect(), from: Offset(0), end: desk.book.next })
+        Ok(Self { filter, ids, from: Offset(0), end: desk.book.next })
     }
 
     /// The next ones; none at the end.
@@ -140,6 +144,19 @@ impl Choice {
     }
 }
 
+/// A letter of a row that a server has refused, and its newest record when it was read.
+pub(super) struct Row {
+    pub letter: Letter,
+    at: Option<Offset>,
+}
+
+impl Row {
+    pub(super) fn new(letter: Letter, desk: &Desk) -> Self {
+        let at = desk.book.entry(&letter.id).map(|entry| entry.at);
+        Self { letter, at }
+    }
+}
+
 impl Dlq {
     /// Tries letters again: those that the modules take now are sent into the input topic, each as a retry of its origin.
     ///
@@ -162,12 +179,15 @@ impl Dlq {
             }
             // Who only asks keeps nobody from trying.
             let trying = (!body.dry_run).then(|| self.try_one_at_a_time());
-            let letters = choice.next(&self.desk())?;
+            let desk = self.desk();
+            let letters = choice.next(&desk)?;
             let open = |letter: &Letter| matches!(letter.state, LetterState::Dead | LetterState::Waiting);
             let all = letters.len();
             let open: Vec<Letter> = letters.into_iter().filter(open).collect();
             retried.skipped += (all - open.len()) as u64;
             let (rows, records): (Vec<_>, Vec<_>) = open.into_iter().partition(|l| l.letter.connector.is_some());
+            let rows: Vec<Row> = rows.into_iter().map(|letter| Row::new(letter, &desk)).collect();
+            drop(desk);
             let (payloads, cut) = self.payloads(records)?;
             retried.cut += cut.len() as u64;
             let mut passes = Vec::with_capacity(payloads.len());
@@ -179,13 +199,16 @@ impl Dlq {
                 continue;
             }
             let passing: Vec<Payload> = payloads.into_iter().zip(passes).filter(|(_, p)| *p).map(|(p, _)| p).collect();
-            sent.extend(passing.iter().map(|p| &p.letter).chain(&rows).map(|letter| letter.id.clone()));
+            sent.extend(passing.iter().map(|p| p.letter.id.clone()));
             self.send(passing)?;
-            for row in rows {
-                // One that cannot be asked now stays as it is.
-                self.offer(row)?;
-            }
             drop(trying);
+            for row in rows {
+                let id = row.letter.id.clone();
+                match self.offer(row)? {
+                    true => sent.push(id),
+                    false => retried.unavailable += 1,
+                }
+            }
         }
         retried.fares.sort();
         retried.sent = sent.len() as u64;
@@ -194,7 +217,7 @@ impl Dlq {
     }
 
     /// Whoever attempts something does it alone.
-    pub(super) fn try_one_at_a_time(&self) -> MutexGuard<'_, Rests> {
+    pub(super) fn try_one_at_a_time(&self) -> MutexGuard<'_, ()> {
         self.trying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -223,8 +246,11 @@ impl Dlq {
     pub(super) fn payloads(&self, letters: Vec<Letter>) -> Result<(Vec<Payload>, Vec<Letter>), DlqError> {
         let (mut known, mut cut) = (Vec::with_capacity(letters.len()), Vec::new());
         for letter in letters {
-            let payload = letter.edited.as_ref().unwrap_or(&letter.letter.payload);
-            let whole = if payload.is_cut() { self.whole(&letter.letter.origin)? } else { payload.bytes() };
+            let whole = match (&letter.edited, &letter.letter.payload) {
+                (Some(edited), _) => Some(edited).filter(|edited| !edited.is_cut()).and_then(RawPayload::bytes),
+                (None, payload) if payload.is_cut() => self.whole(&letter.letter.origin)?,
+                (None, payload) => payload.bytes(),
+            };
             match whole {
                 Some(bytes) => known.push(Payload { letter, bytes }),
                 None => cut.push(letter),
@@ -288,14 +314,20 @@ impl Dlq {
         Ok(())
     }
 
-    /// Offers a row to its connector again; whether that has answered. One that cannot be asked now has made no attempt.
-    pub(super) fn offer(&self, mut row: Letter) -> Result<bool, DlqError> {
+    /// Offers a row to its connector again; whether that has answered. One that cannot be asked now has made no attempt. Nothing is
+    /// held meanwhile: a server may take its time.
+    pub(super) fn offer(&self, row: Row) -> Result<bool, DlqError> {
+        let Row { letter: mut row, at } = row;
         let (Some(sinks), Some(connector)) = (self.sinks.get(), row.letter.connector.clone()) else {
             return Ok(false);
         };
         let Origin::Record { topic, partition, offset } = row.letter.origin.clone() else { return Ok(false) };
         let offered = sinks.offer(&connector, &TopicPartition::new(topic, partition), offset);
         let mut desk = self.desk();
+        if desk.book.entry(&row.id).map(|entry| entry.at) != at {
+            // Somebody else has offered it meanwhile, or wants no more of it.
+            return Ok(true);
+        }
         let now_ms = desk.now_ms();
         match offered {
             Offered::Accepted => letter::accepted(&mut row, Outcome::Accepted, now_ms),
