@@ -246,9 +246,7 @@ impl Sink for RedisSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], behind: bool) -> Result<Written, SinkError> {
-        if (self.runs)()?.id != self.run.id {
-            return Err(SinkError::other_run());
-        }
+        self.run.check(&self.runs)?;
         // Taken out, so that after a failure or a dropped future nothing goes on with half a batch in memory.
         let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
         let mut written = Written::default();
@@ -270,9 +268,7 @@ impl Sink for RedisSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        if (self.runs)()?.id != self.run.id {
-            return Err(SinkError::other_run());
-        }
+        self.run.check(&self.runs)?;
         let key = self.options.state_key();
         let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
         let offset: Option<u64> = redis::cmd("HGET")
