@@ -7,6 +7,7 @@
 //! and `http/`.
 
 mod backoff;
+mod before;
 pub mod connector;
 pub mod endpoint;
 pub mod file;

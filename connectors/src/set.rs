@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::before::Before;
 use crate::connector::Connector;
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
 use crate::letters::Letters;
 use crate::reader::single;
-use crate::runner::Before;
 use crate::running::{Begun, Running};
 use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
@@ -376,7 +376,7 @@ impl Connectors {
     /// The modules between a topic and a sink of the connector, where there are some.
     fn before(&self, connector: &Connector, at: &TopicPartition) -> Option<Before> {
         let (make, specs) = (self.transforms.clone(), connector.transforms(&at.topic).to_vec());
-        let letters = Letters::new(&self.source, connector.name(), at, connector.hidden());
+        let letters = Letters::of_any_topic(&self.source, connector.name(), at, connector.hidden());
         (!specs.is_empty()).then(|| Before::new(Arc::new(move || make(&specs)), letters))
     }
 

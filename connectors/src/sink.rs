@@ -10,6 +10,7 @@ use clickmill_broker::{BrokerError, Ends, TopicPartition};
 use clickmill_schemas::{Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::hidden::Hidden;
 use crate::reader::Chunk;
 use crate::servers::ServerError;
 
@@ -31,7 +32,7 @@ pub trait Sink: Send + 'static {
     fn check(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Tries the one record of a chunk again, which was refused, in a transaction of its own; the offset does not move, and
-    /// no letter is written.
+    /// no letter is written. A failure that passes is no end of the session: [`check`](Self::check) is asked whether it is.
     fn retry(&mut self, chunk: &Chunk) -> impl Future<Output = Result<RetryOutcome, SinkError>> + Send;
 }
 
@@ -79,6 +80,20 @@ pub enum RetryOutcome {
     Superseded,
     /// Refused once more.
     Refused { rule: String, message: String },
+    /// It says nothing of the record: the server is away or slow, or the sink is not so far. May be tried again later.
+    NotNow(String),
+}
+
+impl RetryOutcome {
+    /// The same without secrets.
+    #[must_use]
+    pub(crate) fn redacted(self, hidden: &Hidden) -> Self {
+        match self {
+            Self::Refused { rule, message } => Self::Refused { rule, message: hidden.redact(&message) },
+            Self::NotNow(why) => Self::NotNow(hidden.redact(&why)),
+            Self::Accepted | Self::Superseded => self,
+        }
+    }
 }
 
 impl Written {

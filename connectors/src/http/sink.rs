@@ -60,8 +60,7 @@ impl HttpSink {
         at: TopicPartition,
         file: PositionFile,
     ) -> Self {
-        let letters = Letters::new(source, &options.name, &at, &options.hidden);
-        let letters = (at.topic != source.errors.topic).then_some(letters);
+        let letters = Letters::of_any_topic(source, &options.name, &at, &options.hidden);
         let (broker, written) = (source.broker.clone(), Written::default());
         Self { options, endpoint, broker, at, file, letters, not_before: None, written, session: None }
     }
@@ -217,9 +216,12 @@ impl Sink for HttpSink {
         Ok(written)
     }
 
-    /// An endpoint is only asked to take something.
+    /// An endpoint is only asked to take something. One that has asked for peace has it before the next session.
     async fn check(&mut self) -> Result<(), SinkError> {
-        Ok(())
+        match self.not_before {
+            Some(_) => Err(SinkError::unavailable("go on", "the endpoint has asked for peace")),
+            None => Ok(()),
+        }
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
