@@ -2,9 +2,11 @@
 //!
 //! At least once: which offsets are being sent is written down before they are, so that whoever sends them again (after a
 //! crash, too) sends the same batch under the same `Idempotency-Key`. `records.rs` says what is in a body, `position.rs`
-//! what is written down, `client.rs` what an answer means, `sink.rs` which batches there are.
+//! what is written down, `client.rs` what an answer means, `sink.rs` which batches there are, `halving.rs` in which parts one is sent
+//! that is refused.
 
 mod client;
+mod halving;
 mod position;
 mod records;
 mod sink;

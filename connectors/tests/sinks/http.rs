@@ -196,6 +196,60 @@ async fn one_record_that_is_refused_is_left_out_and_said_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_records_that_are_refused_hold_nothing_up_while_any_of_their_batch_is_taken() {
+    let is_only_one = |offset: u64| offset == 37;
+    let is_behind = |offset: u64| offset >= 25;
+    for is_good in [is_behind, is_only_one] {
+        let dir = tempfile::tempdir().unwrap();
+        let all_good = move |got: &crate::endpoint::Got| got.offsets().into_iter().all(is_good);
+        let server = Server::start(move |got| Reply::Status(if all_good(got) { 200 } else { 422 })).await;
+        let mut feed = Feed::new(dir.path(), 1);
+        for n in 0..50 {
+            feed.partial((0, 1, n), MINUTE, T0 + n as i64 * MINUTE, "total", &[("", [1, 0, 0, 0, 0])]);
+        }
+        // One batch.
+        let end = feed.flush();
+        let sink = start(dir.path(), &feed, &HttpOptions { max_records: 50, ..options(&server) });
+        sink.reach(end).await;
+        let good: Vec<u64> = (0..50).filter(|offset| is_good(*offset)).collect();
+        let mut accepted = offsets(&server.accepted());
+        accepted.sort_unstable();
+        assert_eq!(accepted, good);
+        let status = sink.handle.status();
+        assert_eq!((status.skipped as usize, status.retries), (50 - good.len(), 0));
+        assert_eq!(feed.letters().len(), 50 - good.len());
+        sink.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_for_refused_records_goes_on_where_the_endpoint_has_asked_for_peace() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut requests = 0;
+    let script = move |got: &crate::endpoint::Got| {
+        requests += 1;
+        match got.offsets().iter().any(|offset| offset % 2 == 1) {
+            _ if requests % 30 == 0 => Reply::Status(503),
+            true => Reply::Status(422),
+            false => Reply::Status(200),
+        }
+    };
+    let server = Server::start(script).await;
+    let mut feed = Feed::new(dir.path(), 1);
+    for n in 0..50 {
+        feed.partial((0, 1, n), MINUTE, T0 + n as i64 * MINUTE, "total", &[("", [1, 0, 0, 0, 0])]);
+    }
+    let end = feed.flush();
+    let sink = start(dir.path(), &feed, &HttpOptions { max_records: 50, ..options(&server) });
+    sink.reach(end).await;
+    assert_eq!(offsets(&server.accepted()), (0..50).step_by(2).collect::<Vec<_>>(), "each once");
+    assert_eq!((sink.handle.status().skipped, feed.letters().len()), (25, 25));
+    // A full search takes 99, and three of them were answered with 503.
+    assert_eq!((server.got().len(), sink.handle.status().retries), (102, 3));
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_records_fault_costs_no_record() {
     let (dir, server) = (tempfile::tempdir().unwrap(), Server::start(OK).await);
     let mut feed = Feed::new(dir.path(), 1);
