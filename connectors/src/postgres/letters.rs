@@ -136,7 +136,8 @@ impl LetterSink {
         }
         batch.write(transaction, written).await?;
         for refused in std::mem::take(&mut written.refused) {
-            tracing::warn!(offset = %refused.offset, rule = refused.rule, "a dead letter is refused: {}", refused.message);
+            let why = self.settings.hidden.redact(&refused.message);
+            tracing::warn!(offset = %refused.offset, rule = refused.rule, "a dead letter is refused: {why}");
         }
         Ok(())
     }
