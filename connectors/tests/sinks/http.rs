@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use clickmill_broker::{TopicPartition, TopicSpec};
 use clickmill_connectors::http::{HeaderLine, Method};
-use clickmill_connectors::{BatchOptions, HttpOptions, ServerUrl, SinkHandle, SinkState};
+use clickmill_connectors::{BatchOptions, Connector, HttpOptions, ServerUrl, Servers, SinkHandle, SinkState};
 use clickmill_schemas::dead_letter::Origin;
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
 
 use crate::endpoint::{Reply, Server};
-use crate::feed::{Feed, MINUTE, Running, T0};
+use crate::feed::{Feed, MINUTE, Running, T0, host, wait};
 
 const OK: fn(&crate::endpoint::Got) -> Reply = |_| Reply::Status(200);
 
@@ -26,9 +26,7 @@ fn options(server: &Server) -> HttpOptions {
 }
 
 fn start(dir: &Path, feed: &Feed, options: &HttpOptions) -> Running {
-    let mut sinks = options.sinks(dir, &feed.source);
-    assert_eq!(sinks.len(), 1);
-    Running::start(sinks.remove(0))
+    Running::start(options.sinks(dir, &feed.source, 0..1).remove(0))
 }
 
 /// So many records, three at a time.
@@ -250,6 +248,38 @@ async fn the_search_for_refused_records_goes_on_where_the_endpoint_has_asked_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_is_waited_for_and_copied_with_all_its_partitions() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), Server::start(OK).await);
+    let feed = Feed::new(dir.path(), 1);
+    let options = HttpOptions { topic: "later".to_owned(), ..options(&server) };
+    let host = host(&feed, &Servers::new(dir.path()), vec![Connector::Http(options)]).await;
+    let first = host.handles().remove(0);
+    wait(&first, |h| h.status().state == SinkState::Retrying && h.status().retries > 1).await;
+    let why = first.status().last_error.unwrap();
+    assert!(why.contains("later"), "{why}");
+    feed.source.broker.create_topic(&TopicSpec::new("later", 3)).unwrap();
+    for partition in 0..3 {
+        let mut set = RecordSetBuilder::default();
+        set.push(None, format!("{partition}").as_bytes(), 7);
+        let at = TopicPartition::new("later", PartitionId(partition));
+        feed.source.broker.append(&at, &set).unwrap().wait().unwrap();
+    }
+    server.reach(3).await;
+    let mut got: Vec<u64> = server.got().iter().map(|got| got.body()["partition"].as_u64().unwrap()).collect();
+    got.sort_unstable();
+    assert_eq!(got, [0, 1, 2]);
+    assert_eq!(host.handles().len(), 3);
+    for handle in host.handles() {
+        wait(&handle, |h| h.status().state == SinkState::Running && h.confirmed() == Offset(1)).await;
+    }
+    host.stop("http").await.unwrap();
+    assert!(host.handles().iter().all(|handle| handle.status().state == SinkState::Stopped));
+    host.start("http").await.unwrap();
+    assert_eq!(host.handles().len(), 3);
+    host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_records_fault_costs_no_record() {
     let (dir, server) = (tempfile::tempdir().unwrap(), Server::start(OK).await);
     let mut feed = Feed::new(dir.path(), 1);
@@ -286,8 +316,7 @@ async fn raw_events_come_from_all_partitions_as_readable_as_they_are() {
         feed.source.broker.append(&at, &set).unwrap().wait().unwrap();
     }
     let options = HttpOptions { topic: "ad_events_raw".to_owned(), ..options(&server) };
-    let sinks: Vec<_> = options.sinks(dir.path(), &feed.source).into_iter().map(Running::start).collect();
-    assert_eq!(sinks.len(), 2);
+    let sinks: Vec<_> = options.sinks(dir.path(), &feed.source, 0..2).into_iter().map(Running::start).collect();
     for sink in &sinks {
         sink.reach(Offset(3)).await;
     }
@@ -305,7 +334,7 @@ async fn raw_events_come_from_all_partitions_as_readable_as_they_are() {
     for sink in sinks {
         sink.stop().await;
     }
-    assert!(HttpOptions { endpoint: None, ..options }.sinks(dir.path(), &feed.source).is_empty());
+    assert!(HttpOptions { endpoint: None, ..options }.sinks(dir.path(), &feed.source, 0..2).is_empty());
 }
 
 fn name(handle: &SinkHandle) -> String {
