@@ -3,6 +3,7 @@
 //! A sink copies one partition of a topic into a server, idempotently, and keeps its offset in that server together
 //! with what it wrote. How it is driven is in `runner.rs`.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
 
@@ -106,6 +107,12 @@ impl Written {
         }
     }
 
+    /// Begins anew, for a batch that did not get to its end: the records that were found to be refused by then. They are left out
+    /// without being tried, so that each attempt at a batch of many such records gets further than the one before.
+    pub(crate) fn begin_anew(&mut self) -> BTreeMap<Offset, Refused> {
+        std::mem::take(self).refused.into_iter().map(|refused| (refused.offset, refused)).collect()
+    }
+
     /// Leaves out a record that gets a dead letter.
     pub fn refuse(&mut self, offset: Offset, rule: impl Into<String>, message: String) {
         self.skip(format!("record at offset {offset}: {message}"));
@@ -185,11 +192,6 @@ impl SinkError {
     /// Wraps what a driver says, with its causes.
     pub fn unavailable(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable { doing, source: source.into() }
-    }
-
-    /// The sink is opened anew, with the run that readers are to take now.
-    pub(crate) fn other_run() -> Self {
-        Self::unavailable("go on", "another run has taken the place of the one that was copied")
     }
 
     /// What becomes of the sink.
