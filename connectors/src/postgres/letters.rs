@@ -335,9 +335,16 @@ async fn rewind(
     partition: PartitionId,
     as_of: Offset,
 ) -> Result<(), SinkError> {
-    let delete = "DELETE FROM errors.dlq_messages WHERE run = $1 AND origin_partition = $2 AND origin_offset >= $3";
-    let parameters: &[&(dyn ToSql + Sync)] = &[&PgRun(run), &integer(partition.0), &bigint(as_of.0)];
-    transaction.execute(delete, parameters).await.map_err(unavailable(DOING))?;
+    // Attempts are there of letters that are not, and do not say their origins: the id of a record's letter is its place.
+    let statements = [
+        "DELETE FROM errors.dlq_messages WHERE run = $1 AND origin_partition = $2 AND origin_offset >= $3",
+        "DELETE FROM errors.retry_history WHERE run = $1 AND id ~ ('^' || $2::integer || '-[0-9]+$') \
+         AND substring(id from '[0-9]+$')::numeric >= $3::bigint",
+    ];
+    for statement in statements {
+        let parameters: &[&(dyn ToSql + Sync)] = &[&PgRun(run), &integer(partition.0), &bigint(as_of.0)];
+        transaction.execute(statement, parameters).await.map_err(unavailable(DOING))?;
+    }
     Ok(())
 }
 

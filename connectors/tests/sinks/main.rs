@@ -9,6 +9,7 @@ mod feed;
 mod hosted;
 mod http;
 mod lab;
+mod letters;
 mod modules;
 mod parquet;
 mod pg;
@@ -18,6 +19,5 @@ mod postgres_recovery;
 mod postgres_rows;
 mod redis;
 mod retries;
-
 mod servers;
 mod tls;
