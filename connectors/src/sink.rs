@@ -262,7 +262,8 @@ pub struct SinkStatus {
     /// Records that are not, as of now.
     pub lag: u64,
     pub rows_written: u64,
-    /// Records or rows that the server refused or cannot hold; each is a dead letter, but for windows that Redis gave up.
+    /// Records or rows that the server refused or cannot hold. Each is a dead letter, but for windows that Redis gave up, batches
+    /// that nobody can read, and what is refused of the dead letters themselves.
     pub skipped: u64,
     pub retries: u64,
     /// Why it is not running; of one that runs, why it skipped something.
