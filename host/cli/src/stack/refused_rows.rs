@@ -32,6 +32,7 @@ impl SinkRows for RefusedRows {
             Ok(RetryOutcome::Accepted) => Offered::Accepted,
             Ok(RetryOutcome::Superseded) => Offered::Superseded,
             Ok(RetryOutcome::Refused { rule, message }) => Offered::Refused(Objection { rule, message }),
+            Ok(RetryOutcome::NotNow(why)) => Offered::Unavailable(why),
             Err(RetryError::Set(SetError::Unknown { .. })) => Offered::Unknown,
             Err(error) => Offered::Unavailable(error.to_string()),
         }
