@@ -5,9 +5,12 @@ use super::node::{Node, Value};
 use super::{Problem, get};
 use crate::{postgres, redis};
 
+/// A type of connector, what tells an address of it without TLS, and what is said of one.
+type Kind = (Type, fn(&str) -> bool, &'static str);
+
 /// What is wrong between the address and the authorities of a file, into `problems`.
 pub fn check(file: &Node, problems: &mut Vec<Problem>) {
-    let kinds: [(Type, fn(&str) -> bool, &str); 2] = [
+    let kinds: [Kind; 2] = [
         (Type::PostgresSink, postgres::goes_without_tls, postgres::WITHOUT_TLS),
         (Type::RedisSink, redis::goes_without_tls, redis::WITHOUT_TLS),
     ];

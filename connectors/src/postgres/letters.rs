@@ -294,7 +294,7 @@ fn row(run: RunId, letter: &Letter, given_up: bool) -> Value {
         Origin::Record { topic: t, partition: p, offset: o } => {
             (topic, partition, offset) = (Some(text(t)), Some(p.0), Some(bigint(o.0)));
         }
-        Origin::Line { file: f, line: l } => (file, line) = (Some(text(f)), Some(bigint(*l))),
+        Origin::Line { file: f, line: l, .. } => (file, line) = (Some(text(f)), Some(bigint(*l))),
     }
     let (raw_payload, raw_encoding) = payload(&letter.payload);
     let (edited_payload, edited_encoding) = edited.as_ref().map(payload).unzip();

@@ -48,6 +48,7 @@ fn letter(run: RunId, origin: Origin, state: LetterState) -> DlqRecord {
         first_error_ms: T0,
         changed_at_ms: T0,
         due_at_ms: None,
+        given_up_at_ms: None,
         attempts: vec![attempt],
         edited: None,
         letter,
@@ -76,7 +77,7 @@ async fn what_a_savepoint_takes_back_is_void_with_its_attempts() {
     push(&letter(run, record(1, 11), LetterState::Resolved));
     push(&letter(run, record(1, 7), LetterState::Resolved));
     // Named as a place is.
-    push(&letter(run, Origin::Line { file: "1-12".to_owned(), line: 3 }, LetterState::Dead));
+    push(&letter(run, Origin::Line { file: "1-12".to_owned(), line: 3, source: None }, LetterState::Dead));
     push(&DlqRecord::Rewound { run, partition: PartitionId(1), as_of_offset: Offset(9) });
     push(&letter(run, record(1, 10), LetterState::Dead));
     feed.source.broker.append(&feed.source.letters, &set).unwrap().wait().unwrap();

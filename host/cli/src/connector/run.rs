@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clickmill_broker::{Broker, BrokerError, EmbeddedLog, TopicPartition};
 use clickmill_connectors::set::ConnectorStatus;
-use clickmill_connectors::{Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
+use clickmill_connectors::{Connector, Connectors, Servers, SinkHandle, SinkSource, SinkState, SinkStatus};
 use clickmill_pipeline::topics::{AD_EVENTS_DLQ, AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::{Offset, PartitionId};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressStyle};

@@ -39,7 +39,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     let before = letter.edited.as_ref().unwrap_or(&letter.letter.payload);
     if before.is_cut() {
         return Err(mistake(format!(
-            "only the beginning of {}'s payload is in the letter: it cannot be edited; `clickmill topic read` has the whole record"
+            "only the beginning of {}'s payload is in the letter: it cannot be edited; `clickmill topic read` has the whole record",
             args.id
         )));
     }

@@ -286,7 +286,7 @@ mod tests {
         let (mut book, policy) = (Book::new(RUN), RetryPolicy::default());
         let mut trap = found(judged(ErrorType::Smartmodule, 5), &policy);
         let id = take(&mut book, 0, &trap);
-        assert_eq!(book.waiting().by(&Lane::Modules, i64::MAX, 9), [id.clone()]);
+        assert_eq!(book.waiting().by(&Lane::Modules, i64::MAX, 9), std::slice::from_ref(&id));
         sent(&mut trap, None, 9);
         take(&mut book, 1, &trap);
         assert_eq!(book.waiting().by(&Lane::Modules, i64::MAX, 9), []);
