@@ -44,6 +44,12 @@ impl Letters {
         }
     }
 
+    /// Those of a sink that may read any topic: none where that is the topic of letters, of which each would come back.
+    #[must_use]
+    pub fn of_any_topic(source: &SinkSource, connector: &str, at: &TopicPartition, hidden: &Hidden) -> Option<Self> {
+        (at.topic != source.errors.topic).then(|| Self::new(source, connector, at, hidden))
+    }
+
     /// Returns once all of them are durable. A record that compaction has taken meanwhile has a newer version, and gets none.
     ///
     /// # Errors

@@ -7,16 +7,19 @@
 //! and `http/`.
 
 mod backoff;
+mod before;
 pub mod connector;
 pub mod endpoint;
 pub mod file;
 mod hidden;
 pub mod http;
 mod letters;
+mod numbers;
 pub mod parquet;
 pub mod postgres;
 pub mod reader;
 pub mod redis;
+mod replace;
 pub mod runner;
 mod running;
 pub mod servers;
@@ -40,6 +43,7 @@ pub use http::HttpOptions;
 pub use parquet::ParquetOptions;
 pub use postgres::PostgresOptions;
 pub use redis::RedisOptions;
+pub use replace::replace_file;
 pub use runner::{BatchOptions, SinkHandle, SinkService};
 pub use servers::{ServerError, Servers};
 pub use set::{Connectors, RetryError};
@@ -65,6 +69,17 @@ impl RunInfo {
     #[must_use]
     pub const fn first(id: RunId, topic: String, partitions: u32) -> Self {
         Self { id, topic, partitions, replaced: Vec::new(), complete_at: Offset(0) }
+    }
+
+    /// Whether it is the one that readers are to take now.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`] where another is, which opens a sink anew; those of the broker.
+    fn check(&self, runs: &Runs) -> Result<(), SinkError> {
+        match runs()?.id == self.id {
+            true => Ok(()),
+            false => Err(SinkError::unavailable("go on", "another run has taken the place of the one that was copied")),
+        }
     }
 }
 

@@ -15,14 +15,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, random_byte};
+use crate::before::Before;
 use crate::hidden::Hidden;
-use crate::letters::Letters;
-use crate::reader::{Chunk, Reader, transformed};
+use crate::reader::{Chunk, Reader};
 use crate::sink::{Fate, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, SinkState, SinkStatus, Written};
-use crate::transform::Transform;
 
 /// How often an idle sink looks whether its server is still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest wait for what becomes of a record that is tried again: the sink may be busy with a batch.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// How a sink is driven.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,44 +57,6 @@ pub struct SinkService<S> {
 struct Ask {
     chunk: Chunk,
     answer: oneshot::Sender<RetryOutcome>,
-}
-
-/// Makes modules anew.
-pub type NewTransform = Arc<dyn Fn() -> Result<Box<dyn Transform>, String> + Send + Sync>;
-
-/// Modules before a sink: new ones in each session, and letters for the records that they fail on.
-pub struct Before {
-    make: NewTransform,
-    letters: Letters,
-    /// Below, letters were written: a batch that is tried again for its server's sake gets no new ones.
-    told: Offset,
-}
-
-impl Before {
-    #[must_use]
-    pub(crate) const fn new(make: NewTransform, letters: Letters) -> Self {
-        Self { make, letters, told: Offset(0) }
-    }
-
-    fn transform(&self) -> Result<Box<dyn Transform>, SinkError> {
-        (self.make)().map_err(SinkError::Config)
-    }
-
-    /// The record of a chunk that is tried again, behind the modules as they are now.
-    async fn again(&self, chunk: Chunk) -> Result<Chunk, SinkError> {
-        let mut transform = self.transform()?;
-        let made = tokio::task::spawn_blocking(move || transformed(&mut *transform, &chunk)).await;
-        made.unwrap_or(Err(BrokerError::Closed.into()))
-    }
-
-    /// Writes letters for what the modules failed on; durable when it returns.
-    async fn tell(&mut self, chunks: &[Chunk]) -> Result<(), SinkError> {
-        let failed = chunks.iter().flat_map(|chunk| &chunk.failed);
-        let new: Vec<Refused> = failed.filter(|one| one.offset >= self.told).cloned().collect();
-        self.letters.write(&new).await?;
-        self.told = new.last().map_or(self.told, |last| last.offset.plus(1));
-        Ok(())
-    }
 }
 
 /// Tells how a sink is. Cheap to clone.
@@ -176,14 +139,18 @@ impl SinkHandle {
         matches!(self.shared.facts().state, SinkState::Refused | SinkState::Failed | SinkState::Stopped)
     }
 
-    /// Tries the one record of `chunk` again, between two batches; none where the sink is not running, or fails meanwhile.
+    /// Tries the one record of `chunk` again, between two batches; none where the sink is not running, or ends meanwhile.
     pub(crate) async fn retry(&self, chunk: Chunk) -> Option<RetryOutcome> {
         if self.shared.facts().state != SinkState::Running {
             return None;
         }
-        let (answer, answered) = oneshot::channel();
-        self.ask.send(Ask { chunk, answer }).await.ok()?;
-        answered.await.ok()
+        let asked = async {
+            let (answer, answered) = oneshot::channel();
+            self.ask.send(Ask { chunk, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        let late = |_| Some(RetryOutcome::NotNow(format!("it is busy: no answer within {ANSWER_TIME:?}")));
+        tokio::time::timeout(ANSWER_TIME, asked).await.unwrap_or_else(late)
     }
 
     /// What it reads.
@@ -228,7 +195,7 @@ impl<S: Sink> SinkService<S> {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             () = &mut shutdown => {}
-            () = self.keep_going() => shutdown.await,
+            () = async { self.keep_going().await; self.turn_away().await } => {}
         }
         let mut facts = shared.facts();
         if !matches!(facts.state, SinkState::Refused | SinkState::Failed) {
@@ -275,7 +242,10 @@ impl<S: Sink> SinkService<S> {
         let ends = ends(Arc::clone(&self.shared)).await?;
         let opened = self.sink.open(ends).await?;
         check_position::<S>(&self.shared.at, ends, &opened)?;
-        let transform = self.before.as_ref().map(Before::transform).transpose()?;
+        let transform = match &self.before {
+            Some(before) => Some(before.transform().await?),
+            None => None,
+        };
         let (broker, at) = (Arc::clone(&self.shared.broker), self.shared.at.clone());
         let mut reader = Reader::start(broker, at, opened.read_from, transform)?;
         {
@@ -290,17 +260,8 @@ impl<S: Sink> SinkService<S> {
         loop {
             let patience = if held_back { linger } else { CHECK_INTERVAL };
             let read = tokio::select! {
-                Some(Ask { chunk, answer }) = self.asked.recv() => {
-                    let chunk = match &self.before {
-                        Some(before) => before.again(chunk).await?,
-                        None => chunk,
-                    };
-                    let outcome = match chunk.failed.first().cloned() {
-                        Some(Refused { rule, message, .. }) => RetryOutcome::Refused { rule, message },
-                        None => self.within("retry", |sink| sink.retry(&chunk)).await?,
-                    };
-                    // Who asked may have gone.
-                    let _ = answer.send(outcome);
+                Some(ask) = self.asked.recv() => {
+                    self.try_again(ask).await?;
                     continue;
                 }
                 read = tokio::time::timeout(patience, reader.next()) => read,
@@ -324,6 +285,33 @@ impl<S: Sink> SinkService<S> {
             backoff.reset();
             held_back = written.applied.is_none();
             self.note(written);
+        }
+    }
+
+    /// Tries a record again. What fails and passes by itself is said to who asks, and is no end of what goes on meanwhile unless
+    /// the sink is not fit for it any more.
+    async fn try_again(&mut self, Ask { chunk, answer }: Ask) -> Result<(), SinkError> {
+        if answer.is_closed() {
+            return Ok(()); // nobody waits for it any more
+        }
+        let (outcome, has_failed) = match self.outcome(chunk).await {
+            Ok(outcome) => (outcome, false),
+            Err(e) if e.fate() == Fate::Retry => (RetryOutcome::NotNow(e.chain()), true),
+            Err(e) => return Err(e),
+        };
+        // Who asked may have gone.
+        let _ = answer.send(outcome.redacted(&self.shared.hidden));
+        if has_failed { self.within("check", |sink| sink.check()).await } else { Ok(()) }
+    }
+
+    async fn outcome(&mut self, chunk: Chunk) -> Result<RetryOutcome, SinkError> {
+        let chunk = match &self.before {
+            Some(before) => before.again(chunk).await?,
+            None => chunk,
+        };
+        match chunk.failed.first().cloned() {
+            Some(Refused { rule, message, .. }) => Ok(RetryOutcome::Refused { rule, message }),
+            None => self.within("retry", |sink| sink.retry(&chunk)).await,
         }
     }
 

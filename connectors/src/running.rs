@@ -33,13 +33,16 @@ impl<'a> Begun<'a> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut stop = self.running.stop.subscribe();
-        let stopped: StopAsked = Box::pin(async move {
-            // An error says that the set is gone: stopped as well.
-            let _ = stop.wait_for(|stop| *stop).await;
-        });
-        self.running.tasks.push(self.runtime.spawn(run(stopped)));
+        self.task(run);
         self.handles.push(handle);
+    }
+
+    /// Starts something beside its sinks.
+    pub(crate) fn task<F>(&mut self, run: impl FnOnce(StopAsked) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.running.spawn(self.runtime, run);
     }
 
     /// All of its sinks are started.
@@ -55,6 +58,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts one more of its tasks.
+    pub(crate) fn spawn<F>(&mut self, runtime: &Handle, run: impl FnOnce(StopAsked) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut stop = self.stop.subscribe();
+        let stopped: StopAsked = Box::pin(async move {
+            // An error says that the set is gone: stopped as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        self.tasks.push(runtime.spawn(run(stopped)));
+    }
+
     /// Asks it to end.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);

@@ -1,6 +1,10 @@
 //! The connectors of a host: each can be started, stopped and changed while the others go on.
 //!
 //! Knows how they are run, but neither files nor HTTP: what is wanted comes as [`Connector`]s that have been checked.
+//! `set/begin.rs` starts one, `set/rebuild.rs` empties its server before.
+
+mod begin;
+mod rebuild;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +17,14 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::connector::Connector;
-use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
-use crate::letters::Letters;
 use crate::reader::single;
-use crate::runner::Before;
-use crate::running::{Begun, Running};
+use crate::running::Running;
 use crate::sink::RetryOutcome;
 use crate::stopped::Stopped;
 use crate::transform::MakeTransform;
-use crate::{Servers, SinkError, SinkHandle, SinkSource, SinkStatus};
+use crate::{Servers, SinkHandle, SinkSource, SinkStatus};
+use begin::Starter;
 
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ pub enum SetError {
     /// Everything is as it was.
     #[error("what is stopped cannot be written down: {0}")]
     Unwritten(String),
-    /// It goes on as it was.
+    /// It goes on as it was, or stays stopped.
     #[error("{name} cannot be emptied: {why}")]
     NotEmptied { name: String, why: String },
 }
@@ -83,13 +85,10 @@ pub enum RetryError {
 
 /// All connectors of a host.
 pub struct Connectors {
-    source: SinkSource,
-    servers: Servers,
-    runtime: Handle,
-    transforms: MakeTransform,
+    starter: Starter,
     /// Held by who changes them: one after the other.
     changing: tokio::sync::Mutex<Stopped>,
-    members: Mutex<Members>,
+    members: Arc<Mutex<Members>>,
 }
 
 #[derive(Default)]
@@ -113,14 +112,14 @@ impl Connectors {
     #[must_use]
     pub fn new(source: SinkSource, servers: Servers, runtime: Handle) -> Self {
         let transforms: MakeTransform = Arc::new(|_| Err("this process runs no modules".to_owned()));
-        let (changing, members) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { source, servers, runtime, transforms, changing, members }
+        let starter = Starter { source, servers, runtime, transforms };
+        Self { starter, changing: tokio::sync::Mutex::default(), members: Arc::default() }
     }
 
     /// The same, with what makes the modules of their `transforms`.
     #[must_use]
     pub fn with_transforms(mut self, transforms: MakeTransform) -> Self {
-        self.transforms = transforms;
+        self.starter.transforms = transforms;
         self
     }
 
@@ -187,11 +186,11 @@ impl Connectors {
                 }
                 Some(_) => {
                     self.end(&name).await;
-                    self.begin(connector);
+                    self.begin(connector).await;
                     applied.restarted.push(name);
                 }
                 None => {
-                    self.begin(connector);
+                    self.begin(connector).await;
                     applied.started.push(name);
                 }
             }
@@ -207,7 +206,7 @@ impl Connectors {
         let mut stopped = self.changing.lock().await;
         let (connector, runs) = self.known(name)?;
         note(&mut stopped, name, false)?;
-        if runs || self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
+        if runs || self.begin(connector).await { Ok(()) } else { Err(SetError::Closed) }
     }
 
     /// Stops a connector until it is started again, whatever the host does meanwhile.
@@ -235,35 +234,7 @@ impl Connectors {
         let (connector, _) = self.known(name)?;
         note(&mut stopped, name, false)?;
         self.end(name).await;
-        if self.begin(connector) { Ok(()) } else { Err(SetError::Closed) }
-    }
-
-    /// Empties a connector's side of its server, as far as the topic holds it, and starts it from the topic's beginning. Raw
-    /// events stay, and go on: the input topic may not have them any more.
-    ///
-    /// # Errors
-    /// [`SetError`]; after [`SetError::NotEmptied`] it goes on from where it was.
-    pub async fn rebuild(&self, name: &str) -> Result<(), SetError> {
-        let mut stopped = self.changing.lock().await;
-        let (connector, _) = self.known(name)?;
-        note(&mut stopped, name, false)?;
-        self.end(name).await;
-        let emptied = self.empty(&connector).await;
-        let why = |e: SinkError| connector.hidden().redact(&e.chain());
-        let emptied = emptied.map_err(|e| SetError::NotEmptied { name: name.to_owned(), why: why(e) });
-        if self.begin(connector.clone()) { emptied } else { Err(SetError::Closed) }
-    }
-
-    async fn empty(&self, connector: &Connector) -> Result<(), SinkError> {
-        let runs = self.source.runs.clone();
-        let run = tokio::task::spawn_blocking(move || runs()).await.unwrap_or(Err(BrokerError::Closed))?.id;
-        let endpoint = self.endpoint(connector.url());
-        match connector {
-            Connector::Postgres(options) => options.empty(endpoint, run, &self.source.windows).await,
-            Connector::Redis(options) => options.empty(endpoint, run).await,
-            Connector::Parquet(options) => options.empty(endpoint, run, &self.source.windows).await,
-            Connector::Http(_) => Err(SinkError::Config("an HTTP endpoint cannot be told to forget".to_owned())),
-        }
+        if self.begin(connector).await { Ok(()) } else { Err(SetError::Closed) }
     }
 
     /// Gives a running connector one record again that its server refused: the record at `offset` of `at`, as its dead letter's
@@ -277,7 +248,7 @@ impl Connectors {
         let copies = |member: &Member| member.handles.iter().find(|handle| handle.source() == at).cloned();
         let handle = self.members().by_name.get(name).and_then(copies);
         let handle = handle.ok_or_else(|| RetryError::NotCopied { name: name.to_owned(), at: at.clone() })?;
-        let (broker, from) = (self.source.broker.clone(), at.clone());
+        let (broker, from) = (self.starter.source.broker.clone(), at.clone());
         let read = tokio::task::spawn_blocking(move || single(&*broker, &from, offset)).await;
         match read.unwrap_or(Err(BrokerError::Closed))? {
             Some(chunk) => handle.retry(chunk).await.ok_or_else(|| RetryError::NotRunning(name.to_owned())),
@@ -300,7 +271,7 @@ impl Connectors {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.members)
     }
 
     /// The connector of that name, and whether it runs.
@@ -322,49 +293,6 @@ impl Connectors {
         members.by_name.insert(name, Member { connector, wanted: false, handles, running: None });
     }
 
-    /// `false`: nothing is started any more.
-    fn begin(&self, connector: Connector) -> bool {
-        let mut members = self.members();
-        if members.closed {
-            return false;
-        }
-        let mut begun = Begun::new(&self.runtime);
-        match &connector {
-            Connector::Postgres(options) => {
-                let pool = options.pool(self.endpoint(options.url.as_ref()));
-                for (service, handle) in options.raw(&pool, &self.source) {
-                    let service = service.behind(self.before(&connector, handle.source()));
-                    begun.spawn(|stopped| service.run(stopped), handle);
-                }
-                let (service, handle) = options.windows(&pool, &self.source);
-                begun.spawn(|stopped| service.run(stopped), handle);
-                let (service, handle) = options.letters(&pool, &self.source);
-                begun.spawn(|stopped| service.run(stopped), handle);
-            }
-            Connector::Redis(options) => {
-                let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
-                begun.spawn(|stopped| service.run(stopped), handle);
-            }
-            Connector::Parquet(options) => {
-                let (service, handle) = options.windows(self.endpoint(options.url.as_ref()), &self.source);
-                begun.spawn(|stopped| service.run(stopped), handle);
-            }
-            Connector::Http(options) => {
-                for (service, handle) in options.sinks(self.servers.data_dir(), &self.source) {
-                    let service = service.behind(self.before(&connector, handle.source()));
-                    begun.spawn(|stopped| service.run(stopped), handle);
-                }
-            }
-        }
-        let (running, handles) = begun.done();
-        if let Some(before) = members.by_name.get(connector.name()) {
-            handles.iter().for_each(|handle| before.handles.iter().for_each(|old| handle.count_on(old)));
-        }
-        let name = connector.name().to_owned();
-        members.by_name.insert(name, Member { connector, wanted: true, handles, running: Some(running) });
-        true
-    }
-
     async fn end(&self, name: &str) {
         let running = self.members().by_name.get_mut(name).and_then(|member| member.running.take());
         if let Some(running) = running {
@@ -372,18 +300,10 @@ impl Connectors {
             running.ended(Instant::now() + STOP_TIME).await;
         }
     }
+}
 
-    /// The modules between a topic and a sink of the connector, where there are some.
-    fn before(&self, connector: &Connector, at: &TopicPartition) -> Option<Before> {
-        let (make, specs) = (self.transforms.clone(), connector.transforms(&at.topic).to_vec());
-        let letters = Letters::new(&self.source, connector.name(), at, connector.hidden());
-        (!specs.is_empty()).then(|| Before::new(Arc::new(move || make(&specs)), letters))
-    }
-
-    /// The named server, or the private one.
-    fn endpoint(&self, url: Option<&ServerUrl>) -> Endpoint {
-        url.map_or_else(|| Endpoint::Private(self.servers.clone()), |url| Endpoint::Named(url.clone()))
-    }
+fn locked(members: &Mutex<Members>) -> MutexGuard<'_, Members> {
+    members.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn note(stopped: &mut Stopped, name: &str, is_stopped: bool) -> Result<(), SetError> {

@@ -3,6 +3,7 @@
 //! A sink copies one partition of a topic into a server, idempotently, and keeps its offset in that server together
 //! with what it wrote. How it is driven is in `runner.rs`.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
 
@@ -10,6 +11,7 @@ use clickmill_broker::{BrokerError, Ends, TopicPartition};
 use clickmill_schemas::{Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::hidden::Hidden;
 use crate::reader::Chunk;
 use crate::servers::ServerError;
 
@@ -31,7 +33,7 @@ pub trait Sink: Send + 'static {
     fn check(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Tries the one record of a chunk again, which was refused, in a transaction of its own; the offset does not move, and
-    /// no letter is written.
+    /// no letter is written. A failure that passes is no end of the session: [`check`](Self::check) is asked whether it is.
     fn retry(&mut self, chunk: &Chunk) -> impl Future<Output = Result<RetryOutcome, SinkError>> + Send;
 }
 
@@ -79,6 +81,20 @@ pub enum RetryOutcome {
     Superseded,
     /// Refused once more.
     Refused { rule: String, message: String },
+    /// It says nothing of the record: the server is away or slow, or the sink is not so far. May be tried again later.
+    NotNow(String),
+}
+
+impl RetryOutcome {
+    /// The same without secrets.
+    #[must_use]
+    pub(crate) fn redacted(self, hidden: &Hidden) -> Self {
+        match self {
+            Self::Refused { rule, message } => Self::Refused { rule, message: hidden.redact(&message) },
+            Self::NotNow(why) => Self::NotNow(hidden.redact(&why)),
+            Self::Accepted | Self::Superseded => self,
+        }
+    }
 }
 
 impl Written {
@@ -89,6 +105,12 @@ impl Written {
             None if self.rows > 0 => RetryOutcome::Accepted,
             None => RetryOutcome::Superseded,
         }
+    }
+
+    /// Begins anew, for a batch that did not get to its end: the records that were found to be refused by then. They are left out
+    /// without being tried, so that each attempt at a batch of many such records gets further than the one before.
+    pub(crate) fn begin_anew(&mut self) -> BTreeMap<Offset, Refused> {
+        std::mem::take(self).refused.into_iter().map(|refused| (refused.offset, refused)).collect()
     }
 
     /// Leaves out a record that gets a dead letter.
@@ -172,11 +194,6 @@ impl SinkError {
         Self::Unavailable { doing, source: source.into() }
     }
 
-    /// The sink is opened anew, with the run that readers are to take now.
-    pub(crate) fn other_run() -> Self {
-        Self::unavailable("go on", "another run has taken the place of the one that was copied")
-    }
-
     /// What becomes of the sink.
     #[must_use]
     pub const fn fate(&self) -> Fate {
@@ -245,7 +262,8 @@ pub struct SinkStatus {
     /// Records that are not, as of now.
     pub lag: u64,
     pub rows_written: u64,
-    /// Records or rows that the server refused or cannot hold; each is a dead letter, but for windows that Redis gave up.
+    /// Records or rows that the server refused or cannot hold. Each is a dead letter, but for windows that Redis gave up, batches
+    /// that nobody can read, and what is refused of the dead letters themselves.
     pub skipped: u64,
     pub retries: u64,
     /// Why it is not running; of one that runs, why it skipped something.

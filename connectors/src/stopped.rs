@@ -1,11 +1,12 @@
 //! Which connectors somebody has stopped: written down in the data directory, so that a stop outlives the host.
 //!
-//! One name a line. The file is replaced whole: whatever ends the process meanwhile leaves the old names or the new ones.
+//! One name a line.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::replace::replace_file;
 
 /// The names, and the file that holds them.
 #[derive(Debug, Default)]
@@ -50,22 +51,12 @@ impl Stopped {
             names.remove(name);
         }
         if let Some(file) = &self.file {
-            save(file, &names).map_err(|e| named(file, "write", &e))?;
+            let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+            replace_file(file, text.as_bytes()).map_err(|e| named(file, "write", &e))?;
         }
         self.names = names;
         Ok(())
     }
-}
-
-fn save(file: &Path, names: &BTreeSet<String>) -> io::Result<()> {
-    let (folder, new) = (file.parent().unwrap_or(Path::new("")), file.with_extension("new"));
-    let mut out = File::create(&new)?;
-    for name in names {
-        writeln!(out, "{name}")?;
-    }
-    out.sync_all()?;
-    fs::rename(&new, file)?;
-    File::open(folder)?.sync_all()
 }
 
 fn named(file: &Path, doing: &str, e: &io::Error) -> io::Error {

@@ -11,8 +11,8 @@ use clickmill_schemas::partial::Metrics;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::endpoint::Endpoint;
 use crate::connector::Connector;
+use crate::endpoint::Endpoint;
 use crate::sink::SinkError;
 use crate::{parquet, postgres, redis};
 

@@ -12,7 +12,7 @@ use clickmill_schemas::{Epoch, Offset, PartitionId, RunId};
 
 use crate::letters::UNREADABLE;
 use crate::reader::Chunk;
-use crate::sink::Written;
+use crate::sink::{Refused, Written};
 
 /// Highest epoch of each partition of the input topic.
 pub type Epochs = BTreeMap<PartitionId, Epoch>;
@@ -128,6 +128,19 @@ impl<'a> WindowBatch<'a> {
         }
         batch.partitions = terms.partitions();
         batch
+    }
+
+    /// Takes out what is known to be refused; it is noted in `written`.
+    pub fn leave_out(&mut self, mut known: BTreeMap<Offset, Refused>, written: &mut Written) {
+        let mut stays = |offset: Offset| match known.remove(&offset) {
+            Some(Refused { offset, rule, message }) => {
+                written.refuse(offset, rule, message);
+                false
+            }
+            None => true,
+        };
+        self.partials.retain(|_, newest| stays(newest.offset));
+        self.commits.retain(|_, (offset, _)| stays(*offset));
     }
 
     fn take(&mut self, offset: Offset, record: &Record<'a>, terms: &mut Terms, written: &mut Written) {

@@ -125,14 +125,15 @@ const META_OF_ANY_TOPIC: &[Field] = &meta(required(
     "The topic that it copies, all its partitions.",
 ));
 
-const CA_FILE: Field = optional(
-    "tls_ca_file",
-    Kind::Text,
-    "PEM file of the authorities that the server's certificate must come from. Default: those that the system knows.",
-);
+pub(super) const CA_FILE: &str = "tls_ca_file";
 
 const POSTGRES: &[Field] = &[
-    CA_FILE,
+    optional(
+        CA_FILE,
+        Kind::Text,
+        "PEM file of the authorities that the server's certificate must come from; with one, all is encrypted. Default: with \
+         sslmode=verify-full in the address those that the system knows, else nobody is asked for a certificate.",
+    ),
     optional(
         "url",
         Kind::Url(&["postgres", "postgresql"]),
@@ -158,7 +159,11 @@ const POSTGRES: &[Field] = &[
 ];
 
 const REDIS: &[Field] = &[
-    CA_FILE,
+    optional(
+        CA_FILE,
+        Kind::Text,
+        "PEM file of the authorities that a rediss:// server's certificate must come from. Default: those that the system knows.",
+    ),
     optional(
         "url",
         Kind::Url(&["redis", "rediss", "unix", "redis+unix"]),

@@ -3,6 +3,7 @@
 //! `fields.rs` says what may stand in them, `node.rs` and `field.rs` find every problem with its place, `text.rs` puts in
 //! what `${NAME}` and `${{ secrets.NAME }}` stand for. Nothing here connects to anything.
 
+mod authorities;
 mod field;
 mod fields;
 mod folder;
@@ -135,6 +136,7 @@ impl ConnectorFile {
         let json = described.map(|kind| check(&node, &kind, "", &mut problems));
         let hidden = Hidden::new(&secrets);
         let transforms = transforms::of((path, &node), json.as_ref(), (names, &hidden), &mut problems);
+        authorities::check(&node, &mut problems);
         problems.sort();
         problems.dedup();
         let (None, Some(Json::Object(mut json))) = (problems.first(), json) else {

@@ -70,6 +70,22 @@ fn a_file_is_read_with_its_variables_and_secrets() {
 }
 
 #[test]
+fn an_address_without_tls_is_a_mistake_where_authorities_are_named() {
+    let url = "@${HOST}/clicks\n";
+    let said = said(url, "@${HOST}/clicks?sslmode=disable\n  tls_ca_file: ca.pem\n");
+    assert!(said.starts_with("c.yaml:12:8: `postgres.url`: sslmode=disable goes without TLS"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    for url in ["", "?sslmode=prefer", "?sslmode=verify-full"] {
+        let good = format!("@${{HOST}}/clicks{url}\n  tls_ca_file: ca.pem\n");
+        parse(&GOOD.replacen("@${HOST}/clicks\n", &good, 1)).unwrap();
+    }
+    let redis = "apiVersion: 0.1.0\nmeta: {name: r, type: redis-sink, version: 0.1.0, topic: ctr_windows}\nredis:\n";
+    let of = |url: &str| parse(&format!("{redis}  url: {url}\n  tls_ca_file: ca.pem\n"));
+    assert!(of("redis://h").unwrap_err().to_string().starts_with("c.yaml:4:8: `redis.url`: only rediss://"));
+    of("rediss://h").unwrap();
+}
+
+#[test]
 fn every_problem_is_told_with_its_line_and_column() {
     for (from, to, expected) in [
         (

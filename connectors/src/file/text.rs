@@ -14,7 +14,7 @@ pub trait Names {
     fn variable(&self, name: &str) -> Option<String>;
     /// A secret that the file names.
     fn secret(&self, name: &str) -> Option<String>;
-    /// The bytes of a module of `transforms`, which was tried.
+    /// The bytes of a module of `transforms`, which was tried: each record is one row, so it makes one of one at most.
     ///
     /// # Errors
     /// What of the file is wrong.
@@ -28,8 +28,6 @@ pub struct Wanted<'a> {
     pub file: &'a Path,
     pub uses: &'a str,
     pub with: &'a BTreeMap<String, String>,
-    /// One record must become one at most.
-    pub one_to_one: bool,
 }
 
 /// Why a module cannot stand in `transforms`, in words.

@@ -67,8 +67,7 @@ pub fn of(
             continue; // told already
         };
         let at = |key: &str| get(entry, key).map_or(entry.at, |node| node.at);
-        // Each record is one row.
-        match names.module(&Wanted { file: path, uses: &uses, with: &with, one_to_one: true }) {
+        match names.module(&Wanted { file: path, uses: &uses, with: &with }) {
             Ok(wasm) => specs.push(TransformSpec { uses, with, wasm }),
             Err(BadModule::Uses(why)) => problem(at("uses"), format!("`uses: {uses}`: {why}")),
             Err(BadModule::With(why)) => problem(at("with"), hidden.redact(&format!("`with` of {uses}: {why}"))),

@@ -2,14 +2,17 @@
 //!
 //! At least once: which offsets are being sent is written down before they are, so that whoever sends them again (after a
 //! crash, too) sends the same batch under the same `Idempotency-Key`. `records.rs` says what is in a body, `position.rs`
-//! what is written down, `client.rs` what an answer means, `sink.rs` which batches there are.
+//! what is written down, `client.rs` what an answer means, `sink.rs` which batches there are, `halving.rs` in which parts one is sent
+//! that is refused.
 
 mod client;
+mod halving;
 mod position;
 mod records;
 mod sink;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use clickmill_broker::TopicPartition;
@@ -97,27 +100,38 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
-    /// A sink for each partition of the topic, which keep their offsets below the data directory; none without an endpoint.
+    /// How many partitions its topic has; none where it is not there, or cannot be asked for now.
+    pub(crate) async fn partitions(&self, source: &SinkSource) -> Option<u32> {
+        if self.topic == source.run.topic {
+            return Some(source.run.partitions);
+        }
+        let (broker, topic) = (source.broker.clone(), self.topic.clone());
+        let found = tokio::task::spawn_blocking(move || broker.topic(&topic)).await;
+        found.ok()?.ok()?.map(|topic| topic.spec.partitions)
+    }
+
+    /// A sink for each of these partitions of the topic, which keep their offsets below the data directory; none without an
+    /// endpoint. One for a topic that is not there waits for it.
     #[must_use]
-    pub fn sinks(&self, data_dir: &Path, source: &SinkSource) -> Vec<(SinkService<HttpSink>, SinkHandle)> {
+    pub fn sinks(
+        &self,
+        data_dir: &Path,
+        source: &SinkSource,
+        partitions: Range<u32>,
+    ) -> Vec<(SinkService<HttpSink>, SinkHandle)> {
         let Some(endpoint) = &self.endpoint else {
             return Vec::new();
         };
-        let partitions = if self.topic == source.run.topic {
-            source.run.partitions
-        } else {
-            // A topic that cannot be asked for now is asked for again by its sink.
-            source.broker.topic(&self.topic).ok().flatten().map_or(1, |topic| topic.spec.partitions)
-        };
+        let is_alone = partitions == (0..1);
         let sink = |partition| {
             let at = TopicPartition::new(self.topic.as_str(), PartitionId(partition));
-            let name = if partitions == 1 { self.name.clone() } else { format!("{}-{partition}", self.name) };
+            let name = if is_alone { self.name.clone() } else { format!("{}-{partition}", self.name) };
             let file = PositionFile::new(data_dir, &self.name, &at);
             let sink = HttpSink::new(self.clone(), endpoint.clone(), source, at.clone(), file);
             let batch = BatchOptions { timeout_ms: WRITE_TIME_MS, ..self.batch.clone() };
             SinkService::new(name, sink, source.broker.clone(), at, (batch, self.hidden.clone()))
         };
-        (0..partitions).map(sink).collect()
+        partitions.map(sink).collect()
     }
 
     /// Whether the endpoint's server is there and lets us in; nothing is sent to it.

@@ -1,13 +1,14 @@
 //! How far a sink is whose server keeps no offset for it: a file below the data directory, written whole and synced.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clickmill_broker::TopicPartition;
 use clickmill_schemas::{Offset, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::replace::replace_file;
 use crate::sink::SinkError;
 
 /// What is written down.
@@ -64,12 +65,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 fn save(path: &Path, position: Position) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(folder)?;
-    let new = path.with_extension("json.new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(&position)?)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(folder)?.sync_all()
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+    replace_file(path, &serde_json::to_vec(&position)?)
 }

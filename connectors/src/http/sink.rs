@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::HttpOptions;
 use super::client::{Answer, Client};
+use super::halving::{Halving, within};
 use super::position::{Position, PositionFile};
 use super::records::{Item, body};
 use crate::SinkSource;
@@ -21,9 +22,8 @@ use crate::letters::Letters;
 use crate::reader::Chunk;
 use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
 
-/// An endpoint that refuses so many single records of a batch, and has taken none of it, is not in order itself: no
-/// record is given up for that.
-const ALL_REFUSED: usize = 20;
+/// Longest rest of an endpoint that was found to be at fault.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Sends records to an endpoint.
 pub struct HttpSink {
@@ -36,6 +36,8 @@ pub struct HttpSink {
     letters: Option<Letters>,
     /// The server has asked for peace until then.
     not_before: Option<Instant>,
+    /// Of the batch that is being sent, where the endpoint took nothing any more.
+    halving: Option<Halving>,
     /// What was done but not told yet, since something failed after it.
     written: Written,
     session: Option<Session>,
@@ -60,10 +62,9 @@ impl HttpSink {
         at: TopicPartition,
         file: PositionFile,
     ) -> Self {
-        let letters = Letters::new(source, &options.name, &at, &options.hidden);
-        let letters = (at.topic != source.errors.topic).then_some(letters);
+        let letters = Letters::of_any_topic(source, &options.name, &at, &options.hidden);
         let (broker, written) = (source.broker.clone(), Written::default());
-        Self { options, endpoint, broker, at, file, letters, not_before: None, written, session: None }
+        Self { options, endpoint, broker, at, file, letters, not_before: None, halving: None, written, session: None }
     }
 
     /// The end of the next batch: as much as is there and fits.
@@ -106,34 +107,41 @@ impl HttpSink {
         self.save(session).await
     }
 
-    /// Sends one batch; records that are refused are found by halving, and are dead letters before the next is sent.
+    /// Sends one batch; records that are refused are found by halving, and are dead letters before the next is sent. Where the
+    /// endpoint takes nothing for a while, it goes on from there.
     async fn send(&mut self, session: &Session, items: &[Item], to: Offset) -> Result<(), SinkError> {
-        let mut written = Written::default();
-        let mut todo: Vec<(Range<usize>, Range<Offset>)> = vec![(0..items.len(), session.position.offset..to)];
-        while let Some((range, offsets)) = todo.pop() {
-            let some = &items[range.clone()];
-            match self.request(session, some, &offsets).await? {
-                Answer::Accepted => written.rows += some.len() as u64,
+        let all = session.position.offset..to;
+        let key = self.key(session, &all);
+        let begun = self.halving.take().filter(|begun| begun.key == key);
+        let mut halving = begun.unwrap_or_else(|| Halving::new(key, all));
+        while let Some(part) = halving.next_part() {
+            let some = within(items, &part);
+            if some.is_empty() {
+                continue; // compaction has taken them meanwhile
+            }
+            match self.request(session, some, &part).await? {
+                Answer::Accepted => halving.written.rows += some.len() as u64,
                 Answer::NotNow(error, wait) => {
                     self.not_before = (wait > Duration::ZERO).then(|| Instant::now() + wait);
+                    halving.put_back(part);
+                    self.halving = Some(halving);
                     return Err(error);
                 }
-                Answer::Refused(status, why) if range.len() == 1 => {
-                    written.refuse(some[0].offset, rule(status), why.clone());
-                    if written.rows == 0 && written.skipped >= ALL_REFUSED as u64 {
-                        let why =
-                            format!("{why}, to each of {ALL_REFUSED} records: it is held to be at fault, not they");
-                        return Err(SinkError::unavailable("send a batch", why));
-                    }
+                Answer::Refused(status, why) if some.len() == 1 => {
+                    halving.refused.clone_from(&why);
+                    halving.written.refuse(some[0].offset, rule(status), why);
                 }
-                Answer::Refused(..) => {
-                    let middle = range.start + range.len() / 2;
-                    let at = items[middle].offset;
-                    // The first half first: they come in order.
-                    todo.extend([(middle..range.end, at..offsets.end), (range.start..middle, offsets.start..at)]);
-                }
+                Answer::Refused(..) => halving.halve(&part, some[some.len() / 2].offset),
             }
         }
+        if halving.nothing_is_taken() {
+            // It has as long a rest as it was asked for.
+            self.not_before = Some(Instant::now() + halving.begun.elapsed().min(LONGEST_REST));
+            let (refused, count) = (halving.refused, items.len());
+            let why = format!("{refused}, to each of {count} records: it is held to be at fault, not they");
+            return Err(SinkError::unavailable("send a batch", why));
+        }
+        let written = halving.written;
         if let Some(letters) = &self.letters {
             letters.write(&written.refused).await?;
         }
@@ -143,13 +151,18 @@ impl HttpSink {
         Ok(())
     }
 
+    /// What tells a batch from all others.
+    fn key(&self, session: &Session, of: &Range<Offset>) -> String {
+        let (topic, name, partition) = (&self.at.topic, &self.options.name, self.at.partition);
+        format!("{}/{name}/{topic}/{partition}/{}-{}", session.position.topic_id, of.start, of.end)
+    }
+
     async fn request(&self, session: &Session, items: &[Item], of: &Range<Offset>) -> Result<Answer, SinkError> {
         let (topic, name, partition) = (&self.at.topic, &self.options.name, self.at.partition);
-        let key = format!("{}/{name}/{topic}/{partition}/{}-{}", session.position.topic_id, of.start, of.end);
         let ends = [items.first(), items.last()].map(|item| item.map_or(of.start, |item| item.offset).to_string());
         let [first, last] = ends;
         let values = [topic.to_string(), partition.to_string(), first, last, items.len().to_string(), name.clone()];
-        session.client.send(body(name, &self.at, items), &key, &values).await
+        session.client.send(body(name, &self.at, items), &self.key(session, of), &values).await
     }
 }
 
@@ -217,9 +230,12 @@ impl Sink for HttpSink {
         Ok(written)
     }
 
-    /// An endpoint is only asked to take something.
+    /// An endpoint is only asked to take something. One that has asked for peace has it before the next session.
     async fn check(&mut self) -> Result<(), SinkError> {
-        Ok(())
+        match self.not_before {
+            Some(_) => Err(SinkError::unavailable("go on", "the endpoint has asked for peace")),
+            None => Ok(()),
+        }
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {

@@ -61,10 +61,6 @@ impl ParquetSink {
         let from = Offset(offset.0 - offset.0 % length);
         Span { from, to: from.plus(length) }
     }
-
-    fn check_run(&self) -> Result<(), SinkError> {
-        if (self.runs)()?.id == self.run.id { Ok(()) } else { Err(SinkError::other_run()) }
-    }
 }
 
 impl Session {
@@ -145,7 +141,7 @@ impl Sink for ParquetSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], behind: bool) -> Result<Written, SinkError> {
-        self.check_run()?;
+        self.run.check(&self.runs)?;
         // Taken out, so that after a failure or a dropped future nothing goes on with half a range in memory.
         let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
         let mut written = Written::default();
@@ -193,7 +189,7 @@ impl Sink for ParquetSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        self.check_run()?;
+        self.run.check(&self.runs)?;
         match &self.session {
             None => Err(SinkError::unavailable("check", "not connected")),
             Some(Session { last: None, .. }) => Ok(()),

@@ -14,6 +14,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
 use super::held::{Held, Partials};
+use crate::numbers::{bigint, integer};
 use crate::windows::Epochs;
 
 /// The columns; readers find them by name, we by their place.
@@ -105,15 +106,6 @@ impl Columns {
         group.close()?;
         Ok(())
     }
-}
-
-/// Beyond what the column holds, its greatest.
-fn integer(n: u32) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
-}
-
-fn bigint(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn put<T: DataType>(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, values: &[T::T]) -> Result<(), ParquetError> {

@@ -26,7 +26,8 @@ pub trait Rows {
     }
 }
 
-/// Writes all rows but those that are refused, which are noted in `written`.
+/// Writes all rows but those that are refused, which are noted in `written` as they are found: of an attempt that is cut off in the
+/// middle they are what the next one need not find again ([`Written::begin_anew`]).
 ///
 /// # Errors
 /// [`SinkError::Unavailable`] where the rows are not at fault.

@@ -85,14 +85,6 @@ impl LetterSink {
         Self { settings, position, retention_days, session: None }
     }
 
-    /// Whether readers are to take the run that this one was opened with.
-    fn check_run(&self) -> Result<(), SinkError> {
-        match (self.settings.runs)()?.id == self.position.run {
-            true => Ok(()),
-            false => Err(SinkError::other_run()),
-        }
-    }
-
     /// Makes the partitions that records need, and drops those that are too old.
     async fn prepare(&mut self, link: &mut Link, records: &[(Offset, DlqRecord)]) -> Result<(), SinkError> {
         let not_connected = || SinkError::unavailable(DOING, "not connected");
@@ -144,7 +136,8 @@ impl LetterSink {
         }
         batch.write(transaction, written).await?;
         for refused in std::mem::take(&mut written.refused) {
-            tracing::warn!(offset = %refused.offset, rule = refused.rule, "a dead letter is refused: {}", refused.message);
+            let why = self.settings.hidden.redact(&refused.message);
+            tracing::warn!(offset = %refused.offset, rule = refused.rule, "a dead letter is refused: {why}");
         }
         Ok(())
     }
@@ -179,7 +172,7 @@ impl Sink for LetterSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
-        self.check_run()?;
+        self.settings.run.check(&self.settings.runs)?;
         let not_connected = || SinkError::unavailable(DOING, "not connected");
         let applied = self.session.as_ref().ok_or_else(not_connected)?.applied;
         let mut written = Written::default();
@@ -200,7 +193,7 @@ impl Sink for LetterSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        self.check_run()?;
+        self.settings.run.check(&self.settings.runs)?;
         let applied = self.session.as_ref().ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?.applied;
         let link = self.settings.pool.get().await?;
         self.position.check(&link.client, applied).await?;
@@ -208,16 +201,9 @@ impl Sink for LetterSink {
         Ok(())
     }
 
-    async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
-        let mut written = Written::default();
-        let records = read(std::slice::from_ref(chunk), &mut written);
-        let mut link = self.settings.pool.get().await?;
-        self.prepare(&mut link, &records).await?;
-        let mut transaction = link.begin().await?;
-        self.apply(&mut transaction, records, &mut written).await?;
-        transaction.commit().await.map_err(unavailable("commit"))?;
-        link.give_back();
-        Ok(written.outcome())
+    /// What is refused here gets no letter, so nobody asks.
+    async fn retry(&mut self, _: &Chunk) -> Result<RetryOutcome, SinkError> {
+        Ok(RetryOutcome::Superseded)
     }
 }
 
@@ -349,9 +335,16 @@ async fn rewind(
     partition: PartitionId,
     as_of: Offset,
 ) -> Result<(), SinkError> {
-    let delete = "DELETE FROM errors.dlq_messages WHERE run = $1 AND origin_partition = $2 AND origin_offset >= $3";
-    let parameters: &[&(dyn ToSql + Sync)] = &[&PgRun(run), &integer(partition.0), &bigint(as_of.0)];
-    transaction.execute(delete, parameters).await.map_err(unavailable(DOING))?;
+    // Attempts are there of letters that are not, and do not say their origins: the id of a record's letter is its place.
+    let statements = [
+        "DELETE FROM errors.dlq_messages WHERE run = $1 AND origin_partition = $2 AND origin_offset >= $3",
+        "DELETE FROM errors.retry_history WHERE run = $1 AND id ~ ('^' || $2::integer || '-[0-9]+$') \
+         AND substring(id from '[0-9]+$')::numeric >= $3::bigint",
+    ];
+    for statement in statements {
+        let parameters: &[&(dyn ToSql + Sync)] = &[&PgRun(run), &integer(partition.0), &bigint(as_of.0)];
+        transaction.execute(statement, parameters).await.map_err(unavailable(DOING))?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -21,6 +22,10 @@ pub const LOCK: &str = "SELECT pg_advisory_xact_lock(7307480182513459571)";
 /// `synchronous_commit` is off because the sink's offset lies in the transaction of its rows: what a crash of the
 /// server takes from the end is written again from the log.
 const SETTINGS: &str = "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '10s'";
+
+/// What is wrong with an address that [`goes_without_tls`] where authorities are named.
+pub const WITHOUT_TLS: &str =
+    "sslmode=disable goes without TLS, and tls_ca_file says whose certificate to ask for: name one of them";
 
 /// Wraps what the driver says.
 pub fn unavailable(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> SinkError {
@@ -42,6 +47,12 @@ impl Link {
         let (address, verified) = verified(&url.0);
         let mut config = Config::from_str(&address)
             .map_err(|e| SinkError::Config(format!("{url} is no address of a PostgreSQL database: {e}")))?;
+        match (&reach.tls_ca_file, config.get_ssl_mode()) {
+            (Some(_), SslMode::Disable) => return Err(SinkError::Config(format!("{url}: {WITHOUT_TLS}"))),
+            // Whoever stands in between could have it without TLS, and would be asked for no certificate.
+            (Some(_), SslMode::Prefer) => _ = config.ssl_mode(SslMode::Require),
+            _ => {}
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(10));
         }
@@ -90,6 +101,11 @@ fn verified(url: &str) -> (String, bool) {
     let address = url.replacen("sslmode=verify-full", "sslmode=require", 1);
     let verified = address != url;
     (address, verified)
+}
+
+/// Whether an address asks for no TLS at all.
+pub fn goes_without_tls(url: &str) -> bool {
+    Config::from_str(&verified(url).0).is_ok_and(|config| config.get_ssl_mode() == SslMode::Disable)
 }
 
 /// Whether the server takes us in.

@@ -25,7 +25,7 @@ use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
 pub use letters::LetterSink;
-pub(crate) use link::answers;
+pub(crate) use link::{WITHOUT_TLS, answers, goes_without_tls};
 pub use pool::Pool;
 pub use raw::RawSink;
 pub(crate) use verify::held;
@@ -57,8 +57,9 @@ pub struct PostgresOptions {
     pub on_other_run: OnOtherRun,
     /// Also copy the input topic into `realtime.raw_events`. Default false. Since 0.1.
     pub raw_events: bool,
-    /// Authorities that the server's certificate must come from, PEM; without one, `sslmode=verify-full` in the address asks for one
-    /// that the system knows, and any other encrypts, where the server can, without asking who it is. Since 0.1.
+    /// Authorities that the server's certificate must come from, PEM: no connection goes without TLS then. Without one,
+    /// `sslmode=verify-full` in the address asks for one that the system knows, and any other encrypts, where the server can,
+    /// without asking who it is. Since 0.1.
     pub tls_ca_file: Option<PathBuf>,
     /// Time that one statement of a transaction may take, milliseconds, before the server ends it and it is tried again; 0 for
     /// any. Default 30000. Since 0.1.
@@ -109,6 +110,7 @@ struct PostgresSettings {
     run: RunInfo,
     runs: Runs,
     on_other_run: OnOtherRun,
+    hidden: Hidden,
 }
 
 impl PostgresOptions {
@@ -129,6 +131,7 @@ impl PostgresOptions {
             run: source.run.clone(),
             runs: source.runs.clone(),
             on_other_run: self.on_other_run,
+            hidden: self.hidden.clone(),
         };
         (settings, Position { connector: self.name.clone(), run: source.run.id, at: at.clone() })
     }

@@ -1,5 +1,6 @@
 //! The sink of raw events: the input topic as it came, each record once, JSON where it is JSON.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::ops::Range;
 use std::pin::pin;
@@ -20,7 +21,7 @@ use super::migrate::migrate;
 use super::position::Position;
 use super::values::{PgRun, PgTime, bigint, integer};
 use crate::reader::Chunk;
-use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
+use crate::sink::{Opened, Refused, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::Epochs;
 
 const COPY: &str = "COPY realtime.raw_events (run, topic, partition, \"offset\", written_at, value, payload) \
@@ -36,11 +37,15 @@ pub struct RawSink {
     position: Position,
     /// None where it is not connected.
     applied: Option<Offset>,
+    /// Of the batch that is being written, or that could not be.
+    written: Written,
+    /// Of the same: what is no `jsonb` after all.
+    as_bytes: BTreeSet<Offset>,
 }
 
 impl RawSink {
-    pub(super) const fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self { settings, position, applied: None }
+    pub(super) fn new(settings: PostgresSettings, position: Position) -> Self {
+        Self { settings, position, applied: None, written: Written::default(), as_bytes: BTreeSet::new() }
     }
 }
 
@@ -71,23 +76,24 @@ impl Sink for RawSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
-        let applied = self.applied.ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
-        let mut written = Written::default();
-        let mut rows = RawRows { position: &self.position, rows: Vec::new() };
+        let Self { settings, position, applied, written, as_bytes } = self;
+        let from = applied.ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
+        let mut known = written.begin_anew();
+        let mut rows = RawRows { position, rows: Vec::new(), as_bytes };
         for chunk in chunks {
-            read(chunk, &mut rows.rows, &mut written);
+            rows.read(chunk, &mut known, written);
         }
-        let end = chunks.last().map_or(applied, |chunk| chunk.next_offset);
-        let mut link = self.settings.pool.get().await?;
+        let end = chunks.last().map_or(from, |chunk| chunk.next_offset);
+        let mut link = settings.pool.get().await?;
         let mut transaction = link.begin().await?;
-        self.position.advance(&transaction, applied, end, &Epochs::new()).await?;
-        write_all(&mut transaction, &mut rows, DOING, &mut written).await?;
-        self.settings.letters.write(&written.refused).await?;
+        position.advance(&transaction, from, end, &Epochs::new()).await?;
+        write_all(&mut transaction, &mut rows, DOING, written).await?;
+        settings.letters.write(&written.refused).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         link.give_back();
-        self.applied = Some(end);
-        written.applied = Some(end);
-        Ok(written)
+        as_bytes.clear();
+        *applied = Some(end);
+        Ok(Written { applied: Some(end), ..std::mem::take(written) })
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
@@ -99,9 +105,9 @@ impl Sink for RawSink {
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
-        let mut written = Written::default();
-        let mut rows = RawRows { position: &self.position, rows: Vec::new() };
-        read(chunk, &mut rows.rows, &mut written);
+        let (mut written, mut as_bytes) = (Written::default(), BTreeSet::new());
+        let mut rows = RawRows { position: &self.position, rows: Vec::new(), as_bytes: &mut as_bytes };
+        rows.read(chunk, &mut BTreeMap::new(), &mut written);
         let mut link = self.settings.pool.get().await?;
         let mut transaction = link.begin().await?;
         for row in &rows.rows {
@@ -127,25 +133,6 @@ impl Sink for RawSink {
     }
 }
 
-fn read<'a>(chunk: &'a Chunk, rows: &mut Vec<RawRow<'a>>, written: &mut Written) {
-    let records = match chunk.records() {
-        Ok(records) => records,
-        Err(e) => return written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
-    };
-    for record in records {
-        match record {
-            Ok((offset, record)) => rows.push(RawRow {
-                at: offset,
-                offset: bigint(offset.0),
-                written_at: PgTime::clamped(chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms)),
-                value: record.value,
-                is_json: is_json(record.value),
-            }),
-            Err(e) => written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
-        }
-    }
-}
-
 /// Most of what `jsonb` refuses; the rest (lone surrogates, huge numbers) the server finds.
 fn is_json(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(|text| !text.contains("\\u0000"))
@@ -156,6 +143,38 @@ fn is_json(value: &[u8]) -> bool {
 struct RawRows<'a> {
     position: &'a Position,
     rows: Vec<RawRow<'a>>,
+    /// Those of which that is known.
+    as_bytes: &'a mut BTreeSet<Offset>,
+}
+
+impl<'a> RawRows<'a> {
+    /// Takes the records of a chunk, but for those that are known to be refused.
+    fn read(&mut self, chunk: &'a Chunk, known: &mut BTreeMap<Offset, Refused>, written: &mut Written) {
+        let records = match chunk.records() {
+            Ok(records) => records,
+            Err(e) => return written.skip(format!("batch at offset {}: {e}", chunk.base_offset)),
+        };
+        for record in records {
+            let (offset, record) = match record {
+                Ok(read) => read,
+                Err(e) => {
+                    written.skip(format!("batch at offset {}: {e}", chunk.base_offset));
+                    continue;
+                }
+            };
+            if let Some(Refused { offset, rule, message }) = known.remove(&offset) {
+                written.refuse(offset, rule, message);
+                continue;
+            }
+            self.rows.push(RawRow {
+                at: offset,
+                offset: bigint(offset.0),
+                written_at: PgTime::clamped(chunk.base_timestamp_ms.saturating_add(record.timestamp_delta_ms)),
+                value: record.value,
+                is_json: is_json(record.value) && !self.as_bytes.contains(&offset),
+            });
+        }
+    }
 }
 
 impl Rows for RawRows<'_> {
@@ -181,7 +200,12 @@ impl Rows for RawRows<'_> {
 
     /// Not where a constraint refuses it: that would go round it.
     fn change(&mut self, row: usize, rule: &str) -> bool {
-        !rule.starts_with("sqlstate_23") && std::mem::take(&mut self.rows[row].is_json)
+        let row = &mut self.rows[row];
+        let changes = !rule.starts_with("sqlstate_23") && std::mem::take(&mut row.is_json);
+        if changes {
+            self.as_bytes.insert(row.at);
+        }
+        changes
     }
 }
 

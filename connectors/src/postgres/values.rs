@@ -8,6 +8,7 @@ use clickmill_schemas::RunId;
 use clickmill_schemas::partial::{self, Metrics, NotAPartial, Owner, WindowKey};
 use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
+pub use crate::numbers::{bigint, integer};
 use crate::windows::Newest;
 
 /// A run as `uuid`.
@@ -57,18 +58,6 @@ impl ToSql for PgTime {
 
     accepts!(TIMESTAMPTZ);
     to_sql_checked!();
-}
-
-/// A counter as `bigint`; what does not fit is the greatest `bigint`.
-#[must_use]
-pub fn bigint(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// A number as `integer`; what does not fit is the greatest `integer`.
-#[must_use]
-pub fn integer(n: u32) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 /// Longest dimension that is stored, bytes: it is part of an index.

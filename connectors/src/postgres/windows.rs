@@ -28,6 +28,8 @@ pub struct WindowSink {
     settings: PostgresSettings,
     position: Position,
     session: Option<Session>,
+    /// Of the batch that is being written, or that could not be.
+    written: Written,
 }
 
 struct Session {
@@ -42,12 +44,8 @@ struct Session {
 }
 
 impl WindowSink {
-    pub(super) const fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self { settings, position, session: None }
-    }
-
-    fn check_run(&self) -> Result<(), SinkError> {
-        if (self.settings.runs)()?.id == self.position.run { Ok(()) } else { Err(SinkError::other_run()) }
+    pub(super) fn new(settings: PostgresSettings, position: Position) -> Self {
+        Self { settings, position, session: None, written: Written::default() }
     }
 }
 
@@ -115,18 +113,19 @@ impl Sink for WindowSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
-        self.check_run()?;
-        let Self { settings, position, session } = self;
+        self.settings.run.check(&self.settings.runs)?;
+        let Self { settings, position, session, written } = self;
         let session = session.as_mut().ok_or_else(not_connected)?;
-        let mut written = Written::default();
-        let batch = WindowBatch::read(chunks, &mut session.terms, &mut written);
+        let known = written.begin_anew();
+        let mut batch = WindowBatch::read(chunks, &mut session.terms, written);
+        batch.leave_out(known, written);
         let (end, partitions) = (batch.end.max(session.applied), batch.partitions.max(session.partitions));
         let complete = !session.is_current && end >= settings.run.complete_at;
         let mut link = settings.pool.get().await?;
-        let rows = session.rows(&mut link, (batch, position.run), &mut written).await?;
+        let rows = session.rows(&mut link, (batch, position.run), written).await?;
         let mut transaction = link.begin().await?;
         position.advance(&transaction, session.applied, end, session.terms.as_of(end)).await?;
-        write_rows(&mut transaction, rows, &mut written).await?;
+        write_rows(&mut transaction, rows, written).await?;
         if partitions > session.partitions {
             let doing = unavailable("write the number of partitions");
             let of = (PgRun(position.run), integer(partitions));
@@ -141,12 +140,11 @@ impl Sink for WindowSink {
         session.is_current |= complete;
         session.applied = end;
         session.partitions = partitions;
-        written.applied = Some(end);
-        Ok(written)
+        Ok(Written { applied: Some(end), ..std::mem::take(written) })
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        self.check_run()?;
+        self.settings.run.check(&self.settings.runs)?;
         let session = self.session.as_ref().ok_or_else(not_connected)?;
         let link = self.settings.pool.get().await?;
         self.position.check(&link.client, session.applied).await?;
@@ -155,7 +153,7 @@ impl Sink for WindowSink {
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
-        let Self { settings, position, session } = self;
+        let Self { settings, position, session, .. } = self;
         let session = session.as_mut().ok_or_else(not_connected)?;
         let mut written = Written::default();
         let batch = WindowBatch::single(chunk, position.run, &mut written);

@@ -10,6 +10,15 @@ use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
 use crate::tls;
 
+/// What is wrong with an address that [`goes_without_tls`] where authorities are named.
+pub(crate) const WITHOUT_TLS: &str =
+    "only rediss:// goes over TLS, and tls_ca_file says whose certificate to ask for: name one of them";
+
+/// Whether nobody is asked for a certificate.
+pub(crate) fn goes_without_tls(url: &str) -> bool {
+    !url.starts_with("rediss://")
+}
+
 pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkError {
     move |e| match e.code() {
         Some("MOVED" | "ASK") => SinkError::Config(format!(
@@ -29,12 +38,14 @@ pub(crate) async fn answers(url: &ServerUrl, options: &RedisOptions) -> Result<(
 }
 
 pub(super) async fn connect(url: &ServerUrl, options: &RedisOptions) -> Result<MultiplexedConnection, SinkError> {
-    let client = if url.0.starts_with("rediss://") {
-        tls::install();
-        let root_cert = options.tls_ca_file.as_deref().map(tls::read).transpose()?;
-        Client::build_with_tls(url.0.as_str(), TlsCertificates { client_tls: None, root_cert })
-    } else {
-        Client::open(url.0.as_str())
+    let client = match (goes_without_tls(&url.0), &options.tls_ca_file) {
+        (true, Some(_)) => return Err(SinkError::Config(format!("{url}: {WITHOUT_TLS}"))),
+        (true, None) => Client::open(url.0.as_str()),
+        (false, file) => {
+            tls::install();
+            let root_cert = file.as_deref().map(tls::read).transpose()?;
+            Client::build_with_tls(url.0.as_str(), TlsCertificates { client_tls: None, root_cert })
+        }
     };
     let client = client.map_err(|e| SinkError::Config(format!("{url} is no address of a Redis server: {e}")))?;
     let config = AsyncConnectionConfig::new()

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clickmill_broker::Ends;
-use clickmill_schemas::{Offset, RunId};
+use clickmill_schemas::Offset;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, Script};
@@ -57,6 +57,13 @@ struct Session {
     wrote: Instant,
     /// They wait for their letters.
     refused: Vec<Refused>,
+}
+
+impl Session {
+    /// What is in memory is less than what is in Redis: no sum of it is to be written, or to be taken for a newer one.
+    fn is_rebuilding(&self) -> bool {
+        self.stored.is_some_and(|stored| self.read < stored)
+    }
 }
 
 impl RedisSink {
@@ -246,9 +253,7 @@ impl Sink for RedisSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], behind: bool) -> Result<Written, SinkError> {
-        if (self.runs)()?.id != self.run.id {
-            return Err(SinkError::other_run());
-        }
+        self.run.check(&self.runs)?;
         // Taken out, so that after a failure or a dropped future nothing goes on with half a batch in memory.
         let mut session = self.session.take().ok_or_else(|| SinkError::unavailable("write", "not connected"))?;
         let mut written = Written::default();
@@ -270,9 +275,7 @@ impl Sink for RedisSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        if (self.runs)()?.id != self.run.id {
-            return Err(SinkError::other_run());
-        }
+        self.run.check(&self.runs)?;
         let key = self.options.state_key();
         let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
         let offset: Option<u64> = redis::cmd("HGET")
@@ -288,7 +291,11 @@ impl Sink for RedisSink {
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
-        let mut session = self.session.take().ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
+        let not_connected = || SinkError::unavailable(DOING, "not connected");
+        if self.session.as_ref().ok_or_else(not_connected)?.is_rebuilding() {
+            return Ok(RetryOutcome::NotNow("the sums in memory are being made anew after a start".to_owned()));
+        }
+        let mut session = self.session.take().ok_or_else(not_connected)?;
         let mut written = Written::default();
         let batch = WindowBatch::single(chunk, self.run.id, &mut written);
         if session.live.waiting() > 0 {

@@ -41,6 +41,8 @@ impl Got {
 /// How a request is answered.
 pub enum Reply {
     Status(u16),
+    /// With a body.
+    Says(u16, &'static str),
     /// With a header.
     With(u16, &'static str, String),
     /// Never.
@@ -102,6 +104,7 @@ async fn take(State(shared): State<Shared>, method: Method, headers: HeaderMap, 
     shared.got.lock().unwrap().push((got, taken));
     match reply {
         Reply::Status(status) => (StatusCode::from_u16(status).unwrap(), "so it is").into_response(),
+        Reply::Says(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
         Reply::With(status, name, value) => (StatusCode::from_u16(status).unwrap(), [(name, value)]).into_response(),
         Reply::Hang => std::future::pending().await,
     }

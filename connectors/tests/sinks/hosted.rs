@@ -11,7 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::set::SetError;
 use clickmill_connectors::{
-    Connector, Connectors, PostgresOptions, RedisOptions, RetryError, RetryOutcome, SinkHandle, SinkState,
+    Connector, Connectors, HttpOptions, PostgresOptions, RedisOptions, RetryError, RetryOutcome, ServerUrl, SinkHandle,
+    SinkState, Stopped,
 };
 use clickmill_schemas::dead_letter::{DeadLetter, Origin, RawEncoding};
 use clickmill_schemas::envelope::ErrorType;
@@ -271,6 +272,42 @@ async fn a_rebuilt_connector_holds_what_the_log_says_whatever_was_there() {
     caught_up(&host).await;
     assert_equal_to_the_log(&client, &feed).await;
     assert_eq!(feed.letters(), []);
+    host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_cannot_be_emptied_runs_or_stays_stopped_as_it_was() {
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 2);
+    let endpoint = crate::endpoint::Server::start(|_| crate::endpoint::Reply::Status(200)).await;
+    let http = HttpOptions { endpoint: Some(ServerUrl(endpoint.url)), ..HttpOptions::default() };
+    let all = vec![Connector::Postgres(PostgresOptions::default()), Connector::Http(http)];
+    let host = Connectors::new(feed.source.clone(), lab.servers.clone(), tokio::runtime::Handle::current());
+    let host = host.with_stopped(Stopped::of(lab.path()).unwrap());
+    host.apply(|| Ok::<_, std::convert::Infallible>(all)).await.unwrap();
+    fill(&mut feed, 1, 5);
+    caught_up(&host).await;
+    let is_wanted = |name: &str| host.status().iter().any(|connector| connector.name == name && connector.wanted);
+    let rows = |name: &str| host.status().iter().find(|c| c.name == name).unwrap().sinks[0].rows_written;
+
+    let client = connect(&lab).await;
+    client.batch_execute("ALTER TABLE realtime.watermarks RENAME TO away").await.unwrap();
+    host.stop("postgres").await.unwrap();
+    assert!(matches!(host.rebuild("postgres").await, Err(SetError::NotEmptied { .. })));
+    assert!(!is_wanted("postgres") && Stopped::of(lab.path()).unwrap().contains("postgres"));
+    client.batch_execute("ALTER TABLE realtime.away RENAME TO watermarks").await.unwrap();
+    host.rebuild("postgres").await.unwrap();
+    assert!(is_wanted("postgres") && !Stopped::of(lab.path()).unwrap().contains("postgres"));
+    caught_up(&host).await;
+    assert_equal_to_the_log(&client, &feed).await;
+
+    // No endpoint forgets: it is not even ended for that.
+    let (sent, sink) = (rows("http"), host.handles().into_iter().find(|h| h.status().kind == "http").unwrap());
+    assert!(matches!(host.rebuild("http").await, Err(SetError::NotEmptied { .. })));
+    assert_eq!((sink.status().state, rows("http")), (SinkState::Running, sent));
+    host.stop("http").await.unwrap();
+    assert!(matches!(host.rebuild("http").await, Err(SetError::NotEmptied { .. })));
+    assert!(!is_wanted("http"));
     host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use clickmill_broker::{TopicPartition, TopicSpec};
 use clickmill_connectors::http::{HeaderLine, Method};
-use clickmill_connectors::{BatchOptions, HttpOptions, ServerUrl, SinkHandle, SinkState};
+use clickmill_connectors::{BatchOptions, Connector, HttpOptions, ServerUrl, Servers, SinkHandle, SinkState};
 use clickmill_schemas::dead_letter::Origin;
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
 
 use crate::endpoint::{Reply, Server};
-use crate::feed::{Feed, MINUTE, Running, T0};
+use crate::feed::{Feed, MINUTE, Running, T0, host, wait};
 
 const OK: fn(&crate::endpoint::Got) -> Reply = |_| Reply::Status(200);
 
@@ -26,9 +26,7 @@ fn options(server: &Server) -> HttpOptions {
 }
 
 fn start(dir: &Path, feed: &Feed, options: &HttpOptions) -> Running {
-    let mut sinks = options.sinks(dir, &feed.source);
-    assert_eq!(sinks.len(), 1);
-    Running::start(sinks.remove(0))
+    Running::start(options.sinks(dir, &feed.source, 0..1).remove(0))
 }
 
 /// So many records, three at a time.
@@ -196,6 +194,92 @@ async fn one_record_that_is_refused_is_left_out_and_said_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_records_that_are_refused_hold_nothing_up_while_any_of_their_batch_is_taken() {
+    let is_only_one = |offset: u64| offset == 37;
+    let is_behind = |offset: u64| offset >= 25;
+    for is_good in [is_behind, is_only_one] {
+        let dir = tempfile::tempdir().unwrap();
+        let all_good = move |got: &crate::endpoint::Got| got.offsets().into_iter().all(is_good);
+        let server = Server::start(move |got| Reply::Status(if all_good(got) { 200 } else { 422 })).await;
+        let mut feed = Feed::new(dir.path(), 1);
+        for n in 0..50 {
+            feed.partial((0, 1, n), MINUTE, T0 + n as i64 * MINUTE, "total", &[("", [1, 0, 0, 0, 0])]);
+        }
+        // One batch.
+        let end = feed.flush();
+        let sink = start(dir.path(), &feed, &HttpOptions { max_records: 50, ..options(&server) });
+        sink.reach(end).await;
+        let good: Vec<u64> = (0..50).filter(|offset| is_good(*offset)).collect();
+        let mut accepted = offsets(&server.accepted());
+        accepted.sort_unstable();
+        assert_eq!(accepted, good);
+        let status = sink.handle.status();
+        assert_eq!((status.skipped as usize, status.retries), (50 - good.len(), 0));
+        assert_eq!(feed.letters().len(), 50 - good.len());
+        sink.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_for_refused_records_goes_on_where_the_endpoint_has_asked_for_peace() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut requests = 0;
+    let script = move |got: &crate::endpoint::Got| {
+        requests += 1;
+        match got.offsets().iter().any(|offset| offset % 2 == 1) {
+            _ if requests % 30 == 0 => Reply::Status(503),
+            true => Reply::Status(422),
+            false => Reply::Status(200),
+        }
+    };
+    let server = Server::start(script).await;
+    let mut feed = Feed::new(dir.path(), 1);
+    for n in 0..50 {
+        feed.partial((0, 1, n), MINUTE, T0 + n as i64 * MINUTE, "total", &[("", [1, 0, 0, 0, 0])]);
+    }
+    let end = feed.flush();
+    let sink = start(dir.path(), &feed, &HttpOptions { max_records: 50, ..options(&server) });
+    sink.reach(end).await;
+    assert_eq!(offsets(&server.accepted()), (0..50).step_by(2).collect::<Vec<_>>(), "each once");
+    assert_eq!((sink.handle.status().skipped, feed.letters().len()), (25, 25));
+    // A full search takes 99, and three of them were answered with 503.
+    assert_eq!((server.got().len(), sink.handle.status().retries), (102, 3));
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_is_waited_for_and_copied_with_all_its_partitions() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), Server::start(OK).await);
+    let feed = Feed::new(dir.path(), 1);
+    let options = HttpOptions { topic: "later".to_owned(), ..options(&server) };
+    let host = host(&feed, &Servers::new(dir.path()), vec![Connector::Http(options)]).await;
+    let first = host.handles().remove(0);
+    wait(&first, |h| h.status().state == SinkState::Retrying && h.status().retries > 1).await;
+    let why = first.status().last_error.unwrap();
+    assert!(why.contains("later"), "{why}");
+    feed.source.broker.create_topic(&TopicSpec::new("later", 3)).unwrap();
+    for partition in 0..3 {
+        let mut set = RecordSetBuilder::default();
+        set.push(None, format!("{partition}").as_bytes(), 7);
+        let at = TopicPartition::new("later", PartitionId(partition));
+        feed.source.broker.append(&at, &set).unwrap().wait().unwrap();
+    }
+    server.reach(3).await;
+    let mut got: Vec<u64> = server.got().iter().map(|got| got.body()["partition"].as_u64().unwrap()).collect();
+    got.sort_unstable();
+    assert_eq!(got, [0, 1, 2]);
+    assert_eq!(host.handles().len(), 3);
+    for handle in host.handles() {
+        wait(&handle, |h| h.status().state == SinkState::Running && h.confirmed() == Offset(1)).await;
+    }
+    host.stop("http").await.unwrap();
+    assert!(host.handles().iter().all(|handle| handle.status().state == SinkState::Stopped));
+    host.start("http").await.unwrap();
+    assert_eq!(host.handles().len(), 3);
+    host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_records_fault_costs_no_record() {
     let (dir, server) = (tempfile::tempdir().unwrap(), Server::start(OK).await);
     let mut feed = Feed::new(dir.path(), 1);
@@ -232,8 +316,7 @@ async fn raw_events_come_from_all_partitions_as_readable_as_they_are() {
         feed.source.broker.append(&at, &set).unwrap().wait().unwrap();
     }
     let options = HttpOptions { topic: "ad_events_raw".to_owned(), ..options(&server) };
-    let sinks: Vec<_> = options.sinks(dir.path(), &feed.source).into_iter().map(Running::start).collect();
-    assert_eq!(sinks.len(), 2);
+    let sinks: Vec<_> = options.sinks(dir.path(), &feed.source, 0..2).into_iter().map(Running::start).collect();
     for sink in &sinks {
         sink.reach(Offset(3)).await;
     }
@@ -251,7 +334,7 @@ async fn raw_events_come_from_all_partitions_as_readable_as_they_are() {
     for sink in sinks {
         sink.stop().await;
     }
-    assert!(HttpOptions { endpoint: None, ..options }.sinks(dir.path(), &feed.source).is_empty());
+    assert!(HttpOptions { endpoint: None, ..options }.sinks(dir.path(), &feed.source, 0..2).is_empty());
 }
 
 fn name(handle: &SinkHandle) -> String {

@@ -9,6 +9,8 @@ mod feed;
 mod hosted;
 mod http;
 mod lab;
+mod letters;
+mod modules;
 mod parquet;
 mod pg;
 mod pooled;
@@ -16,6 +18,6 @@ mod postgres_faults;
 mod postgres_recovery;
 mod postgres_rows;
 mod redis;
-
+mod retries;
 mod servers;
 mod tls;

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use clickmill_connectors::{Endpoint, PostgresOptions, ServerUrl, SinkState};
+use clickmill_broker::TopicPartition;
+use clickmill_connectors::{BatchOptions, Connector, Endpoint, PostgresOptions, ServerUrl, SinkState};
+use clickmill_schemas::PartitionId;
+use clickmill_schemas::record::RecordSetBuilder;
 use tokio_postgres::Client;
 
-use crate::feed::{Feed, MINUTE, Running, T0};
+use crate::feed::{Feed, MINUTE, Running, T0, host, wait};
 use crate::lab::Lab;
 use crate::pg::{ask, assert_equal_to_the_log, connect, connect_to, fill, small_batches, start};
 
@@ -182,4 +185,52 @@ async fn a_changed_password_is_said_without_it_and_waited_for() {
     assert_eq!(feed.letters(), []);
     assert_equal_to_the_log(&client, &feed).await;
     sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_more_bad_rows_than_its_time_suffices_for_is_written_all_the_same() {
+    const BAD: usize = 100;
+    let lab = Lab::new();
+    let mut feed = Feed::new(lab.path(), 1);
+    let batch = BatchOptions { timeout_ms: 700, ..BatchOptions::default() };
+    let options = PostgresOptions { raw_events: true, batch, ..PostgresOptions::default() };
+    let host = host(&feed, &lab.servers, vec![Connector::Postgres(options)]).await;
+    for handle in host.handles() {
+        wait(&handle, |h| h.status().state == SinkState::Running).await;
+    }
+    let client = connect(&lab).await;
+    // A server that takes 10 ms to refuse one: for all of them some seconds.
+    let slow = |table: &str, bad: &str, code: &str, constraint: &str| {
+        format!(
+            "CREATE FUNCTION realtime.refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {bad} THEN \
+             PERFORM pg_sleep(0.01); RAISE EXCEPTION 'bad' USING ERRCODE = '{code}'{constraint}; END IF; RETURN NEW; END $$; \
+             CREATE TRIGGER refuse BEFORE INSERT ON realtime.{table} FOR EACH ROW EXECUTE FUNCTION realtime.refuse_{table}()"
+        )
+    };
+    let constraint = ", CONSTRAINT = 'no_odd_ones'";
+    let windows = slow("window_partials", "NEW.impressions[1] % 2 = 1", "23514", constraint);
+    client.batch_execute(&windows).await.unwrap();
+    // Taken as bytes, which is found out in the same way.
+    client.batch_execute(&slow("raw_events", "NEW.value IS NOT NULL", "22P05", "")).await.unwrap();
+    for n in 0..2 * BAD as i64 {
+        feed.partial((0, 1, 1), MINUTE, T0 + n * MINUTE, "total", &[("", [n, 0, 0, 0, 0])]);
+    }
+    feed.flush();
+    let at = TopicPartition::new("ad_events_raw", PartitionId(0));
+    let mut set = RecordSetBuilder::default();
+    (0..BAD).for_each(|n| set.push(None, format!("{{\"id\": \"{n}\"}}").as_bytes(), T0));
+    feed.source.broker.append(&at, &set).unwrap().wait().unwrap();
+    for handle in host.handles() {
+        wait(&handle, |h| h.status().state == SinkState::Running && h.status().lag == 0).await;
+    }
+    let mut letters: Vec<_> = feed.letters().into_iter().map(|letter| letter.origin).collect();
+    assert_eq!(letters.len(), BAD, "each once");
+    letters.dedup();
+    assert_eq!(letters.len(), BAD);
+    assert_eq!(ask(&client, "SELECT count(*) FROM realtime.window_partials").await, [BAD.to_string()]);
+    let bytes = "SELECT count(*) FROM realtime.raw_events WHERE payload IS NOT NULL";
+    assert_eq!(ask(&client, bytes).await, [BAD.to_string()]);
+    let retries: u64 = host.handles().iter().map(|handle| handle.status().retries).sum();
+    assert!(retries > 1, "one attempt was enough: the server is too fast for this test");
+    host.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
 }

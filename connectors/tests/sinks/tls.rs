@@ -77,6 +77,33 @@ async fn postgres_is_asked_for_its_certificate_where_somebody_wants_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_authorities_are_named_nobody_is_believed_without_tls() {
+    let lab = Lab::new();
+    let feed = Feed::new(lab.path(), 1);
+    let [ca, ..] = certificates(lab.path());
+    // Speaks no TLS: as one does that stands in between and wants to hear all.
+    let url = lab.postgres().await;
+    for (mode, state, says) in [
+        ("", SinkState::Retrying, "does not support TLS"),
+        ("?sslmode=prefer", SinkState::Retrying, "does not support TLS"),
+        ("?sslmode=disable", SinkState::Failed, "sslmode=disable"),
+    ] {
+        let options = PostgresOptions { tls_ca_file: Some(ca.clone()), ..PostgresOptions::default() };
+        let url = ServerUrl(format!("{url}{mode}"));
+        let sink = Running::start(options.windows(&options.pool(Endpoint::Named(url)), &feed.source));
+        sink.reach_state(state).await;
+        let why = sink.handle.status().last_error.unwrap();
+        assert!(why.contains(says), "{mode}: {why}");
+        sink.stop().await;
+    }
+    let plain = lab.servers.redis().await.unwrap();
+    let options = RedisOptions { tls_ca_file: Some(ca), ..RedisOptions::default() };
+    let sink = Running::start(options.windows(Endpoint::Named(ServerUrl(plain)), &feed.source));
+    sink.reach_state(SinkState::Failed).await;
+    sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn redis_may_be_a_cluster_of_one_behind_tls_a_user_and_a_password() {
     let lab = Lab::new();
     let mut feed = Feed::new(lab.path(), 1);

@@ -205,15 +205,16 @@ fn bytes(record: &RecordView) -> Option<(Option<Vec<u8>>, Vec<u8>)> {
 /// Which run is current, asked again when the answer has got old.
 pub fn runs(broker: Arc<Followed>, first: RunInfo) -> Runs {
     let known = Mutex::new((Instant::now(), first));
-    Arc::new(move || {
+    let ask = move || {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0.elapsed() > RUN_AGE {
-            // Sinks ask from within their tasks.
-            let run = tokio::task::block_in_place(|| stack::run_info(&*broker, known.1.partitions))?;
+            let run = stack::run_info(&*broker, known.1.partitions)?;
             *known = (Instant::now(), run);
         }
         Ok(known.1.clone())
-    })
+    };
+    // Sinks ask from within their tasks, and may wait for each other's request.
+    Arc::new(move || tokio::task::block_in_place(&ask))
 }
 
 #[cfg(test)]

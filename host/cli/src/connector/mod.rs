@@ -54,7 +54,7 @@ A transaction in flight is taken back. The others go on, and so do the counts. I
   clickmill connector rebuild redis && clickmill connector verify redis
 
 Windows that the connector has written are removed, and written again from the topic's beginning; readers see them come back.
-Raw events in PostgreSQL stay. A Redis that was flushed, or a schema that was dropped, is filled again without this.")]
+Raw events in PostgreSQL stay. A connector that was stopped is started. An HTTP endpoint cannot be emptied. A Redis that was flushed, or a schema that was dropped, is filled again without this.")]
     Rebuild(control::NameArgs),
     Apply(control::ApplyArgs),
     Verify(verify::Args),

@@ -33,6 +33,7 @@ impl SinkRows for RefusedRows {
             Ok(RetryOutcome::Superseded) => Offered::Superseded,
             Ok(RetryOutcome::Refused { rule, message }) => Offered::Refused(Objection { rule, message }),
             Err(RetryError::Set(SetError::Unknown { .. })) => Offered::Unknown,
+            Ok(RetryOutcome::NotNow(why)) => Offered::Unavailable(why),
             Err(error) => Offered::Unavailable(error.to_string()),
         }
     }

@@ -51,11 +51,11 @@ pub fn find(wanted: &Wanted<'_>, config: &Config) -> Result<Arc<[u8]>, BadModule
     let engine = super::engine(config, &config.data_dir).map_err(uses)?;
     let module = engine.compile(&wasm).map_err(|e| BadModule::Uses(e.to_string()))?;
     if module.is_stateful() || module.keeps_windows() || module.kind() == Kind::Aggregate {
-        let why = "it keeps a state, and a connector that starts anew would begin with none: only filter, map, filter_map and \
-                   array_map may stand here";
+        let why = "it keeps a state, and a connector that starts anew would begin with none: only filter, map and filter_map \
+                   may stand here";
         return Err(BadModule::Uses(why.to_owned()));
     }
-    if wanted.one_to_one && module.makes_several() {
+    if module.makes_several() {
         let why = "it may make several records of one (array_map), and each record is one row here: only filter, map and \
                    filter_map may stand here";
         return Err(BadModule::Uses(why.to_owned()));
