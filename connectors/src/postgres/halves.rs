@@ -20,8 +20,11 @@ pub trait Rows {
     fn offset(&self, row: usize) -> clickmill_schemas::Offset;
 
     /// Writes some; how many the server took. What is sent before the first answer is sent when this is polled first.
-    fn write(&self, transaction: &Transaction<'_>, rows: Range<usize>)
-    -> impl Future<Output = Result<u64, Error>> + Send;
+    fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: Range<usize>,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// Whether a row that was refused by this rule can be written in another form, which it has from now on.
     fn change(&mut self, _row: usize, _rule: &str) -> bool {
@@ -34,7 +37,7 @@ const MOST_REFUSED: u64 = 20;
 /// The same where a trigger refuses them: it may refuse whatever comes.
 const MOST_BY_TRIGGERS: u64 = 2;
 
-/// How many rows each table has refused one by one since it took one. Kept over the batches and sessions of a sink.
+/// How many rows each table has refused one by one since the last batch of which it took one. Kept over a sink's sessions.
 #[derive(Debug, Default)]
 pub struct Refusals {
     committed: BTreeMap<&'static str, u64>,
@@ -97,9 +100,13 @@ pub async fn write_all(
                     todo.push(range);
                 } else {
                     let message = unavailable(doing)(e).chain().replace('\n', "; ");
-                    *in_a_row += 1;
-                    let one = Refused { offset: rows.offset(range.start), rule, message };
-                    if is_taken { written.refuse(one.offset, one.rule, one.message) } else { refused.push(one) }
+                    let offset = rows.offset(range.start);
+                    if is_taken {
+                        written.refuse(offset, rule, message);
+                    } else {
+                        *in_a_row += 1;
+                        refused.push(Refused { offset, rule, message });
+                    }
                 }
             }
         }
@@ -107,7 +114,8 @@ pub async fn write_all(
     if let (Some(last), false) = (refused.last(), is_taken) {
         let most = if is_triggers_rule(&last.rule) { MOST_BY_TRIGGERS } else { MOST_REFUSED };
         if *in_a_row >= most {
-            let why = format!("{}: so for {in_a_row} rows in a row, and it is held to be the table's fault", last.message);
+            let why =
+                format!("{}: so for {in_a_row} rows in a row, and it is held to be the table's fault", last.message);
             return Err(SinkError::unavailable(doing, why));
         }
     }

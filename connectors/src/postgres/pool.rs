@@ -1,5 +1,6 @@
 //! The connections of one connector: as many as are asked for, shared by its sinks in turn.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::progress::Progress;
 use crate::sink::SinkError;
 
-/// How often somebody who waits for a place says so.
+/// How often somebody who waits says so.
 const TURN: Duration = Duration::from_millis(100);
 
 /// Cheap to clone.
@@ -63,22 +64,26 @@ impl Pool {
     /// As [`Link::open`], and [`SinkError::Server`] where the private server cannot be had.
     pub async fn get(&self) -> Result<Lease, SinkError> {
         let inner = &self.inner;
-        let place = self.place().await?;
+        let place = self.patiently(inner.places.clone().acquire_owned()).await;
+        let place = place.map_err(|e| SinkError::unavailable("connect", e))?;
         let mut link = match self.take_idle() {
             Some(link) => link,
-            None => Link::open(&inner.endpoint.postgres().await?, &inner.reach).await?,
+            None => {
+                let url = self.patiently(inner.endpoint.postgres()).await?;
+                self.patiently(Link::open(&url, &inner.reach)).await?
+            }
         };
         link.used_by(&self.progress);
         self.progress.made();
         Ok(Lease { link, pool: self.clone(), _place: place })
     }
 
-    /// Who has the places is given up in its own time: to wait for one is no silence of the server.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, SinkError> {
-        let mut place = pin!(self.inner.places.clone().acquire_owned());
+    /// What has a limit of its own, as who holds a place has, is no silence of the server.
+    async fn patiently<T>(&self, wait: impl Future<Output = T>) -> T {
+        let mut wait = pin!(wait);
         loop {
-            match tokio::time::timeout(TURN, &mut place).await {
-                Ok(place) => return place.map_err(|e| SinkError::unavailable("connect", e)),
+            match tokio::time::timeout(TURN, &mut wait).await {
+                Ok(done) => return done,
                 Err(_) => self.progress.made(),
             }
         }

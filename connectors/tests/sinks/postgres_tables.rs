@@ -160,7 +160,10 @@ async fn a_connector_that_has_ended_by_itself_comes_back_by_apply_and_by_start()
             host.start("postgres").await.unwrap();
         }
         let end = fill(&mut feed, if by_apply { 2 } else { 3 }, 5);
-        wait(&host.handles().into_iter().find(|h| h.source() == &feed.source.windows).unwrap(), |h| h.confirmed() >= end).await;
+        wait(&host.handles().into_iter().find(|h| h.source() == &feed.source.windows).unwrap(), |h| {
+            h.confirmed() >= end
+        })
+        .await;
     }
     for handle in host.handles() {
         wait(&handle, |h| h.status().state == SinkState::Running).await;

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use clickmill_broker::TopicPartition;
 use clickmill_connectors::set::SetError;
-use clickmill_connectors::{
-    BatchOptions, Connector, Endpoint, PostgresOptions, RedisOptions, ServerUrl, SinkState,
-};
+use clickmill_connectors::{BatchOptions, Connector, Endpoint, PostgresOptions, RedisOptions, ServerUrl, SinkState};
 use clickmill_schemas::PartitionId;
 use clickmill_schemas::record::RecordSetBuilder;
 
