@@ -17,6 +17,7 @@ mod letters;
 mod numbers;
 pub mod parquet;
 pub mod postgres;
+mod progress;
 pub mod reader;
 pub mod redis;
 mod replace;

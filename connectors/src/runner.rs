@@ -33,7 +33,8 @@ pub struct BatchOptions {
     pub max_bytes: usize,
     /// How long a transaction waits for more records, milliseconds. Default 5. Since 0.1.
     pub linger_ms: u64,
-    /// Time that a transaction may take, milliseconds, before it is given up and tried again. Default 60000. Since 0.1.
+    /// Time that a server may take for one answer, milliseconds, before what is under way is given up and tried again. Default
+    /// 60000. Since 0.1.
     pub timeout_ms: u64,
 }
 
@@ -240,7 +241,10 @@ impl<S: Sink> SinkService<S> {
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, SinkError> {
         let ends = ends(Arc::clone(&self.shared)).await?;
-        let opened = self.sink.open(ends).await?;
+        if let Some(until) = self.sink.not_before() {
+            tokio::time::sleep_until(until).await;
+        }
+        let opened = self.within("open", |sink| sink.open(ends)).await?;
         check_position::<S>(&self.shared.at, ends, &opened)?;
         let transform = match &self.before {
             Some(before) => Some(before.transform().await?),
@@ -256,7 +260,7 @@ impl<S: Sink> SinkService<S> {
             facts.applied = opened.applied;
         }
         let linger = Duration::from_millis(self.options.linger_ms);
-        let mut held_back = false;
+        let (mut held_back, mut told) = (false, None);
         loop {
             let patience = if held_back { linger } else { CHECK_INTERVAL };
             let read = tokio::select! {
@@ -270,7 +274,11 @@ impl<S: Sink> SinkService<S> {
                 Ok(first) => reader.more(first?, self.options.max_bytes, linger).await,
                 Err(_) if held_back => (Vec::new(), false),
                 Err(_) => {
-                    self.within("check", |sink| sink.check()).await?;
+                    let problem = self.within("check", |sink| sink.check()).await?;
+                    if problem != told {
+                        self.tell(problem.clone());
+                        told = problem;
+                    }
                     backoff.reset();
                     continue;
                 }
@@ -301,7 +309,7 @@ impl<S: Sink> SinkService<S> {
         };
         // Who asked may have gone.
         let _ = answer.send(outcome.redacted(&self.shared.hidden));
-        if has_failed { self.within("check", |sink| sink.check()).await } else { Ok(()) }
+        if has_failed { self.within("check", |sink| sink.check()).await.map(drop) } else { Ok(()) }
     }
 
     async fn outcome(&mut self, chunk: Chunk) -> Result<RetryOutcome, SinkError> {
@@ -313,6 +321,15 @@ impl<S: Sink> SinkService<S> {
             Some(Refused { rule, message, .. }) => Ok(RetryOutcome::Refused { rule, message }),
             None => self.within("retry", |sink| sink.retry(&chunk)).await,
         }
+    }
+
+    /// Tells what is wrong with a server that takes what it is given, or that nothing is any more.
+    fn tell(&self, problem: Option<String>) {
+        let problem = problem.map(|problem| self.shared.hidden.redact(&problem));
+        if let Some(problem) = &problem {
+            tracing::warn!(sink = self.shared.name, "{problem}");
+        }
+        self.shared.facts().last_error = problem;
     }
 
     fn note(&self, mut written: Written) {
@@ -328,6 +345,7 @@ impl<S: Sink> SinkService<S> {
         facts.applied = facts.applied.max(written.applied.unwrap_or_default());
     }
 
+    /// What `call` comes to, unless the server gives no answer for too long.
     async fn within<'a, T, F>(
         &'a mut self,
         doing: &'static str,
@@ -337,9 +355,16 @@ impl<S: Sink> SinkService<S> {
         F: Future<Output = Result<T, SinkError>> + 'a,
     {
         let limit = Duration::from_millis(self.options.timeout_ms);
-        match tokio::time::timeout(limit, call(&mut self.sink)).await {
-            Ok(result) => result,
-            Err(_) => Err(SinkError::unavailable(doing, format!("no answer within {limit:?}"))),
+        let progress = self.sink.progress();
+        let mut call = pin!(call(&mut self.sink));
+        loop {
+            tokio::select! {
+                result = &mut call => return result,
+                () = progress.seen() => {}
+                () = tokio::time::sleep(limit) => {
+                    return Err(SinkError::unavailable(doing, format!("no answer within {limit:?}")));
+                }
+            }
         }
     }
 }

@@ -105,6 +105,15 @@ struct Member {
     /// The last ones, where it is stopped.
     handles: Vec<SinkHandle>,
     running: Option<Running>,
+    /// Its server is being emptied: it is started after that, where nobody stops it or makes it another meanwhile.
+    is_emptied: bool,
+}
+
+impl Member {
+    /// At work, or about to be. Not where one of its sinks has ended: what it needs may be there now.
+    fn runs(&self) -> bool {
+        self.is_emptied || self.running.is_some() && !self.handles.iter().any(SinkHandle::has_ended)
+    }
 }
 
 impl Connectors {
@@ -159,8 +168,8 @@ impl Connectors {
         members.by_name.values().filter(|member| member.wanted).flat_map(|member| member.handles.clone()).collect()
     }
 
-    /// Makes the connectors those that `read` gives. What is as it was goes on; what is another or new is started, unless
-    /// somebody has stopped it; what is not among them any more is ended. Offsets lie in the servers.
+    /// Makes the connectors those that `read` gives. What is as it was goes on; what is another or new, or has ended by itself, is
+    /// started, unless somebody has stopped it; what is not among them any more is ended. Offsets lie in the servers.
     ///
     /// # Errors
     /// That of `read`, and nothing has changed.
@@ -177,9 +186,10 @@ impl Connectors {
             applied.removed.push(name);
         }
         for (name, connector) in wanted {
-            let before = self.members().by_name.get(&name).map(|member| member.connector.clone());
+            let of = |member: &Member| (member.connector.clone(), member.runs() || !member.wanted);
+            let before = self.members().by_name.get(&name).map(of);
             match before {
-                Some(before) if before == connector => applied.unchanged.push(name),
+                Some((before, is_as_wanted)) if before == connector && is_as_wanted => applied.unchanged.push(name),
                 _ if stopped.contains(&name) => {
                     self.set_aside(connector);
                     applied.stopped.push(name);
@@ -198,7 +208,7 @@ impl Connectors {
         Ok(applied)
     }
 
-    /// Starts a connector that was stopped; one that runs goes on.
+    /// Starts a connector that was stopped, or that has ended by itself; one that runs goes on.
     ///
     /// # Errors
     /// [`SetError`].
@@ -206,7 +216,12 @@ impl Connectors {
         let mut stopped = self.changing.lock().await;
         let (connector, runs) = self.known(name)?;
         note(&mut stopped, name, false)?;
-        if runs || self.begin(connector).await { Ok(()) } else { Err(SetError::Closed) }
+        if runs {
+            self.members().by_name.entry(name.to_owned()).and_modify(|member| member.wanted = true);
+            return Ok(());
+        }
+        self.end(name).await;
+        if self.begin(connector).await { Ok(()) } else { Err(SetError::Closed) }
     }
 
     /// Stops a connector until it is started again, whatever the host does meanwhile.
@@ -220,7 +235,7 @@ impl Connectors {
         note(&mut stopped, name, true)?;
         self.end(name).await;
         if let Some(member) = self.members().by_name.get_mut(name) {
-            member.wanted = false;
+            (member.wanted, member.is_emptied) = (false, false);
         }
         Ok(())
     }
@@ -282,7 +297,7 @@ impl Connectors {
             known: members.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         };
         let member = members.by_name.get(name).ok_or_else(unknown)?;
-        Ok((member.connector.clone(), member.running.is_some()))
+        Ok((member.connector.clone(), member.runs()))
     }
 
     /// Knows it, and does not start it.
@@ -290,7 +305,7 @@ impl Connectors {
         let mut members = self.members();
         let name = connector.name().to_owned();
         let handles = members.by_name.remove(&name).map(|before| before.handles).unwrap_or_default();
-        members.by_name.insert(name, Member { connector, wanted: false, handles, running: None });
+        members.by_name.insert(name, Member { connector, wanted: false, handles, running: None, is_emptied: false });
     }
 
     async fn end(&self, name: &str) {

@@ -10,8 +10,10 @@ use std::future::Future;
 use clickmill_broker::{BrokerError, Ends, TopicPartition};
 use clickmill_schemas::{Offset, PartitionId, RunId};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::hidden::Hidden;
+use crate::progress::Progress;
 use crate::reader::Chunk;
 use crate::servers::ServerError;
 
@@ -29,12 +31,23 @@ pub trait Sink: Send + 'static {
     /// hold them back to join them with the next; it is called without chunks when it should not any longer.
     fn write(&mut self, chunks: &[Chunk], behind: bool) -> impl Future<Output = Result<Written, SinkError>> + Send;
 
-    /// Asked when there is nothing to write: fails where the server is gone or forgot us.
-    fn check(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
+    /// Asked when there is nothing to write: fails where the server is gone or forgot us. What is wrong there and keeps nothing
+    /// from being written is returned.
+    fn check(&mut self) -> impl Future<Output = Result<Option<String>, SinkError>> + Send;
 
     /// Tries the one record of a chunk again, which was refused, in a transaction of its own; the offset does not move, and
     /// no letter is written. A failure that passes is no end of the session: [`check`](Self::check) is asked whether it is.
     fn retry(&mut self, chunk: &Chunk) -> impl Future<Output = Result<RetryOutcome, SinkError>> + Send;
+
+    /// Where it tells that its server answers. Of one that does not, a whole call has the time of one answer.
+    fn progress(&self) -> Progress {
+        Progress::default()
+    }
+
+    /// When it may be opened, where its server has asked for peace.
+    fn not_before(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// Where a sink stands after [`Sink::open`].

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::records::Item;
 use crate::sink::Written;
 
-/// An endpoint that refuses each record of a batch of so many or more is not in order itself: no record is given up for that.
+/// An endpoint that refuses so many records one after the other, over batches too, is not in order itself: no record more is given
+/// up for that.
 const ALL_REFUSED: u64 = 20;
 
 /// A batch that is being sent, in parts where it was refused as a whole.
@@ -22,12 +23,14 @@ pub struct Halving {
     pub written: Written,
     /// Why the last one was refused.
     pub refused: String,
+    /// Records that were refused before this batch, since one was taken.
+    before: u64,
 }
 
 impl Halving {
-    pub fn new(key: String, all: Range<Offset>) -> Self {
+    pub fn new(key: String, all: Range<Offset>, before: u64) -> Self {
         let (written, refused) = (Written::default(), String::new());
-        Self { key, begun: Instant::now(), todo: VecDeque::from([all]), written, refused }
+        Self { key, begun: Instant::now(), todo: VecDeque::from([all]), written, refused, before }
     }
 
     /// The next part to be sent. They come in order; but where none of the first ones is taken, one that is may be at the end.
@@ -54,7 +57,12 @@ impl Halving {
 
     /// Whether all that was answered so far speaks for the endpoint's own fault.
     pub const fn nothing_is_taken(&self) -> bool {
-        self.written.rows == 0 && self.written.skipped >= ALL_REFUSED
+        self.in_a_row() >= ALL_REFUSED
+    }
+
+    /// Records that were refused since one was taken; of this batch, where one was, none: which of them came after it nobody asks.
+    pub const fn in_a_row(&self) -> u64 {
+        if self.written.rows == 0 { self.before + self.written.skipped } else { 0 }
     }
 }
 

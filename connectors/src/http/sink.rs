@@ -38,6 +38,8 @@ pub struct HttpSink {
     not_before: Option<Instant>,
     /// Of the batch that is being sent, where the endpoint took nothing any more.
     halving: Option<Halving>,
+    /// Records that were refused since one was taken.
+    in_a_row: u64,
     /// What was done but not told yet, since something failed after it.
     written: Written,
     session: Option<Session>,
@@ -64,7 +66,8 @@ impl HttpSink {
     ) -> Self {
         let letters = Letters::of_any_topic(source, &options.name, &at, &options.hidden);
         let (broker, written) = (source.broker.clone(), Written::default());
-        Self { options, endpoint, broker, at, file, letters, not_before: None, halving: None, written, session: None }
+        let (not_before, halving, in_a_row, session) = (None, None, 0, None);
+        Self { options, endpoint, broker, at, file, letters, not_before, halving, in_a_row, written, session }
     }
 
     /// The end of the next batch: as much as is there and fits.
@@ -113,7 +116,7 @@ impl HttpSink {
         let all = session.position.offset..to;
         let key = self.key(session, &all);
         let begun = self.halving.take().filter(|begun| begun.key == key);
-        let mut halving = begun.unwrap_or_else(|| Halving::new(key, all));
+        let mut halving = begun.unwrap_or_else(|| Halving::new(key, all, self.in_a_row));
         while let Some(part) = halving.next_part() {
             let some = within(items, &part);
             if some.is_empty() {
@@ -135,16 +138,20 @@ impl HttpSink {
             }
         }
         if halving.nothing_is_taken() {
+            // Nobody has any of it: cut anew, a batch has records that came meanwhile too, and one that is taken tells that those
+            // before it are at fault.
+            self.file.save(Position { sending_to: None, ..session.position }).await?;
             // It has as long a rest as it was asked for.
             self.not_before = Some(Instant::now() + halving.begun.elapsed().min(LONGEST_REST));
-            let (refused, count) = (halving.refused, items.len());
+            let (count, refused) = (halving.in_a_row(), halving.refused);
             let why = format!("{refused}, to each of {count} records: it is held to be at fault, not they");
             return Err(SinkError::unavailable("send a batch", why));
         }
-        let written = halving.written;
+        let (in_a_row, written) = (halving.in_a_row(), halving.written);
         if let Some(letters) = &self.letters {
             letters.write(&written.refused).await?;
         }
+        self.in_a_row = in_a_row;
         self.written.rows += written.rows;
         self.written.skipped += written.skipped;
         self.written.problem = written.problem.or(self.written.problem.take());
@@ -196,10 +203,7 @@ impl Sink for HttpSink {
     const RESET: &'static str = "remove the connector's folder in `connectors/offsets` of the data directory";
 
     async fn open(&mut self, ends: Ends) -> Result<Opened, SinkError> {
-        self.session = None;
-        if let Some(until) = self.not_before.take() {
-            tokio::time::sleep_until(until).await;
-        }
+        (self.session, self.not_before) = (None, None);
         let (broker, at) = (Arc::clone(&self.broker), self.at.clone());
         let topic = tokio::task::spawn_blocking(move || broker.topic(&at.topic)).await;
         let topic = topic.unwrap_or(Err(BrokerError::Closed))?;
@@ -231,10 +235,10 @@ impl Sink for HttpSink {
     }
 
     /// An endpoint is only asked to take something. One that has asked for peace has it before the next session.
-    async fn check(&mut self) -> Result<(), SinkError> {
+    async fn check(&mut self) -> Result<Option<String>, SinkError> {
         match self.not_before {
             Some(_) => Err(SinkError::unavailable("go on", "the endpoint has asked for peace")),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
@@ -245,12 +249,19 @@ impl Sink for HttpSink {
             return Ok(RetryOutcome::Superseded);
         };
         match self.request(session, &items[..1], &(item.offset..item.offset.plus(1))).await? {
-            Answer::Accepted => Ok(RetryOutcome::Accepted),
+            Answer::Accepted => {
+                self.in_a_row = 0;
+                Ok(RetryOutcome::Accepted)
+            }
             Answer::Refused(status, message) => Ok(RetryOutcome::Refused { rule: rule(status), message }),
             Answer::NotNow(error, wait) => {
                 self.not_before = (wait > Duration::ZERO).then(|| Instant::now() + wait);
                 Err(error)
             }
         }
+    }
+
+    fn not_before(&self) -> Option<Instant> {
+        self.not_before
     }
 }

@@ -188,12 +188,12 @@ impl Sink for ParquetSink {
         Ok(written.outcome())
     }
 
-    async fn check(&mut self) -> Result<(), SinkError> {
+    async fn check(&mut self) -> Result<Option<String>, SinkError> {
         self.run.check(&self.runs)?;
         match &self.session {
             None => Err(SinkError::unavailable("check", "not connected")),
-            Some(Session { last: None, .. }) => Ok(()),
-            Some(Session { folder, last: Some(last), .. }) => folder.look(*last).await,
+            Some(Session { last: None, .. }) => Ok(None),
+            Some(Session { folder, last: Some(last), .. }) => folder.look(*last).await.map(|()| None),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Whose rows a database holds, and whether ours may join them.
 
 use clickmill_schemas::RunId;
-use tokio_postgres::Transaction;
+use tokio_postgres::{GenericClient, Row, Transaction};
 
-use super::link::{LOCK, Link, unavailable};
+use super::link::{Link, unavailable};
 use super::values::{PgRun, integer};
 use crate::RunInfo;
 use crate::sink::{OnOtherRun, Refusal, SinkError};
@@ -35,25 +35,45 @@ fn decide(ours: RunId, held: &[(RunId, bool)], policy: OnOtherRun) -> Claim {
     }
 }
 
+/// What a database says of its runs.
+struct Found {
+    claim: Claim,
+    /// Whether ours is current where nothing is done about the others.
+    is_current: bool,
+    /// Our row is as it is to be.
+    is_written: bool,
+}
+
+async fn look(client: &impl GenericClient, run: &RunInfo, policy: OnOtherRun) -> Result<Found, SinkError> {
+    let rows = client
+        .query_typed("SELECT replace(run::text, '-', ''), is_current, topic, partitions FROM realtime.runs", &[])
+        .await
+        .map_err(unavailable(DOING))?;
+    let of = |row: &Row| Some((row.get::<_, &str>(0).parse().ok()?, row.get(1)));
+    let held: Vec<(RunId, bool)> = rows.iter().filter_map(of).collect();
+    let (replaced, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(held, _)| run.replaced.contains(held));
+    let is_current = !replaced.iter().any(|(_, current)| *current);
+    let is_ours = |row: &&Row| of(row) == Some((run.id, is_current));
+    let as_it_is = |row: &Row| row.get::<_, &str>(2) == run.topic && row.get::<_, i32>(3) >= integer(run.partitions);
+    let is_written = rows.iter().find(is_ours).is_some_and(as_it_is);
+    Ok(Found { claim: decide(run.id, &held, policy), is_current, is_written })
+}
+
 /// Makes our run the current one, where the policy allows it; whether it is. It is not yet where a run that it replaces still
-/// is: readers keep that one until ours is complete.
+/// is: readers keep that one until ours is complete. Where all is so already, it waits for nobody.
 ///
 /// # Errors
 /// [`Refusal::OtherRun`], [`SinkError::Unavailable`].
 pub async fn claim(link: &mut Link, run: &RunInfo, policy: OnOtherRun) -> Result<bool, SinkError> {
     let server = link.server.clone();
-    let transaction = link.begin_setup().await?;
-    transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
-    let rows = transaction
-        .query("SELECT replace(run::text, '-', ''), is_current FROM realtime.runs", &[])
-        .await
-        .map_err(unavailable(DOING))?;
-    let held: Vec<(RunId, bool)> =
-        rows.iter().filter_map(|r| Some((r.get::<_, &str>(0).parse().ok()?, r.get(1)))).collect();
+    let found = look(&link.client, run, policy).await?;
+    if found.claim == Claim::GoOn && found.is_written {
+        return Ok(found.is_current);
+    }
+    let transaction = link.begin_alone().await?;
+    let Found { claim, mut is_current, .. } = look(&transaction, run, policy).await?;
     let ours = PgRun(run.id);
-    let (replaced, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(held, _)| run.replaced.contains(held));
-    let mut is_current = !replaced.iter().any(|(_, current)| *current);
-    match decide(run.id, &held, policy) {
+    match claim {
         Claim::Refuse(held) => {
             return Err(Refusal::OtherRun { server, held, ours: run.id }.into());
         }

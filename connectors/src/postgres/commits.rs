@@ -1,4 +1,4 @@
-//! Rows of `realtime.watermarks`: the newest commit of each partition.
+//! Rows of `realtime.watermarks`: the newest commit of each partition, all of a batch in one statement.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::values::{PgRun, PgTime, bigint, integer};
 /// A commit at the same offset may raise the watermark (an idle partition), and none lowers it.
 const COMMIT: &str = "INSERT INTO realtime.watermarks AS stored (run, partition, generation, epoch, as_of_offset, \
     watermark, closed_before, counted, rejected, late, dropped, committed_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (run, partition) DO UPDATE SET \
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (run, partition) DO UPDATE SET \
     generation = excluded.generation, epoch = excluded.epoch, as_of_offset = excluded.as_of_offset, \
     watermark = excluded.watermark, closed_before = excluded.closed_before, counted = excluded.counted, \
     rejected = excluded.rejected, late = excluded.late, dropped = excluded.dropped, committed_at = excluded.committed_at \
@@ -32,39 +32,38 @@ impl Rows for Commits {
         self.0[row].0
     }
 
-    async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
-        let mut written = 0;
-        for (_, output) in &self.0[rows] {
-            written += write_one(savepoint, output).await?;
-        }
-        Ok(written)
+    async fn write(&self, transaction: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
+        let commits: Vec<(&Output, &Commit)> = self.0[rows].iter().filter_map(commit).collect();
+        let time = |epoch_ms: Option<i64>| epoch_ms.map(PgTime::clamped);
+        let integers = |of: fn(&(&Output, &Commit)) -> u32| commits.iter().map(of).map(integer).collect::<Vec<i32>>();
+        let bigints = |of: fn(&(&Output, &Commit)) -> u64| commits.iter().map(of).map(bigint).collect::<Vec<i64>>();
+        let times = |of: fn(&(&Output, &Commit)) -> Option<i64>| commits.iter().map(of).map(time).collect::<Vec<_>>();
+        let runs: Vec<PgRun> = commits.iter().map(|(output, _)| PgRun(output.stamp.run)).collect();
+        transaction
+            .execute_typed(
+                COMMIT,
+                &[
+                    (&runs, Type::UUID_ARRAY),
+                    (&integers(|(output, _)| output.stamp.partition.0), Type::INT4_ARRAY),
+                    (&integers(|(_, commit)| commit.generation.0), Type::INT4_ARRAY),
+                    (&bigints(|(output, _)| output.stamp.epoch.0), Type::INT8_ARRAY),
+                    (&bigints(|(_, commit)| commit.as_of_offset.0), Type::INT8_ARRAY),
+                    (&times(|(_, commit)| commit.watermark_ms), Type::TIMESTAMPTZ_ARRAY),
+                    (&times(|(_, commit)| commit.closed_before_ms), Type::TIMESTAMPTZ_ARRAY),
+                    (&bigints(|(_, commit)| commit.ledger.counted), Type::INT8_ARRAY),
+                    (&bigints(|(_, commit)| commit.ledger.rejected), Type::INT8_ARRAY),
+                    (&bigints(|(_, commit)| commit.ledger.late), Type::INT8_ARRAY),
+                    (&bigints(|(_, commit)| commit.ledger.dropped), Type::INT8_ARRAY),
+                    (&times(|(_, commit)| Some(commit.committed_at_ms)), Type::TIMESTAMPTZ_ARRAY),
+                ],
+            )
+            .await
     }
 }
 
-async fn write_one(savepoint: &Transaction<'_>, output: &Output) -> Result<u64, tokio_postgres::Error> {
-    let Body::Commit(Commit { generation, as_of_offset, watermark_ms, closed_before_ms, ledger, committed_at_ms }) =
-        &output.body
-    else {
-        return Ok(0);
-    };
-    let time = |epoch_ms: Option<i64>| epoch_ms.map(PgTime::clamped);
-    savepoint
-        .execute_typed(
-            COMMIT,
-            &[
-                (&PgRun(output.stamp.run), Type::UUID),
-                (&integer(output.stamp.partition.0), Type::INT4),
-                (&integer(generation.0), Type::INT4),
-                (&bigint(output.stamp.epoch.0), Type::INT8),
-                (&bigint(as_of_offset.0), Type::INT8),
-                (&time(*watermark_ms), Type::TIMESTAMPTZ),
-                (&time(*closed_before_ms), Type::TIMESTAMPTZ),
-                (&bigint(ledger.counted), Type::INT8),
-                (&bigint(ledger.rejected), Type::INT8),
-                (&bigint(ledger.late), Type::INT8),
-                (&bigint(ledger.dropped), Type::INT8),
-                (&time(Some(*committed_at_ms)), Type::TIMESTAMPTZ),
-            ],
-        )
-        .await
+fn commit((_, output): &(Offset, Output)) -> Option<(&Output, &Commit)> {
+    match &output.body {
+        Body::Commit(commit) => Some((output, commit)),
+        _ => None,
+    }
 }

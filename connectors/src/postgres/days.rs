@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Client;
 
-use super::link::{LOCK, Link, unavailable};
+use super::link::{Link, unavailable};
 use crate::sink::SinkError;
 
 const DAY_MS: i64 = 86_400_000;
@@ -101,6 +101,13 @@ impl Days {
         new.into_iter().take(self.most.saturating_sub(self.made.len())).collect()
     }
 
+    /// The partitions that are known to be there.
+    pub fn partitions(&self) -> impl Iterator<Item = String> {
+        let Table { schema, name, .. } = self.table;
+        let days = self.made.iter().filter_map(|day| day.date());
+        days.map(move |date| format!("{schema}.{name}_{}", date.strftime("%Y%m%d")))
+    }
+
     /// Asks the database which there are.
     ///
     /// # Errors
@@ -128,8 +135,7 @@ impl Days {
     pub async fn make(&mut self, link: &mut Link, days: &[Day]) -> Result<(), SinkError> {
         const DOING: &str = "make partitions";
         let Table { schema, name, column } = self.table;
-        let transaction = link.begin_setup().await?;
-        transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
+        let transaction = link.begin_alone().await?;
         for day in days {
             let (Some(from), Some(to)) = (day.date(), Day(day.0 + 1).date()) else {
                 continue;
@@ -138,7 +144,7 @@ impl Days {
                 "SELECT EXISTS (SELECT FROM {schema}.{name}_default \
                  WHERE {column} >= '{from} 00:00+00' AND {column} < '{to} 00:00+00')"
             );
-            let row = transaction.query_one(&occupied, &[]).await.map_err(unavailable(DOING))?;
+            let row = transaction.query_typed_one(&occupied, &[]).await.map_err(unavailable(DOING))?;
             if row.get(0) {
                 self.in_default.insert(*day);
                 continue;
@@ -149,7 +155,7 @@ impl Days {
                  FOR VALUES FROM ('{from} 00:00+00') TO ('{to} 00:00+00') WITH (fillfactor = 70)",
                 from.strftime("%Y%m%d")
             );
-            transaction.execute(&make, &[]).await.map_err(unavailable(DOING))?;
+            transaction.batch_execute(&make).await.map_err(unavailable(DOING))?;
             self.made.insert(*day);
         }
         transaction.commit().await.map_err(unavailable(DOING))
@@ -170,7 +176,7 @@ impl Days {
         for date in old.into_iter().filter_map(Day::date) {
             let Table { schema, name, .. } = self.table;
             let drop = format!("DROP TABLE IF EXISTS {schema}.{name}_{}", date.strftime("%Y%m%d"));
-            transaction.execute(&drop, &[]).await.map_err(unavailable(DOING))?;
+            transaction.batch_execute(&drop).await.map_err(unavailable(DOING))?;
         }
         transaction.commit().await.map_err(unavailable(DOING))
     }

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::PostgresOptions;
-use super::link::{LOCK, unavailable};
+use super::link::unavailable;
 use super::values::{PgRun, integer};
 use crate::endpoint::Endpoint;
 use crate::sink::SinkError;
@@ -22,8 +22,7 @@ impl PostgresOptions {
     pub(crate) async fn empty(&self, endpoint: Endpoint, run: RunId, at: &TopicPartition) -> Result<(), SinkError> {
         let pool = self.pool(endpoint);
         let mut link = pool.get().await?;
-        let transaction = link.begin_setup().await?;
-        transaction.execute_typed(LOCK, &[]).await.map_err(unavailable(DOING))?;
+        let transaction = link.begin_alone().await?;
         let exists = "SELECT to_regclass('realtime.schema_migrations') IS NOT NULL";
         if !transaction.query_typed_one(exists, &[]).await.map_err(unavailable(DOING))?.get::<_, bool>(0) {
             // It is made when the sink connects.

@@ -15,12 +15,13 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::claim::claim;
 use super::days::{Day, Days, LETTERS, RETRIES};
-use super::halves::{Rows, write_all};
+use super::halves::{Refusals, Rows, write_all};
 use super::link::{Link, unavailable};
 use super::migrate::migrate;
-use super::position::Position;
+use super::position::{Position, not_there};
 use super::values::{PgRun, bigint, integer};
 use super::{MOST_DAYS, PostgresSettings};
+use crate::progress::Progress;
 use crate::reader::Chunk;
 use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::Epochs;
@@ -63,6 +64,7 @@ pub struct LetterSink {
     /// Days of letters that are kept; older partitions are dropped.
     retention_days: u32,
     session: Option<Session>,
+    refusals: Refusals,
 }
 
 struct Session {
@@ -81,8 +83,8 @@ struct Batch {
 }
 
 impl LetterSink {
-    pub(super) const fn new(settings: PostgresSettings, position: Position, retention_days: u32) -> Self {
-        Self { settings, position, retention_days, session: None }
+    pub(super) fn new(settings: PostgresSettings, position: Position, retention_days: u32) -> Self {
+        Self { settings, position, retention_days, session: None, refusals: Refusals::default() }
     }
 
     /// Makes the partitions that records need, and drops those that are too old.
@@ -114,27 +116,29 @@ impl LetterSink {
     /// Writes what records say within a transaction. What the server refuses of it gets no letter of its own: that would be
     /// refused as well.
     async fn apply(
-        &self,
-        transaction: &mut Transaction<'_>,
+        &mut self,
+        transaction: &Transaction<'_>,
         records: Vec<(Offset, DlqRecord)>,
         written: &mut Written,
     ) -> Result<(), SinkError> {
         let (run, mut batch) = (self.position.run, Batch::default());
+        let refusals = &mut self.refusals;
+        refusals.begin();
         for (offset, record) in records {
             match record {
                 DlqRecord::Letter(letter) => batch.take(offset, *letter, run),
                 DlqRecord::Rewound { run: of, partition, as_of_offset } if of == run => {
-                    std::mem::take(&mut batch).write(transaction, written).await?;
+                    std::mem::take(&mut batch).write(transaction, (&mut *written, &mut *refusals)).await?;
                     rewind(transaction, run, partition, as_of_offset).await?;
                 }
                 DlqRecord::Purged { run: of, id } if of == run => {
-                    std::mem::take(&mut batch).write(transaction, written).await?;
+                    std::mem::take(&mut batch).write(transaction, (&mut *written, &mut *refusals)).await?;
                     purge(transaction, run, &id).await?;
                 }
                 DlqRecord::Rewound { .. } | DlqRecord::Purged { .. } | DlqRecord::Taken { .. } => {}
             }
         }
-        batch.write(transaction, written).await?;
+        batch.write(transaction, (&mut *written, refusals)).await?;
         for refused in std::mem::take(&mut written.refused) {
             let why = self.settings.hidden.redact(&refused.message);
             tracing::warn!(offset = %refused.offset, rule = refused.rule, "a dead letter is refused: {why}");
@@ -180,10 +184,11 @@ impl Sink for LetterSink {
         let mut link = self.settings.pool.get().await?;
         self.prepare(&mut link, &records).await?;
         let end = chunks.last().map_or(applied, |chunk| chunk.next_offset);
-        let mut transaction = link.begin().await?;
+        let transaction = link.begin().await?;
         self.position.advance(&transaction, applied, end, &Epochs::new()).await?;
-        self.apply(&mut transaction, records, &mut written).await?;
+        self.apply(&transaction, records, &mut written).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
+        self.refusals.keep();
         link.give_back();
         if let Some(session) = &mut self.session {
             session.applied = end;
@@ -192,18 +197,22 @@ impl Sink for LetterSink {
         Ok(written)
     }
 
-    async fn check(&mut self) -> Result<(), SinkError> {
+    async fn check(&mut self) -> Result<Option<String>, SinkError> {
         self.settings.run.check(&self.settings.runs)?;
         let applied = self.session.as_ref().ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?.applied;
         let link = self.settings.pool.get().await?;
-        self.position.check(&link.client, applied).await?;
+        let gone = self.position.check(&link.client, applied, &TABLES.map(str::to_owned)).await?;
         link.give_back();
-        Ok(())
+        if gone.is_empty() { Ok(None) } else { Err(SinkError::unavailable("check the tables", not_there(&gone))) }
     }
 
     /// What is refused here gets no letter, so nobody asks.
     async fn retry(&mut self, _: &Chunk) -> Result<RetryOutcome, SinkError> {
         Ok(RetryOutcome::Superseded)
+    }
+
+    fn progress(&self) -> Progress {
+        self.settings.pool.progress().clone()
     }
 }
 
@@ -241,7 +250,11 @@ impl Batch {
         self.letters.insert(key, (offset, letter));
     }
 
-    async fn write(self, transaction: &mut Transaction<'_>, written: &mut Written) -> Result<(), SinkError> {
+    async fn write(
+        self,
+        transaction: &Transaction<'_>,
+        (written, refusals): (&mut Written, &mut Refusals),
+    ) -> Result<(), SinkError> {
         let Self { letters, given_up } = self;
         let (mut rows, mut attempts) = (Vec::with_capacity(letters.len()), Vec::new());
         for (key, (offset, letter)) in &letters {
@@ -255,9 +268,10 @@ impl Batch {
             attempts.extend(letter.attempts.iter().map(|attempt| (*offset, made(attempt))));
             rows.push((*offset, row(key.0, letter, given_up.contains(key))));
         }
-        for (statement, rows) in [(UPSERT, rows), (ATTEMPTS, attempts)] {
+        for (statement, rows, doing) in [(UPSERT, rows, DOING), (ATTEMPTS, attempts, "write attempts")] {
             for rows in rows.chunks(ROWS) {
-                write_all(transaction, &mut JsonRows { statement, rows }, DOING, written).await?;
+                let rows = &mut JsonRows { statement, rows };
+                write_all(transaction, rows, doing, (&mut *written, &mut *refusals)).await?;
             }
         }
         Ok(())
@@ -279,11 +293,11 @@ impl Rows for JsonRows<'_> {
         self.rows.get(row).map_or(Offset(0), |(offset, _)| *offset)
     }
 
-    async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
+    async fn write(&self, transaction: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
         let rows: Vec<&Value> = self.rows[rows].iter().map(|(_, row)| row).collect();
         // An array of objects: serialization has no failing case.
         let array = serde_json::to_string(&rows).unwrap_or_default();
-        savepoint.execute_typed(self.statement, &[(&array, Type::TEXT)]).await
+        transaction.execute_typed(self.statement, &[(&array, Type::TEXT)]).await
     }
 }
 

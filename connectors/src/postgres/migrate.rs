@@ -2,7 +2,9 @@
 //!
 //! The statements are in `schemas/postgres/`, one file a version, each applied once, all in one transaction.
 
-use super::link::{LOCK, Link, unavailable};
+use tokio_postgres::error::SqlState;
+
+use super::link::{Link, unavailable};
 use crate::sink::{Refusal, SinkError};
 
 /// Versions from 1 on.
@@ -14,20 +16,22 @@ const MIGRATIONS: [(&str, &str); 3] = [
 
 const DOING: &str = "make the schema";
 
-/// Applies what is missing.
+/// Applies what is missing; where nothing is, it waits for nobody.
 ///
 /// # Errors
 /// [`Refusal::NewerSchema`] where a newer program was here; [`SinkError::Unavailable`].
 pub async fn migrate(link: &mut Link) -> Result<(), SinkError> {
     let server = link.server.clone();
-    let transaction = link.begin_setup().await?;
-    transaction.execute(LOCK, &[]).await.map_err(unavailable(DOING))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if newest(link).await? == Some(known) {
+        return Ok(());
+    }
+    let transaction = link.begin_alone().await?;
     let exists = "SELECT to_regclass('realtime.schema_migrations') IS NOT NULL";
-    let exists: bool = transaction.query_one(exists, &[]).await.map_err(unavailable(DOING))?.get(0);
+    let exists: bool = transaction.query_typed_one(exists, &[]).await.map_err(unavailable(DOING))?.get(0);
     let found: i64 = if exists {
         let newest = "SELECT coalesce(max(version), 0) FROM realtime.schema_migrations";
-        transaction.query_one(newest, &[]).await.map_err(unavailable(DOING))?.get(0)
+        transaction.query_typed_one(newest, &[]).await.map_err(unavailable(DOING))?.get(0)
     } else {
         transaction
             .batch_execute(
@@ -42,10 +46,23 @@ pub async fn migrate(link: &mut Link) -> Result<(), SinkError> {
     if found > known {
         return Err(Refusal::NewerSchema { server, found, known }.into());
     }
-    for ((name, statements), version) in MIGRATIONS.iter().zip(1i64..).filter(|(_, v)| *v > found) {
-        transaction.batch_execute(statements).await.map_err(unavailable(DOING))?;
-        let note = "INSERT INTO realtime.schema_migrations (version, name) VALUES ($1, $2)";
-        transaction.execute(note, &[&version, name]).await.map_err(unavailable(DOING))?;
-    }
+    let missing = MIGRATIONS.iter().zip(1i64..).filter(|(_, version)| *version > found);
+    let statements: String = missing
+        .map(|((name, statements), version)| {
+            format!(
+                "{statements};\nINSERT INTO realtime.schema_migrations (version, name) VALUES ({version}, '{name}');\n"
+            )
+        })
+        .collect();
+    transaction.batch_execute(&statements).await.map_err(unavailable(DOING))?;
     transaction.commit().await.map_err(unavailable(DOING))
+}
+
+/// The newest version that was applied.
+async fn newest(link: &Link) -> Result<Option<i64>, SinkError> {
+    match link.client.query_typed_one("SELECT max(version) FROM realtime.schema_migrations", &[]).await {
+        Ok(row) => Ok(row.get(0)),
+        Err(e) if e.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+        Err(e) => Err(unavailable(DOING)(e)),
+    }
 }

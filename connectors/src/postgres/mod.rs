@@ -126,7 +126,7 @@ impl PostgresOptions {
 
     fn settings(&self, pool: &Pool, source: &SinkSource, at: &TopicPartition) -> (PostgresSettings, Position) {
         let settings = PostgresSettings {
-            pool: pool.clone(),
+            pool: pool.for_one(),
             letters: Letters::new(source, &self.name, at, &self.hidden),
             run: source.run.clone(),
             runs: source.runs.clone(),

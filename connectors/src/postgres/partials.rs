@@ -66,9 +66,9 @@ impl Rows for Partials {
         self.rows[row].0
     }
 
-    async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
+    async fn write(&self, transaction: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
         let array = RowArray { run: self.run, row_type: self.types.row, rows: &self.rows[rows] };
-        savepoint.execute_typed(UPSERT, &[(&array, self.types.rows.clone())]).await
+        transaction.execute_typed(UPSERT, &[(&array, self.types.rows.clone())]).await
     }
 }
 

@@ -47,23 +47,30 @@ impl Position {
         Ok((Offset(offset), epochs))
     }
 
-    /// Looks whether it is where we left it: somebody may have dropped the schema, or emptied it.
+    /// Looks whether it is where we left it, and which of our tables are not there: somebody may have dropped the schema or a part
+    /// of it, or emptied it.
     ///
     /// # Errors
     /// [`SinkError::Unavailable`], which opens the sink anew.
-    pub async fn check(&self, client: &Client, applied: Offset) -> Result<(), SinkError> {
+    pub async fn check(&self, client: &Client, applied: Offset, tables: &[String]) -> Result<Vec<String>, SinkError> {
         const DOING: &str = "check the sink's offset";
         let (run, topic, partition) = (PgRun(self.run), &*self.at.topic, integer(self.at.partition.0));
         let row = client
             .query_typed_opt(
-                "SELECT next_offset FROM realtime.sink_state \
-                 WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4",
-                &[(&self.connector, Type::TEXT), (&run, Type::UUID), (&topic, Type::TEXT), (&partition, Type::INT4)],
+                "SELECT next_offset, ARRAY(SELECT name FROM unnest($5) AS name WHERE to_regclass(name) IS NULL) \
+                 FROM realtime.sink_state WHERE connector = $1 AND run = $2 AND topic = $3 AND partition = $4",
+                &[
+                    (&self.connector, Type::TEXT),
+                    (&run, Type::UUID),
+                    (&topic, Type::TEXT),
+                    (&partition, Type::INT4),
+                    (&tables, Type::TEXT_ARRAY),
+                ],
             )
             .await
             .map_err(unavailable(DOING))?;
-        if row.is_some_and(|row| row.get::<_, i64>(0) == bigint(applied.0)) {
-            return Ok(());
+        if let Some(row) = row.filter(|row| row.get::<_, i64>(0) == bigint(applied.0)) {
+            return Ok(row.get(1));
         }
         let what = format!("it is not {applied} any more: another process writes here, or the rows were removed");
         Err(SinkError::unavailable(DOING, what))
@@ -107,4 +114,9 @@ impl Position {
             format!("it is not {from} any more: another process writes here, or the rows were removed"),
         ))
     }
+}
+
+/// What to say of tables that [`Position::check`] does not find.
+pub fn not_there(gone: &[String]) -> String {
+    format!("not there any more: {}", gone.join(", "))
 }

@@ -15,15 +15,17 @@ use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use super::PostgresSettings;
 use super::claim::claim;
-use super::halves::{Rows, write_all};
+use super::halves::{Refusals, Rows, write_all};
 use super::link::unavailable;
 use super::migrate::migrate;
-use super::position::Position;
+use super::position::{Position, not_there};
 use super::values::{PgRun, PgTime, bigint, integer};
+use crate::progress::Progress;
 use crate::reader::Chunk;
 use crate::sink::{Opened, Refused, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::Epochs;
 
+const TABLE: &str = "realtime.raw_events";
 const COPY: &str = "COPY realtime.raw_events (run, topic, partition, \"offset\", written_at, value, payload) \
     FROM STDIN BINARY";
 const COPY_TYPES: [Type; 7] =
@@ -41,11 +43,13 @@ pub struct RawSink {
     written: Written,
     /// Of the same: what is no `jsonb` after all.
     as_bytes: BTreeSet<Offset>,
+    refusals: Refusals,
 }
 
 impl RawSink {
     pub(super) fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self { settings, position, applied: None, written: Written::default(), as_bytes: BTreeSet::new() }
+        let (written, refusals) = (Written::default(), Refusals::default());
+        Self { settings, position, applied: None, written, as_bytes: BTreeSet::new(), refusals }
     }
 }
 
@@ -76,32 +80,34 @@ impl Sink for RawSink {
     }
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
-        let Self { settings, position, applied, written, as_bytes } = self;
+        let Self { settings, position, applied, written, as_bytes, refusals } = self;
         let from = applied.ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
         let mut known = written.begin_anew();
+        refusals.begin();
         let mut rows = RawRows { position, rows: Vec::new(), as_bytes };
         for chunk in chunks {
             rows.read(chunk, &mut known, written);
         }
         let end = chunks.last().map_or(from, |chunk| chunk.next_offset);
         let mut link = settings.pool.get().await?;
-        let mut transaction = link.begin().await?;
+        let transaction = link.begin().await?;
         position.advance(&transaction, from, end, &Epochs::new()).await?;
-        write_all(&mut transaction, &mut rows, DOING, written).await?;
+        write_all(&transaction, &mut rows, DOING, (&mut *written, &mut *refusals)).await?;
         settings.letters.write(&written.refused).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         link.give_back();
         as_bytes.clear();
+        refusals.keep();
         *applied = Some(end);
         Ok(Written { applied: Some(end), ..std::mem::take(written) })
     }
 
-    async fn check(&mut self) -> Result<(), SinkError> {
+    async fn check(&mut self) -> Result<Option<String>, SinkError> {
         let applied = self.applied.ok_or_else(|| SinkError::unavailable(DOING, "not connected"))?;
         let link = self.settings.pool.get().await?;
-        self.position.check(&link.client, applied).await?;
+        let gone = self.position.check(&link.client, applied, &[TABLE.to_owned()]).await?;
         link.give_back();
-        Ok(())
+        if gone.is_empty() { Ok(None) } else { Err(SinkError::unavailable("check the tables", not_there(&gone))) }
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
@@ -109,7 +115,7 @@ impl Sink for RawSink {
         let mut rows = RawRows { position: &self.position, rows: Vec::new(), as_bytes: &mut as_bytes };
         rows.read(chunk, &mut BTreeMap::new(), &mut written);
         let mut link = self.settings.pool.get().await?;
-        let mut transaction = link.begin().await?;
+        let transaction = link.begin().await?;
         for row in &rows.rows {
             let there = transaction
                 .query_typed_opt(
@@ -126,10 +132,14 @@ impl Sink for RawSink {
                 return Ok(RetryOutcome::Superseded);
             }
         }
-        write_all(&mut transaction, &mut rows, DOING, &mut written).await?;
+        write_all(&transaction, &mut rows, DOING, (&mut written, &mut Refusals::default())).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         link.give_back();
         Ok(written.outcome())
+    }
+
+    fn progress(&self) -> Progress {
+        self.settings.pool.progress().clone()
     }
 }
 
@@ -186,10 +196,10 @@ impl Rows for RawRows<'_> {
         self.rows[row].at
     }
 
-    async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
+    async fn write(&self, transaction: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
         let at = &self.position.at;
         let (run, topic, partition) = (PgRun(self.position.run), &*at.topic, integer(at.partition.0));
-        let mut writer = pin!(BinaryCopyInWriter::new(savepoint.copy_in(COPY).await?, &COPY_TYPES));
+        let mut writer = pin!(BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &COPY_TYPES));
         for row in &self.rows[rows] {
             let json = row.is_json.then_some(PgJson(row.value));
             let payload = (!row.is_json).then_some(row.value);
@@ -198,10 +208,11 @@ impl Rows for RawRows<'_> {
         writer.finish().await
     }
 
-    /// Not where a constraint refuses it: that would go round it.
+    /// Not where a constraint or a trigger refuses it: that would go round it.
     fn change(&mut self, row: usize, rule: &str) -> bool {
         let row = &mut self.rows[row];
-        let changes = !rule.starts_with("sqlstate_23") && std::mem::take(&mut row.is_json);
+        let of_type = ["sqlstate_22", "sqlstate_54"].iter().any(|class| rule.starts_with(class));
+        let changes = of_type && std::mem::take(&mut row.is_json);
         if changes {
             self.as_bytes.insert(row.at);
         }

@@ -1,24 +1,30 @@
 //! The sink of `ctr_windows`: partials and commits, upserted by version.
 
+use std::collections::BTreeSet;
+
 use clickmill_broker::Ends;
 use clickmill_schemas::{Offset, RunId};
+use futures_util::future::try_join;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::claim::{change_over, claim};
 use super::commits::Commits;
 use super::days::{self, Day, Days};
-use super::halves::write_all;
+use super::halves::{Refusals, write_all};
 use super::link::{Link, unavailable};
 use super::migrate::migrate;
 use super::partials::{Partials, RowTypes};
-use super::position::Position;
+use super::position::{Position, not_there};
 use super::values::{PartialRow, PgRun, integer};
 use super::{MOST_DAYS, PostgresSettings};
 use crate::letters::UNREADABLE;
+use crate::progress::Progress;
 use crate::reader::Chunk;
 use crate::sink::{Opened, RetryOutcome, Sink, SinkError, Written};
 use crate::windows::{Terms, WindowBatch};
+
+const TABLES: [&str; 3] = ["realtime.window_partials", "realtime.window_partials_default", "realtime.watermarks"];
 
 /// Partitions that were added while it ran.
 const GROW: &str = "UPDATE realtime.runs SET partitions = $2 WHERE run = $1 AND partitions < $2";
@@ -30,6 +36,9 @@ pub struct WindowSink {
     session: Option<Session>,
     /// Of the batch that is being written, or that could not be.
     written: Written,
+    refusals: Refusals,
+    /// Partitions that were there once, of the rows that are in the server as far as its offset says.
+    days: BTreeSet<String>,
 }
 
 struct Session {
@@ -45,7 +54,8 @@ struct Session {
 
 impl WindowSink {
     pub(super) fn new(settings: PostgresSettings, position: Position) -> Self {
-        Self { settings, position, session: None, written: Written::default() }
+        let (written, refusals, days) = (Written::default(), Refusals::default(), BTreeSet::new());
+        Self { settings, position, session: None, written, refusals, days }
     }
 }
 
@@ -76,12 +86,12 @@ impl Session {
 
 /// Writes rows, but for what is refused.
 async fn write_rows(
-    transaction: &mut Transaction<'_>,
+    transaction: &Transaction<'_>,
     (mut partials, mut commits): (Partials, Commits),
-    written: &mut Written,
+    (written, refusals): (&mut Written, &mut Refusals),
 ) -> Result<(), SinkError> {
-    write_all(transaction, &mut partials, "write windows", written).await?;
-    write_all(transaction, &mut commits, "write watermarks", written).await
+    write_all(transaction, &mut partials, "write windows", (&mut *written, &mut *refusals)).await?;
+    write_all(transaction, &mut commits, "write watermarks", (written, refusals)).await
 }
 
 impl Sink for WindowSink {
@@ -106,6 +116,10 @@ impl Sink for WindowSink {
         let days = Days::load(&link.client, &days::WINDOWS, MOST_DAYS).await?;
         let types = RowTypes::load(&link.client).await?;
         link.give_back();
+        if applied == Offset(0) {
+            self.days.clear();
+        }
+        self.days.extend(days.partitions());
         let terms = Terms::new(self.position.run, epochs);
         let partitions = self.settings.run.partitions;
         self.session = Some(Session { types, days, terms, applied, partitions, is_current });
@@ -114,18 +128,21 @@ impl Sink for WindowSink {
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         self.settings.run.check(&self.settings.runs)?;
-        let Self { settings, position, session, written } = self;
+        let Self { settings, position, session, written, refusals, days } = self;
         let session = session.as_mut().ok_or_else(not_connected)?;
         let known = written.begin_anew();
+        refusals.begin();
         let mut batch = WindowBatch::read(chunks, &mut session.terms, written);
         batch.leave_out(known, written);
         let (end, partitions) = (batch.end.max(session.applied), batch.partitions.max(session.partitions));
         let complete = !session.is_current && end >= settings.run.complete_at;
         let mut link = settings.pool.get().await?;
         let rows = session.rows(&mut link, (batch, position.run), written).await?;
-        let mut transaction = link.begin().await?;
-        position.advance(&transaction, session.applied, end, session.terms.as_of(end)).await?;
-        write_rows(&mut transaction, rows, written).await?;
+        days.extend(session.days.partitions());
+        let transaction = link.begin().await?;
+        // Sent together: a server that is slow to answer makes us wait once.
+        let advanced = position.advance(&transaction, session.applied, end, session.terms.as_of(end));
+        try_join(advanced, write_rows(&transaction, rows, (&mut *written, &mut *refusals))).await?;
         if partitions > session.partitions {
             let doing = unavailable("write the number of partitions");
             let of = (PgRun(position.run), integer(partitions));
@@ -137,19 +154,26 @@ impl Sink for WindowSink {
         settings.letters.write(&written.refused).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         link.give_back();
+        refusals.keep();
         session.is_current |= complete;
         session.applied = end;
         session.partitions = partitions;
         Ok(Written { applied: Some(end), ..std::mem::take(written) })
     }
 
-    async fn check(&mut self) -> Result<(), SinkError> {
+    async fn check(&mut self) -> Result<Option<String>, SinkError> {
         self.settings.run.check(&self.settings.runs)?;
         let session = self.session.as_ref().ok_or_else(not_connected)?;
         let link = self.settings.pool.get().await?;
-        self.position.check(&link.client, session.applied).await?;
+        let tables: Vec<String> = TABLES.map(str::to_owned).into_iter().chain(self.days.iter().cloned()).collect();
+        let gone = self.position.check(&link.client, session.applied, &tables).await?;
         link.give_back();
-        Ok(())
+        if gone.iter().any(|gone| TABLES.contains(&gone.as_str())) {
+            return Err(SinkError::unavailable("check the tables", not_there(&gone)));
+        }
+        let (name, why) = (&self.position.connector, not_there(&gone));
+        let what = || format!("{why}: windows are missing; `clickmill connector rebuild {name}` writes them anew");
+        Ok((!gone.is_empty()).then(what))
     }
 
     async fn retry(&mut self, chunk: &Chunk) -> Result<RetryOutcome, SinkError> {
@@ -159,11 +183,15 @@ impl Sink for WindowSink {
         let batch = WindowBatch::single(chunk, position.run, &mut written);
         let mut link = settings.pool.get().await?;
         let rows = session.rows(&mut link, (batch, position.run), &mut written).await?;
-        let mut transaction = link.begin().await?;
-        write_rows(&mut transaction, rows, &mut written).await?;
+        let transaction = link.begin().await?;
+        write_rows(&transaction, rows, (&mut written, &mut Refusals::default())).await?;
         transaction.commit().await.map_err(unavailable("commit"))?;
         link.give_back();
         Ok(written.outcome())
+    }
+
+    fn progress(&self) -> Progress {
+        self.settings.pool.progress().clone()
     }
 }
 

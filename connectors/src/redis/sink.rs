@@ -274,7 +274,7 @@ impl Sink for RedisSink {
         Ok(written)
     }
 
-    async fn check(&mut self) -> Result<(), SinkError> {
+    async fn check(&mut self) -> Result<Option<String>, SinkError> {
         self.run.check(&self.runs)?;
         let key = self.options.state_key();
         let session = self.session.as_mut().ok_or_else(|| SinkError::unavailable("check", "not connected"))?;
@@ -285,7 +285,7 @@ impl Sink for RedisSink {
             .await
             .map_err(unavailable("check"))?;
         if offset.map(Offset) == session.stored {
-            return Ok(());
+            return Ok(None);
         }
         Err(SinkError::unavailable("check", "the sink's state is gone or not what it was: Redis was flushed?"))
     }

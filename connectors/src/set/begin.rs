@@ -52,7 +52,8 @@ impl Connectors {
             handles.iter().for_each(|handle| before.handles.iter().for_each(|old| handle.count_on(old)));
         }
         let name = connector.name().to_owned();
-        members.by_name.insert(name, Member { connector, wanted: true, handles, running: Some(running) });
+        let member = Member { connector, wanted: true, handles, running: Some(running), is_emptied: false };
+        members.by_name.insert(name, member);
         true
     }
 }

@@ -340,3 +340,26 @@ async fn raw_events_come_from_all_partitions_as_readable_as_they_are() {
 fn name(handle: &SinkHandle) -> String {
     handle.status().name
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_refuses_whatever_trickles_in_is_at_fault_after_some_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Reply::Status(400)).await;
+    let mut feed = Feed::new(dir.path(), 1);
+    let sink = start(dir.path(), &feed, &options(&server));
+    let mut end = Offset(0);
+    for n in 0..40 {
+        feed.partial((0, 1, n), MINUTE, T0 + n as i64 * MINUTE, "total", &[("", [1, 0, 0, 0, 0])]);
+        end = feed.flush();
+        sink.wait(|h| h.confirmed() >= end || h.status().state == SinkState::Retrying).await;
+    }
+    sink.wait(|h| h.status().last_error.is_some_and(|e| e.contains("at fault"))).await;
+    let letters = feed.letters().len();
+    assert!(letters < 20, "{letters} letters");
+    // One that takes others is not: those before are.
+    server.answer(|got| Reply::Status(if got.offsets().iter().any(|offset| *offset < 25) { 400 } else { 200 }));
+    sink.reach(end).await;
+    assert_eq!(offsets(&server.accepted()).into_iter().collect::<std::collections::BTreeSet<_>>(), (25..40).collect());
+    assert_eq!(feed.letters().len(), 25);
+    sink.stop().await;
+}
