@@ -94,7 +94,9 @@ pub fn check(node: &Node, kind: &Kind, path: &str, problems: &mut Vec<Problem>) 
 fn what(kind: &Kind, value: &Value) -> String {
     match (kind, value) {
         (Kind::Integer { .. }, Value::Integer(value)) => format!("the number {value}"),
-        (Kind::Text, Value::Bool(_) | Value::Integer(_) | Value::Float(_)) => format!("{}, without quotes", value.what()),
+        (Kind::Text | Kind::Name, Value::Bool(_) | Value::Integer(_) | Value::Float(_)) => {
+            format!("{}, without quotes", value.what())
+        }
         _ => value.what().to_owned(),
     }
 }

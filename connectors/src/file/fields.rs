@@ -233,7 +233,9 @@ pub(super) fn of(file: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
                 "apiVersion {version} is not known: this program reads {API_VERSION}; use the clickmill that the file was written for"
             ),
         ),
-        Some((at, other)) => problem(at, format!("`apiVersion` is {}: it must be the text {API_VERSION}", other.what())),
+        Some((at, other)) => {
+            problem(at, format!("`apiVersion` is {}: it must be the text {API_VERSION}", other.what()))
+        }
         None => {} // missing: the check says so
     }
     let named = get(file, "meta").and_then(|meta| get(meta, "type"));

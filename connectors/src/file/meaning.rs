@@ -114,7 +114,10 @@ impl Section<'_> {
         }
         let allows_http = self.values.get("allow_http") == Some(&Json::Bool(true));
         if !allows_http && self.text("endpoint").is_some_and(|url| url.starts_with("http://")) {
-            self.problem("endpoint", "it goes without TLS, which is refused unless `allow_http: true` stands beside it");
+            self.problem(
+                "endpoint",
+                "it goes without TLS, which is refused unless `allow_http: true` stands beside it",
+            );
         }
         if let Some(key) = self.text("service_account_key")
             && serde_json::from_str::<Map<String, Json>>(key).is_err()

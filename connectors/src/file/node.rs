@@ -67,7 +67,8 @@ pub fn read(text: &str) -> Result<Node, Problem> {
             Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice"),
             Error::DuplicateMappingKey { key: None, .. } => "a key is there twice".to_owned(),
             Error::MultipleDocuments { .. } => {
-                "a second document begins here (`---`), and a file describes one connector: put it in a file of its own".to_owned()
+                "a second document begins here (`---`), and a file describes one connector: put it in a file of its own"
+                    .to_owned()
             }
             Error::Eof { .. } => "the file ends in the middle of something".to_owned(),
             other => {

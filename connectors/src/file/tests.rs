@@ -71,16 +71,20 @@ fn a_file_is_read_with_its_variables_and_secrets() {
 
 #[test]
 fn an_address_without_tls_is_a_mistake_where_authorities_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap().cert.pem()).unwrap();
+    let ca = ca.display();
     let url = "@${HOST}/clicks\n";
-    let said = said(url, "@${HOST}/clicks?sslmode=disable\n  tls_ca_file: ca.pem\n");
+    let said = said(url, &format!("@${{HOST}}/clicks?sslmode=disable\n  tls_ca_file: {ca}\n"));
     assert!(said.starts_with("c.yaml:12:8: `postgres.url`: sslmode=disable goes without TLS"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
     for url in ["", "?sslmode=prefer", "?sslmode=verify-full"] {
-        let good = format!("@${{HOST}}/clicks{url}\n  tls_ca_file: ca.pem\n");
+        let good = format!("@${{HOST}}/clicks{url}\n  tls_ca_file: {ca}\n");
         parse(&GOOD.replacen("@${HOST}/clicks\n", &good, 1)).unwrap();
     }
     let redis = "apiVersion: 0.1.0\nmeta: {name: r, type: redis-sink, version: 0.1.0, topic: ctr_windows}\nredis:\n";
-    let of = |url: &str| parse(&format!("{redis}  url: {url}\n  tls_ca_file: ca.pem\n"));
+    let of = |url: &str| parse(&format!("{redis}  url: {url}\n  tls_ca_file: {ca}\n"));
     assert!(of("redis://h").unwrap_err().to_string().starts_with("c.yaml:4:8: `redis.url`: only rediss://"));
     of("rediss://h").unwrap();
 }
@@ -146,7 +150,8 @@ fn secrets_stand_where_nothing_is_printed_and_nowhere_else() {
     }
     // What is there instead of a text is not told either.
     let keys = "access_key_id: 12345\n  secret_access_key: 83716254839\n  region: true";
-    let text = GOOD.replace("postgres", "parquet").replace("url: parquet://me:${{ secrets.PASSWORD }}@${HOST}/clicks", keys);
+    let text =
+        GOOD.replace("postgres", "parquet").replace("url: parquet://me:${{ secrets.PASSWORD }}@${HOST}/clicks", keys);
     let told = parse(&text.replace("  on_other_run: keep\n", "")).unwrap_err().to_string();
     for (place, key) in [("12:18", "access_key_id"), ("13:22", "secret_access_key")] {
         let expected = format!("c.yaml:{place}: `parquet.{key}` is a number, without quotes: it must be a text");
@@ -166,7 +171,9 @@ fn what_a_connector_hides_of_its_own_needs_no_secret() {
 /// A file of a type with this section.
 fn of_type(kind: &str, section: &str) -> String {
     let lines: String = section.lines().map(|line| format!("  {line}\n")).collect();
-    format!("apiVersion: 0.1.0\nmeta: {{name: n, type: {kind}-sink, version: '1', topic: ctr_windows}}\n{kind}:\n{lines}")
+    format!(
+        "apiVersion: 0.1.0\nmeta: {{name: c, type: {kind}-sink, version: '1', topic: ctr_windows}}\n{kind}:\n{lines}"
+    )
 }
 
 #[test]
@@ -237,7 +244,8 @@ fn an_editor_takes_names_where_the_checker_does() {
     let schema = jsonschema::validator_for(&json_schema()).unwrap();
     let meta = json!({"name": "${NAME}", "type": "http-sink", "version": "1", "topic": "ctr_windows"});
     let headers = json!(["Authorization: Bearer ${{ secrets.TOKEN }}"]);
-    let section = json!({"endpoint": "${{ secrets.URL }}", "headers": headers, "max_records": "${MOST}", "method": "${HOW}"});
+    let section =
+        json!({"endpoint": "${{ secrets.URL }}", "headers": headers, "max_records": "${MOST}", "method": "${HOW}"});
     assert!(schema.is_valid(&json!({"apiVersion": "0.1.0", "meta": meta, "http": section})));
     let section = json!({"endpoint": "{{ secrets.URL }}"});
     assert!(!schema.is_valid(&json!({"apiVersion": "0.1.0", "meta": meta, "http": section})));
@@ -392,7 +400,10 @@ fn of_a_folder_all_files_are_checked_and_a_name_is_given_once() {
     put("e.yaml", &GOOD.replace("my-postgres", "third"));
     let said = named("third").unwrap_err().to_string();
     assert!(said.contains("e.yaml:12:8: there is no secret `PASSWORD`"), "{said}");
-    assert_eq!(connector_names(folder.path(), &Given::default()).unwrap(), ["my-postgres", "other", "my-postgres", "third"]);
+    assert_eq!(
+        connector_names(folder.path(), &Given::default()).unwrap(),
+        ["my-postgres", "other", "my-postgres", "third"]
+    );
 }
 
 #[test]

@@ -187,7 +187,10 @@ mod tests {
         for before in 0..most + 2 {
             let body = format!("{}s3cr3t-t0ken and more of it{}", "x".repeat(before), "y".repeat(most));
             let told = shown(&body[..most], true, &hidden);
-            assert!(!told.contains("s3c") && told.starts_with(if before == 0 { ": ***" } else { ": x" }), "{before} {told}");
+            assert!(
+                !told.contains("s3c") && told.starts_with(if before == 0 { ": ***" } else { ": x" }),
+                "{before} {told}"
+            );
             assert!(told.len() <= TOLD + 2);
         }
         assert_eq!(shown(" it was\n s3cr3t-t0ken ", false, &hidden), ": it was ***");

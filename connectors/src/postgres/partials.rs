@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 use clickmill_schemas::Offset;
-use futures_util::future::join_all;
 use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
@@ -28,9 +27,6 @@ const UPSERT: &str = "INSERT INTO realtime.window_partials AS stored (run, parti
     keys = excluded.keys, impressions = excluded.impressions, clicks = excluded.clicks, \
     conversions = excluded.conversions, cost_micros = excluded.cost_micros, revenue_micros = excluded.revenue_micros \
     WHERE (stored.epoch, stored.as_of_offset) < (excluded.epoch, excluded.as_of_offset)";
-
-/// Rows of one statement. A larger array costs the server memory that it gets from the system anew for every one.
-const STATEMENT_ROWS: usize = 200;
 
 /// The database's types of a row and of an array of them.
 #[derive(Clone, Debug)]
@@ -71,14 +67,8 @@ impl Rows for Partials {
     }
 
     async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
-        // All are on their way before the first is answered: the server works on one while the next is encoded.
-        let write = |rows| async move {
-            let array = RowArray { run: self.run, row_type: self.types.row, rows };
-            savepoint.execute_typed(UPSERT, &[(&array, self.types.rows.clone())]).await
-        };
-        let answers = join_all(self.rows[rows].chunks(STATEMENT_ROWS).map(write)).await;
-        // What follows the first failure fails for that alone.
-        answers.into_iter().sum()
+        let array = RowArray { run: self.run, row_type: self.types.row, rows: &self.rows[rows] };
+        savepoint.execute_typed(UPSERT, &[(&array, self.types.rows.clone())]).await
     }
 }
 

@@ -133,7 +133,8 @@ struct ReferenceRow {
 /// The rows that ours are too, made before any time is taken.
 fn reference_rows() -> Result<Vec<ReferenceRow>> {
     let mut rows = Vec::new();
-    for (minute, partition) in (0..MINUTES).flat_map(|minute| (0..PARTITIONS).map(move |partition| (minute, partition))) {
+    for (minute, partition) in (0..MINUTES).flat_map(|minute| (0..PARTITIONS).map(move |partition| (minute, partition)))
+    {
         for dimension in DIMENSIONS {
             let (keys, metrics): (Vec<String>, Vec<Metrics>) = entries(minute, dimension).into_iter().unzip();
             let column = |of: fn(&Metrics) -> i64| metrics.iter().map(of).collect();

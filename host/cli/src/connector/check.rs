@@ -38,7 +38,8 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
     let mut bad = Vec::new();
     for file in each_name_once(files) {
         let asked = file.map_err(|e| e.to_string()).and_then(|file| {
-            let server = if args.connect { format!(", {}", runtime.block_on(answer(&file, config))?) } else { String::new() };
+            let server =
+                if args.connect { format!(", {}", runtime.block_on(answer(&file, config))?) } else { String::new() };
             Ok((file, server))
         });
         match asked {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clickmill_broker::TopicPartition;
-use clickmill_connectors::{Hidden, SinkStatus};
 use clickmill_connectors::reader::Chunk;
 use clickmill_connectors::sink::Refused;
 use clickmill_connectors::transform::{Transform, Transformed};
+use clickmill_connectors::{Hidden, SinkStatus};
 use clickmill_pipeline::views::records::{Content, RecordView};
 use clickmill_schemas::Offset;
 use serde::Serialize;
