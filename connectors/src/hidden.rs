@@ -12,12 +12,25 @@ pub struct Hidden(Vec<String>);
 impl Hidden {
     #[must_use]
     pub fn new(values: &[String]) -> Self {
+        Self::default().and(values)
+    }
+
+    /// These, and more.
+    #[must_use]
+    pub fn and(&self, values: &[String]) -> Self {
         let forms = values.iter().flat_map(|value| [value.clone(), percent_encoded(value)]);
-        let mut hidden: Vec<String> = forms.filter(|value| value.len() >= LEAST).collect();
+        let mut hidden = self.0.clone();
+        hidden.extend(forms.filter(|value| value.len() >= LEAST));
         // One may be a part of another.
-        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         hidden.dedup();
         Self(hidden)
+    }
+
+    /// Bytes of the longest.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.0.first().map_or(0, String::len)
     }
 
     /// The text with `***` in the place of each secret.
@@ -46,6 +59,28 @@ pub fn percent_encoded(value: &str) -> String {
     out
 }
 
+/// The text that [`percent_encoded`] or anybody else has encoded.
+#[must_use]
+pub fn percent_decoded(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, behind @ ..] = rest {
+        let hex = behind.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(decoded) if *byte == b'%' => {
+                out.push(decoded);
+                rest = &behind[2..];
+            }
+            _ => {
+                out.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +89,7 @@ mod tests {
     fn a_text_is_encoded_for_any_part_of_an_address() {
         assert_eq!(percent_encoded("site_category"), "site_category");
         assert_eq!(percent_encoded("a&b=é"), "a%26b%3D%C3%A9");
+        assert_eq!(percent_decoded("a%26b%3D%C3%A9%+1%"), "a&b=é%+1%");
     }
 
     #[test]

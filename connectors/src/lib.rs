@@ -15,6 +15,7 @@ mod hidden;
 pub mod http;
 mod letters;
 mod numbers;
+mod own;
 pub mod parquet;
 pub mod postgres;
 mod progress;

@@ -1,5 +1,6 @@
-//! Reads a partition ahead of a sink: a thread that blocks on the broker and hands chunks over a bounded channel.
+//! Reads a partition ahead of a sink: a thread that blocks on the broker and hands over what it has fetched by a bounded channel.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::transform::Transform;
 const FETCH_BYTES: usize = 256 * 1024;
 /// How long a fetch waits at the log's end, and so how soon the thread sees that nobody listens any more.
 const FETCH_WAIT: Duration = Duration::from_millis(50);
-/// Chunks between the thread and the sink: up to a MiB each, and a sink that is behind has them all.
+/// Fetches between the thread and the sink. However small the batches in the log are, a sink that is behind finds a whole
+/// transaction of them when it comes back from its server.
 const QUEUE: usize = 2;
 
 /// The records of one stored batch from an offset on.
@@ -131,7 +133,9 @@ pub fn single(broker: &dyn Broker, at: &TopicPartition, offset: Offset) -> Resul
 /// The receiving end; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Reader {
-    chunks: mpsc::Receiver<Result<Chunk, SinkError>>,
+    fetches: mpsc::Receiver<Result<Vec<Chunk>, SinkError>>,
+    /// Of the last fetch.
+    ready: VecDeque<Chunk>,
     /// An error that came behind chunks which are to be handed out first.
     failed: Option<SinkError>,
 }
@@ -147,12 +151,12 @@ impl Reader {
         from: Offset,
         mut transform: Option<Box<dyn Transform>>,
     ) -> Result<Self, SinkError> {
-        let (sender, chunks) = mpsc::channel(QUEUE);
+        let (sender, fetches) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name(format!("read {at}"))
             .spawn(move || read_on(&*broker, (&at, from), transform.as_deref_mut(), &sender))
             .map_err(|e| SinkError::unavailable("cannot start a reader", e))?;
-        Ok(Self { chunks, failed: None })
+        Ok(Self { fetches, ready: VecDeque::new(), failed: None })
     }
 
     /// The next chunk. Cancel safe.
@@ -160,10 +164,15 @@ impl Reader {
     /// # Errors
     /// [`SinkError::Broker`]
     pub async fn next(&mut self) -> Result<Chunk, SinkError> {
-        if let Some(e) = self.failed.take() {
-            return Err(e);
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Ok(chunk);
+            }
+            if let Some(e) = self.failed.take() {
+                return Err(e);
+            }
+            self.ready.extend(self.fetches.recv().await.unwrap_or(Err(BrokerError::Closed.into()))?);
         }
-        self.chunks.recv().await.unwrap_or(Err(BrokerError::Closed.into()))
     }
 
     /// `first` and what else is there already or comes within `linger`, up to about `max_bytes`; whether there is
@@ -173,11 +182,13 @@ impl Reader {
         let mut chunks = vec![first];
         let deadline = tokio::time::Instant::now() + linger;
         while bytes < max_bytes {
-            match tokio::time::timeout_at(deadline, self.chunks.recv()).await {
-                Ok(Some(Ok(chunk))) => {
-                    bytes += chunk.set.len();
-                    chunks.push(chunk);
-                }
+            if let Some(chunk) = self.ready.pop_front() {
+                bytes += chunk.set.len();
+                chunks.push(chunk);
+                continue;
+            }
+            match tokio::time::timeout_at(deadline, self.fetches.recv()).await {
+                Ok(Some(Ok(fetch))) => self.ready.extend(fetch),
                 Ok(Some(Err(e))) => {
                     self.failed = Some(e);
                     break;
@@ -193,13 +204,14 @@ fn read_on(
     broker: &dyn Broker,
     (at, mut from): (&TopicPartition, Offset),
     mut transform: Option<&mut (dyn Transform + 'static)>,
-    sender: &mpsc::Sender<Result<Chunk, SinkError>>,
+    sender: &mpsc::Sender<Result<Vec<Chunk>, SinkError>>,
 ) {
     while !sender.is_closed() {
-        let chunks = broker
+        let fetched = broker
             .fetch(at, from, FETCH_BYTES, FETCH_WAIT)
             .and_then(|batches| batches.iter().map(|b| Chunk::of(b, from)).collect::<Result<Vec<_>, _>>());
-        match chunks {
+        let (mut fetch, mut failed) = (Vec::new(), None);
+        match fetched {
             Ok(chunks) => {
                 for chunk in chunks {
                     from = from.max(chunk.next_offset);
@@ -207,17 +219,24 @@ fn read_on(
                         Some(transform) => transformed(&mut **transform, &chunk),
                         None => Ok(chunk),
                     };
-                    let failed = chunk.is_err();
-                    if sender.blocking_send(chunk).is_err() || failed {
-                        return;
+                    match chunk {
+                        Ok(chunk) => fetch.push(chunk),
+                        Err(e) => {
+                            failed = Some(e);
+                            break;
+                        }
                     }
                 }
             }
-            Err(e) => {
-                // The receiver gone as well: nobody to tell.
-                let _ = sender.blocking_send(Err(e.into()));
-                return;
-            }
+            Err(e) => failed = Some(e.into()),
+        }
+        // The receiver gone: nobody to tell.
+        if !fetch.is_empty() && sender.blocking_send(Ok(fetch)).is_err() {
+            return;
+        }
+        if let Some(e) = failed {
+            let _ = sender.blocking_send(Err(e));
+            return;
         }
     }
 }
@@ -230,5 +249,36 @@ pub fn transformed(transform: &mut dyn Transform, chunk: &Chunk) -> Result<Chunk
     match transform.apply(chunk) {
         Ok(transformed) => Ok(transformed.chunk(chunk)),
         Err(e) => Err(SinkError::unavailable("run the connector's transforms", e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clickmill_broker::{EmbeddedLog, LogOptions, TopicSpec};
+    use clickmill_schemas::PartitionId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sink_that_is_behind_finds_a_whole_transaction_of_small_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), LogOptions::default()).unwrap();
+        log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+        let at = TopicPartition::new("t", PartitionId(0));
+        for _ in 0..200 {
+            let mut set = RecordSetBuilder::default();
+            set.push(None, &[7; 1_000], 0);
+            log.append(&at, &set).unwrap().wait().unwrap();
+        }
+        let mut reader = Reader::start(Arc::new(log), at, Offset(0), None).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = reader.next().await.unwrap();
+        let hundred = first.set.len() * 100;
+        let (chunks, behind) = reader.more(first, hundred, Duration::ZERO).await;
+        assert!(behind && chunks.len() == 100, "{}", chunks.len());
+        let first = reader.next().await.unwrap();
+        assert_eq!(first.base_offset, Offset(100));
+        let (chunks, behind) = reader.more(first, 1_000_000, Duration::from_millis(1)).await;
+        assert!(!behind && chunks.len() == 100, "{}", chunks.len());
     }
 }

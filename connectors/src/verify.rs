@@ -41,6 +41,9 @@ pub struct Verified {
     pub different: u64,
     /// The first of those.
     pub differences: Vec<Difference>,
+    /// Why what was compared does not say that all is there.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// A value that is not the same.
@@ -67,6 +70,12 @@ pub struct Figures {
 }
 
 impl Verified {
+    /// All is there, and the same.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.different == 0 && self.problem.is_none()
+    }
+
     fn differ(&mut self, difference: impl FnOnce() -> Difference) {
         self.different += 1;
         if self.differences.len() < TOLD {
@@ -117,6 +126,7 @@ pub fn verify(
             while let Some(window) = next_window(&mut topic)? {
                 runtime.block_on(held.compare(size_ms, &window, &mut verified))?;
             }
+            verified.problem = held.problem(&options.name);
             runtime.block_on(held.compare_rest(size_ms, &mut verified))?;
             Ok(verified)
         }

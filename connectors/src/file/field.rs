@@ -1,5 +1,7 @@
 //! What a mapping may hold: one description from which files are checked and the JSON Schema is made.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::node::{Entry, Node, Place, Value};
@@ -44,6 +46,31 @@ pub struct Problem {
     pub message: String,
 }
 
+/// Makes numbers and truths of the texts at these places, where the key wants such.
+pub fn typed(node: &mut Node, kind: &Kind, places: &BTreeSet<Place>) {
+    match (kind, &mut node.value) {
+        (Kind::Integer { .. }, Value::Text(text)) if places.contains(&node.at) => {
+            if let Ok(number) = text.trim().parse() {
+                node.value = Value::Integer(number);
+            }
+        }
+        (Kind::Bool, Value::Text(text)) if places.contains(&node.at) => {
+            if let Ok(value) = text.trim().parse() {
+                node.value = Value::Bool(value);
+            }
+        }
+        (Kind::List(kind), Value::List(nodes)) => nodes.iter_mut().for_each(|node| typed(node, kind, places)),
+        (Kind::Map(fields), Value::Map(entries)) => {
+            for entry in entries {
+                if let Some(field) = fields.iter().find(|field| field.name == entry.key) {
+                    typed(&mut entry.node, &field.kind, places);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Checks a value; what is right of it as JSON, and all that is wrong into `problems`. `path` names it in messages.
 pub fn check(node: &Node, kind: &Kind, path: &str, problems: &mut Vec<Problem>) -> Json {
     match (kind, &node.value) {
@@ -56,10 +83,21 @@ pub fn check(node: &Node, kind: &Kind, path: &str, problems: &mut Vec<Problem>) 
         (kind, value) => match single(kind, value) {
             Ok(value) => value,
             Err(wanted) => {
-                problems.push(Problem { at: node.at, message: format!("`{path}` is {}: {wanted}", value.what()) });
+                problems.push(Problem { at: node.at, message: format!("`{path}` is {}: {wanted}", what(kind, value)) });
                 Json::Null
             }
         },
+    }
+}
+
+/// What is there; where a number is wanted also which one.
+fn what(kind: &Kind, value: &Value) -> String {
+    match (kind, value) {
+        (Kind::Integer { .. }, Value::Integer(value)) => format!("the number {value}"),
+        (Kind::Text | Kind::Name, Value::Bool(_) | Value::Integer(_) | Value::Float(_)) => {
+            format!("{}, without quotes", value.what())
+        }
+        _ => value.what().to_owned(),
     }
 }
 
@@ -160,8 +198,8 @@ fn texts(entries: &[Entry], path: &str, problems: &mut Vec<Problem>) -> Json {
 /// The JSON Schema of what a key may hold.
 #[must_use]
 pub fn schema(kind: &Kind) -> Json {
-    match kind {
-        Kind::Text => json!({"type": "string", "minLength": 1}),
+    let plain = match kind {
+        Kind::Text => return json!({"type": "string", "minLength": 1}),
         Kind::Name => json!({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}),
         Kind::Bool => json!({"type": "boolean"}),
         Kind::Integer { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
@@ -172,10 +210,14 @@ pub fn schema(kind: &Kind) -> Json {
             let value = format!("([^ {{}}\\x00-\\x1f\\x7f]|{word})([^{{}}\\x00-\\x1f\\x7f]|{word})*");
             json!({"type": "string", "pattern": format!("^[A-Za-z0-9!#$%&'*+.^_`|~-]+:[ \\t]*{value}$")})
         }
-        Kind::List(kind) => json!({"type": "array", "items": schema(kind)}),
-        Kind::Texts => json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
-        Kind::Map(fields) => object(fields),
-    }
+        Kind::List(kind) => return json!({"type": "array", "items": schema(kind)}),
+        Kind::Texts => {
+            return json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
+        }
+        Kind::Map(fields) => return object(fields),
+    };
+    // What a name stands for is not known to an editor.
+    json!({"anyOf": [plain, {"type": "string", "pattern": "\\$\\{.+\\}"}]})
 }
 
 fn object(fields: &[Field]) -> Json {

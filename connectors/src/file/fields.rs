@@ -149,7 +149,8 @@ const POSTGRES: &[Field] = &[
     optional(
         "statement_timeout_ms",
         Kind::Integer { least: 0, most: 3_600_000 },
-        "Time that one statement may take before it is tried again; 0 for any. Default 30000.",
+        "Time that one statement may take before it is tried again, less than its transaction has; 0 for any. Default 30000, or half of \
+         what the transaction has.",
     ),
     optional(
         "pool_size",
@@ -232,7 +233,9 @@ pub(super) fn of(file: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
                 "apiVersion {version} is not known: this program reads {API_VERSION}; use the clickmill that the file was written for"
             ),
         ),
-        Some((at, other)) => problem(at, format!("`apiVersion` is {}: it must be a text, {API_VERSION}", other.what())),
+        Some((at, other)) => {
+            problem(at, format!("`apiVersion` is {}: it must be the text {API_VERSION}", other.what()))
+        }
         None => {} // missing: the check says so
     }
     let named = get(file, "meta").and_then(|meta| get(meta, "type"));

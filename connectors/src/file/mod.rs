@@ -1,12 +1,13 @@
 //! Connector files: YAML in the shape that Fluvio's users know, checked whole before anything is started.
 //!
-//! `fields.rs` says what may stand in them, `node.rs` and `field.rs` find every problem with its place, `text.rs` puts in
-//! what `${NAME}` and `${{ secrets.NAME }}` stand for. Nothing here connects to anything.
+//! `fields.rs` says what may stand in them, `node.rs` and `field.rs` find every problem with its place, `meaning.rs` those that only
+//! who uses a value can tell, `text.rs` puts in what `${NAME}` and `${{ secrets.NAME }}` stand for. Nothing here connects to anything.
 
 mod authorities;
 mod field;
 mod fields;
 mod folder;
+mod meaning;
 mod node;
 mod text;
 mod transforms;
@@ -19,13 +20,13 @@ use serde_json::{Map, Value as Json};
 
 pub use field::Problem;
 pub use fields::{API_VERSION, Type, json_schema};
-pub use folder::{BUILTIN, BadFolder, read as read_folder};
+pub use folder::{BUILTIN, BadFolder, connector_names, each_name_once, read as read_folder, read_named};
 pub use node::Place;
 pub use text::{BadModule, Names, Wanted};
 
 use crate::transform::TransformSpec;
 use crate::{BatchOptions, Connector, Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions};
-use field::check;
+use field::{check, typed};
 use node::{Entry, Node, Value};
 use text::Substitution;
 
@@ -41,6 +42,8 @@ pub struct ConnectorFile {
     pub meta: Meta,
     /// Where its name stands.
     pub name_at: Place,
+    /// Where the address of its server stands; where its name does, if it has none.
+    pub address_at: Place,
     /// As it is started.
     pub connector: Connector,
 }
@@ -95,20 +98,19 @@ impl ConnectorFile {
     /// # Errors
     /// [`BadFile`] with every problem that it has.
     pub fn read(path: &Path, names: &dyn Names) -> Result<Self, BadFile> {
-        let fail = |message: String| BadFile::one(path, Place::default(), message);
-        let found = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
-        // A pipe would have nobody at its other end.
-        if !found.is_file() {
-            return Err(fail("is no regular file".to_owned()));
+        Self::parse(path, &read_text(path)?, names)
+    }
+
+    /// The name that a file's text gives its connector, whatever else is wrong with it.
+    fn name_in(text: &str, names: &dyn Names) -> Option<String> {
+        let mut node = node::read(text).ok()?;
+        let Value::Map(entries) = &mut node.value else { return None };
+        let meta = &mut entries.iter_mut().find(|entry| entry.key == "meta")?.node;
+        Substitution::new(names, Vec::new()).put(meta, false);
+        match &get(meta, "name")?.value {
+            Value::Text(name) => Some(name.clone()),
+            _ => None,
         }
-        let length = found.len();
-        if length > MOST_BYTES {
-            return Err(fail(format!("has {length} bytes; a connector file has {MOST_BYTES} at most")));
-        }
-        let bytes = std::fs::read(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|e| fail(format!("byte {} is not valid UTF-8", e.utf8_error().valid_up_to())))?;
-        Self::parse(path, &text, names)
     }
 
     /// Checks a file's text; `path` is for messages.
@@ -116,27 +118,26 @@ impl ConnectorFile {
     /// # Errors
     /// As [`ConnectorFile::read`].
     pub fn parse(path: &Path, text: &str, names: &dyn Names) -> Result<Self, BadFile> {
-        let mut node: Node = serde_saphyr::from_str(text).map_err(|error| {
-            let error = error.without_snippet();
-            let at = error.location().map(|at| Place { line: at.line(), column: at.column() }).unwrap_or_default();
-            let told = error.to_string();
-            let first = told.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            BadFile::one(path, at, first.split(" at line ").next().unwrap_or(first).to_owned())
-        })?;
-        let (declared, secrets) = (declared(&node), Vec::new());
-        let mut substitution = Substitution { names, declared, secrets, problems: Vec::new() };
+        let mut node = node::read(text).map_err(|Problem { at, message }| BadFile::one(path, at, message))?;
+        let mut substitution = Substitution::new(names, declared(&node));
         if let Value::Map(entries) = &mut node.value {
-            // What names a connector is printed.
-            entries.iter_mut().for_each(|entry| {
-                substitution.put(&mut entry.node, !["apiVersion", "meta"].contains(&entry.key.as_str()));
-            });
+            for Entry { key, node, .. } in entries {
+                match key.as_str() {
+                    "transforms" => substitution.put_in_transforms(node),
+                    // All that is elsewhere may be printed: what names a connector, above all.
+                    key => substitution.put(node, Type::ALL.iter().any(|kind| kind.section() == key)),
+                }
+            }
         }
-        let Substitution { secrets, mut problems, .. } = substitution;
-        let described = fields::of(&node, &mut problems);
-        let json = described.map(|kind| check(&node, &kind, "", &mut problems));
+        let Substitution { secrets, variables, mut problems, .. } = substitution;
+        let json = fields::of(&node, &mut problems).map(|kind| {
+            typed(&mut node, &kind, &variables);
+            check(&node, &kind, "", &mut problems)
+        });
         let hidden = Hidden::new(&secrets);
         let transforms = transforms::of((path, &node), json.as_ref(), (names, &hidden), &mut problems);
         authorities::check(&node, &mut problems);
+        meaning::check(&node, json.as_ref().unwrap_or(&Json::Null), &mut problems);
         problems.sort();
         problems.dedup();
         let (None, Some(Json::Object(mut json))) = (problems.first(), json) else {
@@ -151,7 +152,8 @@ impl ConnectorFile {
         };
         let connector = connector(&meta, section, transforms, hidden).map_err(bad)?;
         let name_at = get(&node, "meta").and_then(|meta| get(meta, "name")).map(|name| name.at).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), is_builtin: false, meta, name_at, connector })
+        let address_at = meaning::address_at(&node, meta.r#type).unwrap_or(name_at);
+        Ok(Self { path: path.to_owned(), is_builtin: false, meta, name_at, address_at, connector })
     }
 }
 
@@ -159,6 +161,26 @@ impl BadFile {
     fn one(path: &Path, at: Place, message: String) -> Self {
         Self { path: path.to_owned(), problems: vec![Problem { at, message }] }
     }
+}
+
+/// The text of a file.
+fn read_text(path: &Path) -> Result<String, BadFile> {
+    let fail = |message: String| BadFile::one(path, Place::default(), message);
+    let found = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+    // A pipe would have nobody at its other end.
+    if !found.is_file() {
+        return Err(fail("is no regular file".to_owned()));
+    }
+    let length = found.len();
+    if length > MOST_BYTES {
+        return Err(fail(format!("has {length} bytes; a connector file has {MOST_BYTES} at most")));
+    }
+    let bytes = std::fs::read(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let at = end_of(&String::from_utf8_lossy(good));
+        BadFile::one(path, at, "what begins here is not valid UTF-8".to_owned())
+    })
 }
 
 /// What is started for a file: its section, under its name.
@@ -169,8 +191,12 @@ fn connector(
     hidden: Hidden,
 ) -> Result<Connector, serde_json::Error> {
     section.insert("name".to_owned(), Json::String(meta.name.clone()));
+    if meta.r#type == Type::PostgresSink {
+        let default = || Json::from(meaning::statement_timeout_ms(meta.consumer.timeout_ms));
+        section.entry("statement_timeout_ms").or_insert_with(default);
+    }
     let section = Json::Object(section);
-    Ok(match meta.r#type {
+    let connector = match meta.r#type {
         Type::PostgresSink => {
             let options: PostgresOptions = serde_json::from_value(section)?;
             Connector::Postgres(PostgresOptions { batch: meta.consumer.clone(), transforms, hidden, ..options })
@@ -188,7 +214,15 @@ fn connector(
             let topic = meta.topic.clone();
             Connector::Http(HttpOptions { topic, batch: meta.consumer.clone(), transforms, hidden, ..options })
         }
-    })
+    };
+    Ok(connector.hiding_its_own())
+}
+
+/// The place behind a text.
+fn end_of(text: &str) -> Place {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    Place { line: count(text.matches('\n').count() + 1), column: count(last.chars().count() + 1) }
 }
 
 /// The names below `meta.secrets`.

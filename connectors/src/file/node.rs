@@ -3,7 +3,9 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Error, Spanned};
+
+use super::Problem;
 
 /// A place in a file, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,19 +41,44 @@ pub struct Entry {
 }
 
 impl Value {
-    /// In a user's words, with its article.
+    /// In a user's words, with its article. Never what it is: a key of digits alone is a number here.
     #[must_use]
-    pub fn what(&self) -> String {
+    pub const fn what(&self) -> &'static str {
         match self {
-            Self::Null => "nothing".to_owned(),
-            Self::Bool(value) => format!("the boolean {value}"),
-            Self::Integer(value) => format!("the number {value}"),
-            Self::Float(value) => format!("the number {value}"),
-            Self::Text(_) => "a text".to_owned(),
-            Self::List(_) => "a list".to_owned(),
-            Self::Map(_) => "a mapping".to_owned(),
+            Self::Null => "nothing",
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
         }
     }
+}
+
+/// What stands in a text.
+///
+/// # Errors
+/// What of it is no YAML.
+pub fn read(text: &str) -> Result<Node, Problem> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let error = error.without_snippet();
+        let at = error.location().map(|at| Place { line: at.line(), column: at.column() }).unwrap_or_default();
+        let message = match error {
+            Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice"),
+            Error::DuplicateMappingKey { key: None, .. } => "a key is there twice".to_owned(),
+            Error::MultipleDocuments { .. } => {
+                "a second document begins here (`---`), and a file describes one connector: put it in a file of its own"
+                    .to_owned()
+            }
+            Error::Eof { .. } => "the file ends in the middle of something".to_owned(),
+            other => {
+                let told = other.to_string();
+                let first = told.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                format!("this is no YAML: {}", first.split(" at line ").next().unwrap_or(first))
+            }
+        };
+        Problem { at, message }
+    })
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -71,16 +71,20 @@ fn a_file_is_read_with_its_variables_and_secrets() {
 
 #[test]
 fn an_address_without_tls_is_a_mistake_where_authorities_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap().cert.pem()).unwrap();
+    let ca = ca.display();
     let url = "@${HOST}/clicks\n";
-    let said = said(url, "@${HOST}/clicks?sslmode=disable\n  tls_ca_file: ca.pem\n");
+    let said = said(url, &format!("@${{HOST}}/clicks?sslmode=disable\n  tls_ca_file: {ca}\n"));
     assert!(said.starts_with("c.yaml:12:8: `postgres.url`: sslmode=disable goes without TLS"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
     for url in ["", "?sslmode=prefer", "?sslmode=verify-full"] {
-        let good = format!("@${{HOST}}/clicks{url}\n  tls_ca_file: ca.pem\n");
+        let good = format!("@${{HOST}}/clicks{url}\n  tls_ca_file: {ca}\n");
         parse(&GOOD.replacen("@${HOST}/clicks\n", &good, 1)).unwrap();
     }
     let redis = "apiVersion: 0.1.0\nmeta: {name: r, type: redis-sink, version: 0.1.0, topic: ctr_windows}\nredis:\n";
-    let of = |url: &str| parse(&format!("{redis}  url: {url}\n  tls_ca_file: ca.pem\n"));
+    let of = |url: &str| parse(&format!("{redis}  url: {url}\n  tls_ca_file: {ca}\n"));
     assert!(of("redis://h").unwrap_err().to_string().starts_with("c.yaml:4:8: `redis.url`: only rediss://"));
     of("rediss://h").unwrap();
 }
@@ -129,6 +133,138 @@ fn every_problem_is_told_with_its_line_and_column() {
         let said = said(from, to);
         assert!(said.contains(expected), "{said}\ninstead of\n{expected}");
     }
+}
+
+#[test]
+fn secrets_stand_where_nothing_is_printed_and_nowhere_else() {
+    let secret = "${{ secrets.PASSWORD }}";
+    for (from, to, place) in [
+        ("version: 0.1.0", format!("version: '{secret}'"), "c.yaml:5:12"),
+        ("  topic: ctr_windows", format!("  topic: '{secret}'"), "c.yaml:6:10"),
+        ("postgres:\n", format!("transforms: [{{uses: '{secret}'}}]\npostgres:\n"), "c.yaml:11:21"),
+        ("postgres:\n", format!("transforms: ['{secret}']\npostgres:\n"), "c.yaml:11:14"),
+        ("postgres:\n", format!("other: '{secret}'\npostgres:\n"), "c.yaml:11:8"),
+    ] {
+        let told = said(from, &to);
+        assert!(told.contains(&format!("{place}: a secret has no place here")) && !told.contains("s3cret"), "{told}");
+    }
+    // What is there instead of a text is not told either.
+    let keys = "access_key_id: 12345\n  secret_access_key: 83716254839\n  region: true";
+    let text =
+        GOOD.replace("postgres", "parquet").replace("url: parquet://me:${{ secrets.PASSWORD }}@${HOST}/clicks", keys);
+    let told = parse(&text.replace("  on_other_run: keep\n", "")).unwrap_err().to_string();
+    for (place, key) in [("12:18", "access_key_id"), ("13:22", "secret_access_key")] {
+        let expected = format!("c.yaml:{place}: `parquet.{key}` is a number, without quotes: it must be a text");
+        assert!(told.contains(&expected), "{told}");
+    }
+    assert!(!told.contains("8371") && !told.contains("1234") && !told.contains("true"), "{told}");
+}
+
+#[test]
+fn what_a_connector_hides_of_its_own_needs_no_secret() {
+    let plain = GOOD.replace("${{ secrets.PASSWORD }}", "${WORD}");
+    let names = Given(HashMap::from([("WORD", "pl41n-word"), ("HOST", "db:5432")]));
+    let file = ConnectorFile::parse(Path::new("c.yaml"), &plain, &names).unwrap();
+    assert_eq!(file.connector.hidden().redact("no pg_hba.conf entry for pl41n-word"), "no pg_hba.conf entry for ***");
+}
+
+/// A file of a type with this section.
+fn of_type(kind: &str, section: &str) -> String {
+    let lines: String = section.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "apiVersion: 0.1.0\nmeta: {{name: c, type: {kind}-sink, version: '1', topic: ctr_windows}}\n{kind}:\n{lines}"
+    )
+}
+
+#[test]
+fn what_would_never_work_is_told_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "no certificate").unwrap();
+    let empty = format!("tls_ca_file: {}", empty.display());
+    for (kind, section, expected) in [
+        ("postgres", "url: postgres://h:99999/db", "c.yaml:4:8: `postgres.url`: it is no address that can be used"),
+        ("postgres", "url: postgres://h/db?sslmode=nonsense", "c.yaml:4:8: `postgres.url`: it is no address"),
+        ("postgres", "url: postgres://me:s3cret@h:s3cret/db", "c.yaml:4:8: `postgres.url`: it is no address"),
+        ("redis", "url: redis://h/first", "c.yaml:4:8: `redis.url`: it is no address that can be used"),
+        ("redis", "url: redis://h:99999/0", "c.yaml:4:8: `redis.url`: it is no address that can be used"),
+        ("http", "endpoint: http://h:99999/", "c.yaml:4:13: `http.endpoint`: it is no address that can be used"),
+        ("postgres", "tls_ca_file: missing.pem", "c.yaml:4:16: `postgres.tls_ca_file`: tls_ca_file missing.pem: "),
+        ("redis", &empty, "holds no certificate in PEM"),
+        ("parquet", "access_key_id: a", "c.yaml:4:18: `parquet.access_key_id`: without `secret_access_key`"),
+        ("parquet", "secret_access_key: a", "c.yaml:4:22: `parquet.secret_access_key`: without `access_key_id`"),
+        ("parquet", "endpoint: http://h", "c.yaml:4:13: `parquet.endpoint`: it goes without TLS"),
+        ("parquet", "service_account_key: s3cret", "c.yaml:4:24: `parquet.service_account_key`: it is no key"),
+        ("http", "headers:\n- 'A: b'\n- 'Content-Length: 5'", "c.yaml:6:5: `http.headers[1]`: content-length is set"),
+        ("http", "headers: ['idempotency-key: 5']", "c.yaml:4:13: `http.headers[0]`: idempotency-key is set"),
+        ("postgres", "statement_timeout_ms: 60000", "c.yaml:4:25: `postgres.statement_timeout_ms`: 60000 is not less"),
+    ] {
+        let told = parse(&of_type(kind, section)).map(drop).unwrap_err().to_string();
+        assert!(told.contains(expected) && !told.contains("s3cret"), "{told}\ninstead of\n{expected}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    for (kind, section) in [
+        ("postgres", "url: postgres://me:pw@[::1]:5432,b:1/db?sslmode=verify-full\nstatement_timeout_ms: 0"),
+        ("redis", "url: rediss://:pw@h:6379/15"),
+        ("parquet", "access_key_id: a\nsecret_access_key: b\nendpoint: http://h:9000\nallow_http: true"),
+        ("http", "endpoint: https://me:pw@h:444/p?q=r\nheaders: ['Content-Type: text/plain']"),
+    ] {
+        parse(&of_type(kind, section)).unwrap();
+    }
+    let empty = Given(HashMap::from([("PASSWORD", ""), ("HOST", "db:5432")]));
+    let told = ConnectorFile::parse(Path::new("c.yaml"), GOOD, &empty).unwrap_err().to_string();
+    assert_eq!(told, "c.yaml:12:8: the secret `PASSWORD` is there, and empty");
+}
+
+#[test]
+fn a_statement_has_less_time_than_its_transaction() {
+    let text = GOOD.replace("linger_ms: 20", "timeout_ms: 10000");
+    let Connector::Postgres(options) = parse(&text).unwrap().connector else { panic!() };
+    assert_eq!(options.statement_timeout_ms, 5_000);
+}
+
+#[test]
+fn a_variable_stands_for_a_number_too() {
+    let text = of_type("redis", "max_keys: ${KEYS}\non_other_run: ${KEEP}");
+    let read = |keys: &'static str| {
+        let names = Given(HashMap::from([("KEYS", keys), ("KEEP", "keep")]));
+        ConnectorFile::parse(Path::new("c.yaml"), &text, &names)
+    };
+    let Connector::Redis(options) = read("5000").unwrap().connector else { panic!() };
+    assert_eq!((options.max_keys, options.on_other_run), (5_000, OnOtherRun::Keep));
+    let told = read("many").unwrap_err().to_string();
+    assert!(told.starts_with("c.yaml:4:13: `redis.max_keys` is a text: it must be a whole number"), "{told}");
+    assert!(read("7").unwrap_err().to_string().contains("is the number 7: it must be"));
+    // What is written is not made a number of.
+    assert!(parse(&of_type("redis", "max_keys: '5000'")).is_err());
+}
+
+#[test]
+fn an_editor_takes_names_where_the_checker_does() {
+    let schema = jsonschema::validator_for(&json_schema()).unwrap();
+    let meta = json!({"name": "${NAME}", "type": "http-sink", "version": "1", "topic": "ctr_windows"});
+    let headers = json!(["Authorization: Bearer ${{ secrets.TOKEN }}"]);
+    let section =
+        json!({"endpoint": "${{ secrets.URL }}", "headers": headers, "max_records": "${MOST}", "method": "${HOW}"});
+    assert!(schema.is_valid(&json!({"apiVersion": "0.1.0", "meta": meta, "http": section})));
+    let section = json!({"endpoint": "{{ secrets.URL }}"});
+    assert!(!schema.is_valid(&json!({"apiVersion": "0.1.0", "meta": meta, "http": section})));
+}
+
+#[test]
+fn what_no_file_can_hold_is_told_in_our_words_with_its_place() {
+    for (text, expected) in [
+        ("a: 1\na: 2\n", "c.yaml:2:1: the key `a` is there twice"),
+        ("a: 1\n---\nb: 2\n", ": a second document begins here (`---`)"),
+    ] {
+        let told = parse(text).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, b"apiVersion: 0.1.0\nmeta: {name: \xc3\xa9\xff}\n").unwrap();
+    let told = ConnectorFile::read(&path, &Given::default()).unwrap_err().to_string();
+    assert!(told.ends_with("c.yaml:2:15: what begins here is not valid UTF-8"), "{told}");
 }
 
 #[test]
@@ -256,6 +392,18 @@ fn of_a_folder_all_files_are_checked_and_a_name_is_given_once() {
         "{said}"
     );
     assert!(said.contains("d.yaml:1:13: `apiVersion`"), "{said}");
+    // One that is asked for by its name is read alone, and what the others lack is not asked.
+    let named = |name: &str| read_named(folder.path(), name, &Given::default());
+    assert_eq!(named("other").unwrap().unwrap().meta.name, "other");
+    assert!(named("my-postgres").unwrap_err().to_string().contains("a.yaml too"));
+    assert_eq!(named("third"), Ok(None));
+    put("e.yaml", &GOOD.replace("my-postgres", "third"));
+    let said = named("third").unwrap_err().to_string();
+    assert!(said.contains("e.yaml:12:8: there is no secret `PASSWORD`"), "{said}");
+    assert_eq!(
+        connector_names(folder.path(), &Given::default()).unwrap(),
+        ["my-postgres", "other", "my-postgres", "third"]
+    );
 }
 
 #[test]

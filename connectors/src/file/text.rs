@@ -1,6 +1,6 @@
 //! `${NAME}` and `${{ secrets.NAME }}` in the texts of a file: what stands for them, and what does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +39,11 @@ pub enum BadModule {
     With(String),
 }
 
+fn is_variable(text: &str) -> bool {
+    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| !name.contains(['{', '}']))
+}
+
 /// What is put in, and what comes of it.
 pub struct Substitution<'a> {
     pub names: &'a dyn Names,
@@ -46,22 +51,44 @@ pub struct Substitution<'a> {
     pub declared: Vec<String>,
     /// Values of the secrets that were put in.
     pub secrets: Vec<String>,
+    /// Where a variable stands for all that there is: it may be a number.
+    pub variables: BTreeSet<Place>,
     pub problems: Vec<Problem>,
 }
 
-impl Substitution<'_> {
+impl<'a> Substitution<'a> {
+    pub const fn new(names: &'a dyn Names, declared: Vec<String>) -> Self {
+        Self { names, declared, secrets: Vec::new(), variables: BTreeSet::new(), problems: Vec::new() }
+    }
+
     /// Puts values in the place of names in all texts below `node`; secrets only where they `may` stand.
     pub fn put(&mut self, node: &mut Node, may: bool) {
         match &mut node.value {
-            Value::Text(text) => *text = self.replaced(text, node.at, may),
+            Value::Text(text) => {
+                if is_variable(text) {
+                    self.variables.insert(node.at);
+                }
+                *text = self.replaced(text, node.at, may);
+            }
             Value::List(nodes) => nodes.iter_mut().for_each(|node| self.put(node, may)),
             Value::Map(entries) => entries.iter_mut().for_each(|entry| self.put(&mut entry.node, may)),
             Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {}
         }
     }
 
+    /// The same in `transforms`, where secrets may stand in parameters alone: what a module is called is printed.
+    pub fn put_in_transforms(&mut self, node: &mut Node) {
+        let Value::List(entries) = &mut node.value else { return self.put(node, false) };
+        for entry in entries {
+            match &mut entry.value {
+                Value::Map(keys) => keys.iter_mut().for_each(|key| self.put(&mut key.node, key.key == "with")),
+                _ => self.put(entry, false),
+            }
+        }
+    }
+
     fn replaced(&mut self, text: &str, at: Place, may: bool) -> String {
-        let Self { names, declared, secrets, problems } = self;
+        let Self { names, declared, secrets, problems, .. } = self;
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         let mut problem = |message: String| problems.push(Problem { at, message });
@@ -80,7 +107,8 @@ impl Substitution<'_> {
             let value = match (close, name.strip_prefix("secrets.")) {
                 ("}}", Some(_)) if !may => {
                     problem(
-                        "a secret has no place here: only the section of the connector's own type may hold one"
+                        "a secret has no place here: only the section of the connector's own type and `with` of a module may \
+                         hold one"
                             .to_owned(),
                     );
                     continue;
@@ -90,6 +118,7 @@ impl Substitution<'_> {
                     continue;
                 }
                 ("}}", Some(secret)) => match names.secret(secret) {
+                    Some(value) if value.is_empty() => Err(format!("the secret `{secret}` is there, and empty")),
                     // A password has any characters, and none of them ends an address's part.
                     Some(value) => {
                         let put = if out.contains("://") { percent_encoded(&value) } else { value.clone() };

@@ -10,6 +10,7 @@ use reqwest::{Response, StatusCode, Url};
 
 use super::{HttpOptions, Method, PLACEHOLDERS};
 use crate::endpoint::ServerUrl;
+use crate::hidden::Hidden;
 use crate::sink::SinkError;
 use crate::tls;
 
@@ -25,6 +26,7 @@ pub struct Client {
     endpoint: Url,
     method: reqwest::Method,
     headers: Vec<(HeaderName, String)>,
+    hidden: Hidden,
 }
 
 /// What became of a batch.
@@ -60,7 +62,7 @@ impl Client {
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
         };
-        Ok(Self { client, endpoint: url, method, headers })
+        Ok(Self { client, endpoint: url, method, headers, hidden: options.hidden.clone() })
     }
 
     /// Sends a body; `values` are those of [`PLACEHOLDERS`], in their order.
@@ -80,7 +82,7 @@ impl Client {
         headers.insert(&name, HeaderValue::from_str(key).map_err(|_| bad(&name))?);
         let request = self.client.request(self.method.clone(), self.endpoint.clone()).headers(headers).body(body);
         match request.send().await {
-            Ok(response) => Ok(judged(response).await),
+            Ok(response) => Ok(judged(response, &self.hidden).await),
             Err(e) => Ok(Answer::NotNow(SinkError::unavailable("send a batch", e.without_url()), Duration::ZERO)),
         }
     }
@@ -110,13 +112,13 @@ fn filled(value: &str, values: &[String; 6]) -> String {
         .fold(value.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
-async fn judged(response: Response) -> Answer {
+async fn judged(response: Response, hidden: &Hidden) -> Answer {
     let status = response.status();
     let after = wait(response.headers(), Timestamp::now());
     if status.is_success() {
         return Answer::Accepted;
     }
-    let why = format!("the endpoint answers {status}{}", told(response).await);
+    let why = format!("the endpoint answers {status}{}", told(response, hidden).await);
     match status {
         // What is wrong is in the body; all others would come back for any body.
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
@@ -134,17 +136,25 @@ fn wait(headers: &HeaderMap, now: Timestamp) -> Duration {
     seconds.or_else(until).unwrap_or_default().min(LONGEST_WAIT)
 }
 
-/// The begin of an answer's body.
-async fn told(mut response: Response) -> String {
+/// The begin of an answer's body. What an endpoint sends back of a request is hidden while all of it is there to be found.
+async fn told(mut response: Response, hidden: &Hidden) -> String {
+    let most = TOLD + hidden.longest();
     let mut begin = Vec::new();
-    while begin.len() < TOLD {
+    while begin.len() < most {
         match response.chunk().await {
-            Ok(Some(chunk)) => begin.extend_from_slice(&chunk[..chunk.len().min(TOLD - begin.len())]),
+            Ok(Some(chunk)) => begin.extend_from_slice(&chunk[..chunk.len().min(most - begin.len())]),
             Ok(None) | Err(_) => break,
         }
     }
-    let text = String::from_utf8_lossy(&begin);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_cut = begin.len() == most;
+    shown(&String::from_utf8_lossy(&begin), is_cut, hidden)
+}
+
+/// Where the text is cut, its last bytes may be a part of what is hidden.
+fn shown(text: &str, is_cut: bool, hidden: &Hidden) -> String {
+    let text = hidden.redact(text);
+    let end = if is_cut { text.len().saturating_sub(hidden.longest()) } else { text.len() }.min(TOLD);
+    let text = text[..text.floor_char_boundary(end)].split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() { text } else { format!(": {text}") }
 }
 
@@ -168,6 +178,23 @@ mod tests {
             assert_eq!(wait(&headers, now), Duration::from_secs(seconds), "{said}");
         }
         assert_eq!(wait(&HeaderMap::new(), now), Duration::ZERO);
+    }
+
+    #[test]
+    fn of_an_answer_no_part_of_what_is_hidden_is_told_wherever_it_is_cut() {
+        let hidden = Hidden::new(&["s3cr3t-t0ken".to_owned()]);
+        let most = TOLD + hidden.longest();
+        for before in 0..most + 2 {
+            let body = format!("{}s3cr3t-t0ken and more of it{}", "x".repeat(before), "y".repeat(most));
+            let told = shown(&body[..most], true, &hidden);
+            assert!(
+                !told.contains("s3c") && told.starts_with(if before == 0 { ": ***" } else { ": x" }),
+                "{before} {told}"
+            );
+            assert!(told.len() <= TOLD + 2);
+        }
+        assert_eq!(shown(" it was\n s3cr3t-t0ken ", false, &hidden), ": it was ***");
+        assert_eq!(shown("", false, &hidden), "");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! like PgBouncer may give every transaction another one. Statements outside of a transaction are unnamed for that reason
 //! (`*_typed`); those within one may have a name, which the driver takes back before the transaction ends.
 
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::str::FromStr;
@@ -156,6 +157,15 @@ fn verified(url: &str) -> (String, bool) {
 /// Whether an address asks for no TLS at all.
 pub fn goes_without_tls(url: &str) -> bool {
     Config::from_str(&verified(url).0).is_ok_and(|config| config.get_ssl_mode() == SslMode::Disable)
+}
+
+/// Whether the driver can read an address.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_address(url: &str) -> Result<(), String> {
+    let why = |e: tokio_postgres::Error| e.source().map_or_else(|| e.to_string(), ToString::to_string);
+    Config::from_str(&verified(url).0).map(drop).map_err(why)
 }
 
 /// Whether the server takes us in.

@@ -25,7 +25,7 @@ use clickmill_schemas::PartitionId;
 use serde::{Deserialize, Serialize};
 
 pub use letters::LetterSink;
-pub(crate) use link::{WITHOUT_TLS, answers, goes_without_tls};
+pub(crate) use link::{WITHOUT_TLS, answers, check_address, goes_without_tls};
 pub use pool::Pool;
 pub use raw::RawSink;
 pub(crate) use verify::held;

@@ -28,6 +28,14 @@ pub(super) fn unavailable(doing: &'static str) -> impl Fn(RedisError) -> SinkErr
     }
 }
 
+/// Whether the driver can read an address.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn check_address(url: &str) -> Result<(), String> {
+    Client::open(url).map(drop).map_err(|e| e.to_string())
+}
+
 /// Whether the server takes us in.
 ///
 /// # Errors

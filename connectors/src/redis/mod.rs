@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use clickmill_schemas::RunId;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use link::{WITHOUT_TLS, answers, goes_without_tls};
+pub(crate) use link::{WITHOUT_TLS, answers, check_address, goes_without_tls};
 pub use sink::RedisSink;
 pub(crate) use verify::Held;
 

@@ -1,5 +1,6 @@
 //! What Redis holds of the windows, to be compared with the topic. A hash that has expired is no difference, nor is one of
-//! another run, which is on its way out or was to be kept.
+//! another run, which is on its way out or was to be kept. One that is gone before its version is: both expire at once, so
+//! somebody has taken it. Without the connector's own state nothing tells what was there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use redis::aio::MultiplexedConnection;
 use super::RedisOptions;
 use super::hash::{Span, TOTAL, version_key};
 use super::link::{connect, unavailable};
+use super::state::State;
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
 use crate::verify::{Group, Verified, Window, compare_groups};
@@ -23,16 +25,38 @@ pub struct Held {
     connection: MultiplexedConnection,
     run: RunId,
     seen: BTreeSet<String>,
+    /// The connector has left its offset in our run.
+    has_state: bool,
+}
+
+/// A window's hash.
+enum Hash {
+    There(BTreeMap<String, Group>),
+    /// Expired, or another run's.
+    Gone,
+    /// Its version is there.
+    Lost,
 }
 
 impl Held {
     /// # Errors
     /// [`SinkError`] where the server cannot be asked.
     pub async fn open(url: &ServerUrl, options: &RedisOptions, run: RunId) -> Result<Self, SinkError> {
-        Ok(Self { connection: connect(url, options).await?, run, seen: BTreeSet::new() })
+        let mut connection = connect(url, options).await?;
+        let state = State::load(&mut connection, &options.state_key(), &url.masked()).await?;
+        let has_state = state.is_some_and(|state| state.run == run);
+        Ok(Self { connection, run, seen: BTreeSet::new(), has_state })
     }
 
-    /// Compares a window's hash, where it is there.
+    /// Why what was compared does not say that all is there.
+    pub fn problem(&self, name: &str) -> Option<String> {
+        let why = "Redis holds no offset of this connector for this run: it was flushed, or is not filled yet";
+        let what = "a connector that runs fills it again";
+        let is_lost = !self.has_state && !self.seen.is_empty();
+        is_lost.then(|| format!("{why}; {what}, and `clickmill connector rebuild {name}` does so at once"))
+    }
+
+    /// Compares a window's hash, unless it has expired.
     pub async fn compare(
         &mut self,
         size_ms: i64,
@@ -40,9 +64,13 @@ impl Held {
         verified: &mut Verified,
     ) -> Result<(), SinkError> {
         let Some(key) = (Span { start_ms: *start_ms, size_ms }).key() else { return Ok(()) };
-        let server = self.groups(&key).await?;
+        let hash = self.hash(&key).await?;
         self.seen.insert(key);
-        let Some(mut server) = server else { return Ok(()) };
+        let mut server = match hash {
+            Hash::There(server) => server,
+            Hash::Lost => BTreeMap::new(),
+            Hash::Gone => return Ok(()),
+        };
         let none = Group::new();
         for (dimension, group) in topic {
             let held = server.remove(dimension).unwrap_or_default();
@@ -73,7 +101,8 @@ impl Held {
                 }
                 let start = key.strip_prefix(&prefix).and_then(|start| start.parse::<jiff::Timestamp>().ok());
                 let Some(start_ms) = start.map(jiff::Timestamp::as_millisecond) else { continue };
-                for (dimension, group) in self.groups(&key).await?.unwrap_or_default() {
+                let Hash::There(server) = self.hash(&key).await? else { continue };
+                for (dimension, group) in server {
                     compare_groups(size_ms, &(start_ms, dimension), &Group::new(), &group, verified);
                 }
             }
@@ -84,8 +113,7 @@ impl Held {
         }
     }
 
-    /// The values of a window; none where its hash is gone, or another run's.
-    async fn groups(&mut self, key: &str) -> Result<Option<BTreeMap<String, Group>>, SinkError> {
+    async fn hash(&mut self, key: &str) -> Result<Hash, SinkError> {
         let (fields, version): (BTreeMap<String, String>, Option<String>) = redis::pipe()
             .cmd("HGETALL")
             .arg(key)
@@ -95,7 +123,11 @@ impl Held {
             .await
             .map_err(unavailable(DOING))?;
         let ours = version.is_some_and(|version| version.split(' ').next() == Some(&self.run.to_string()));
-        Ok((ours && !fields.is_empty()).then(|| groups(&fields)))
+        Ok(match (ours, fields.is_empty()) {
+            (false, _) => Hash::Gone,
+            (true, true) => Hash::Lost,
+            (true, false) => Hash::There(groups(&fields)),
+        })
     }
 }
 

@@ -96,7 +96,7 @@ impl Config {
 
     /// The connectors that are wanted: those of the files, with what is set over them here.
     pub fn connectors(&self, files: Vec<ConnectorFile>) -> Vec<Connector> {
-        files.into_iter().filter_map(|file| self.with_settings(file)).collect()
+        files.into_iter().filter_map(|file| self.with_settings(file)).map(Connector::hiding_its_own).collect()
     }
 
     /// None where it is switched off.

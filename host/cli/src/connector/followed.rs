@@ -205,7 +205,7 @@ fn bytes(record: &RecordView) -> Option<(Option<Vec<u8>>, Vec<u8>)> {
 /// Which run is current, asked again when the answer has got old.
 pub fn runs(broker: Arc<Followed>, first: RunInfo) -> Runs {
     let known = Mutex::new((Instant::now(), first));
-    let ask = move || {
+    let ask = move || -> Result<RunInfo, BrokerError> {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0.elapsed() > RUN_AGE {
             let run = stack::run_info(&*broker, known.1.partitions)?;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clickmill_broker::TopicPartition;
-use clickmill_connectors::SinkStatus;
 use clickmill_connectors::reader::Chunk;
 use clickmill_connectors::sink::Refused;
 use clickmill_connectors::transform::{Transform, Transformed};
+use clickmill_connectors::{Hidden, SinkStatus};
 use clickmill_pipeline::views::records::{Content, RecordView};
 use clickmill_schemas::Offset;
 use serde::Serialize;
@@ -66,6 +66,8 @@ struct Cursor {
     next: Offset,
     /// What its records go through first.
     transform: Option<Box<dyn Transform>>,
+    /// What its modules may say and nobody is to read.
+    hidden: Hidden,
 }
 
 impl Cursor {
@@ -78,14 +80,15 @@ impl Cursor {
             Some(transform) => {
                 let mut records = Vec::new();
                 for batch in followed::batches(&self.at, self.next.max(page.log_start_offset), &page)? {
+                    let transformed = transform.apply(&Chunk::of(&batch, self.next)?);
                     let Transformed { records: made, failed } =
-                        transform.apply(&Chunk::of(&batch, self.next)?).map_err(|e| anyhow!(e))?;
+                        transformed.map_err(|e| anyhow!(self.hidden.redact(&e)))?;
                     for Refused { offset, rule, message } in failed {
                         say(format_args!(
                             "{}: {}@{offset} is left out: {rule}: {}",
                             self.sink,
                             self.at,
-                            printable(&message)
+                            printable(&self.hidden.redact(&message))
                         ));
                     }
                     records.extend(made.into_iter().map(|record| RecordView {
@@ -126,20 +129,25 @@ fn cursors(args: &Args, host: &Host, config: &Config) -> Result<Vec<Cursor>> {
     };
     if connector.sinks.is_empty() {
         let name = &args.name;
-        return Err(mistake(format!("{name} is {}: `clickmill connector start {name}` first", control::STOPPED)));
+        return Err(mistake(match &connector.off {
+            Some(why) if connector.wanted => format!("{name} is off: {why}"),
+            _ => format!("{name} is {}: `clickmill connector start {name}` first", control::STOPPED),
+        }));
     }
-    let file = stack::connectors::wanted(config)?.into_iter().find(|connector| connector.name() == args.name);
+    let file = stack::connectors::of_name(&args.name, config)?;
+    let hidden = file.as_ref().map(|file| file.hidden().clone()).unwrap_or_default();
     let cursor = |SinkStatus { name, topic, partition, offset, .. }: &SinkStatus| {
         let specs = file.as_ref().map(|file| file.transforms(topic)).unwrap_or_default();
         let transform = match specs {
             [] => None,
             specs => {
                 let make = stack::transforms::maker(stack::engine(config, &config.data_dir)?, config.limits());
-                Some(make(specs).map_err(|e| anyhow!(e))?)
+                Some(make(specs).map_err(|e| anyhow!(hidden.redact(&e)))?)
             }
         };
         let next = if args.from_beginning { Offset(0) } else { *offset };
-        Ok(Cursor { sink: name.clone(), at: TopicPartition::new(topic.as_str(), *partition), next, transform })
+        let at = TopicPartition::new(topic.as_str(), *partition);
+        Ok(Cursor { sink: name.clone(), at, next, transform, hidden: hidden.clone() })
     };
     connector.sinks.iter().map(cursor).collect()
 }

@@ -1,5 +1,6 @@
 //! `clickmill connector verify`: whether a connector's server holds what `clickmill windows` shows.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -37,8 +38,8 @@ const STOP_TIME: Duration = Duration::from_secs(5);
   clickmill connector verify warehouse.yaml      one that runs by `clickmill connector run`
 
 Waits until the connector has everything: where the host runs it, by its offset, else until nothing differs. Redis holds each
-window for some minutes only: what has expired is passed over.
-Exit codes: 0 the same, 1 a value differs, or the connector does not catch up.")]
+window for some minutes only: what has expired is passed over, but not all of it while windows are open.
+Exit codes: 0 the same, 1 a value differs, the server does not hold what was written, or the connector does not catch up.")]
 pub struct Args {
     /// Its name, as in `clickmill connector list`, or its file
     #[arg(value_name = "NAME|FILE")]
@@ -96,7 +97,7 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         }
         TextOrJson::Text => print(text(name, &verified))?,
     }
-    if verified.different == 0 { Ok(()) } else { Err(Ended(1).into()) }
+    if verified.is_good() { Ok(()) } else { Err(Ended(1).into()) }
 }
 
 /// The connector of that name, or of that file.
@@ -104,10 +105,14 @@ fn named(name: &str, config: &Config) -> Result<Connector> {
     if is_file(name) {
         return stack::connectors::of_file(Path::new(name), config);
     }
-    let connectors = stack::connectors::wanted(config)?;
-    let known = connectors.iter().map(Connector::name).collect::<Vec<_>>().join(", ");
-    let unknown = || mistake(format!("there is no connector {name}; there are: {known}"));
-    connectors.into_iter().find(|connector| connector.name() == name).ok_or_else(unknown)
+    if let Some(connector) = stack::connectors::of_name(name, config)? {
+        return Ok(connector);
+    }
+    let known = stack::connectors::known(config)?;
+    Err(mistake(match known.iter().any(|known| known == name) {
+        true => format!("the connector {name} is switched off: see sinks.{name}.enabled in the config"),
+        false => format!("there is no connector {name}; there are: {}", known.join(", ")),
+    }))
 }
 
 fn is_file(name: &str) -> bool {
@@ -130,10 +135,12 @@ fn verified(
         attempts += 1;
         let before = caught_up(args, name, place)?;
         let mut all = Verified::default();
+        let open = Cell::new(false);
         for size_ms in SIZES_MS {
             let query = WindowQuery { size_ms, ..WindowQuery::default() };
             let rows = place.windows(&query)?.map(|row| {
                 let row = row.map_err(|e| SinkError::unavailable("read the windows", format!("{e:#}")))?;
+                open.set(open.get() || !row.final_);
                 let (start_ms, dimension) = (row.window.start_ms, row.window.dimension);
                 Ok(Value { start_ms, dimension, key: row.key, metrics: row.metrics, lower_bound: row.lower_bound })
             });
@@ -141,8 +148,14 @@ fn verified(
             all.compared += of_size.compared;
             all.different += of_size.different;
             all.differences.extend(of_size.differences);
+            all.problem = all.problem.or(of_size.problem);
         }
-        if all.different == 0 {
+        if all.compared == 0 && open.get() {
+            let why = "windows are open, and the server holds none of them any more";
+            let rebuild = || format!("{why}: `clickmill connector rebuild {}` fills it again", connector.name());
+            all.problem = all.problem.or_else(|| Some(rebuild()));
+        }
+        if all.is_good() {
             return Ok(all);
         }
         if waits && begun.elapsed() < Duration::from_secs(args.timeout) {
@@ -180,8 +193,11 @@ fn caught_up(args: &Args, name: Option<&str>, place: &Place) -> Result<u64> {
 }
 
 fn text(name: &str, verified: &Verified) -> String {
-    let Verified { compared, different, differences } = verified;
+    let Verified { compared, different, differences, problem } = verified;
     let mut text = format!("{name}: {} compared, {different} differ\n", counted(*compared, "value"));
+    if let Some(problem) = problem {
+        text.push_str(&format!("  {problem}\n"));
+    }
     for Difference { size_ms, start_ms, dimension, key, topic, server } in differences {
         let (size, start) = (size_name(*size_ms), iso8601(*start_ms));
         let (dimension, key) = (printable(dimension), printable(key));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clickmill_connectors::Connector;
-use clickmill_connectors::file::{BadModule, ConnectorFile, Names, Wanted, read_folder};
+use clickmill_connectors::file::{BadModule, ConnectorFile, Names, Wanted, connector_names, read_folder, read_named};
 
 use super::transforms;
 use crate::config::Config;
@@ -68,6 +68,23 @@ pub fn warn_of_unused_settings(config: &Config, wanted: &[Connector]) {
 /// As [`files`].
 pub fn wanted(config: &Config) -> Result<Vec<Connector>> {
     Ok(config.connectors(files(config)?))
+}
+
+/// The connector of a name. Nothing is asked of the other files; none where no file gives it, or the config switches it off.
+///
+/// # Errors
+/// A mistake with every problem of its file.
+pub fn of_name(name: &str, config: &Config) -> Result<Option<Connector>> {
+    let file = read_named(&config.connectors, name, &Environment(config)).map_err(|e| mistake(e.to_string()))?;
+    Ok(config.connectors(file.into_iter().collect()).pop())
+}
+
+/// The names that the files give, whatever else is wrong with them.
+///
+/// # Errors
+/// A mistake where the folder cannot be read.
+pub fn known(config: &Config) -> Result<Vec<String>> {
+    connector_names(&config.connectors, &Environment(config)).map_err(|e| mistake(e.to_string()))
 }
 
 /// The connector of one file, wherever it lies.
