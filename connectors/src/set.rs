@@ -217,7 +217,9 @@ impl Connectors {
         let (connector, runs) = self.known(name)?;
         note(&mut stopped, name, false)?;
         if runs {
-            self.members().by_name.entry(name.to_owned()).and_modify(|member| member.wanted = true);
+            if let Some(member) = self.members().by_name.get_mut(name) {
+                member.wanted = true;
+            }
             return Ok(());
         }
         self.end(name).await;

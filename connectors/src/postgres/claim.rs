@@ -44,7 +44,7 @@ struct Found {
     is_written: bool,
 }
 
-async fn look(client: &impl GenericClient, run: &RunInfo, policy: OnOtherRun) -> Result<Found, SinkError> {
+async fn look(client: &(impl GenericClient + Sync), run: &RunInfo, policy: OnOtherRun) -> Result<Found, SinkError> {
     let rows = client
         .query_typed("SELECT replace(run::text, '-', ''), is_current, topic, partitions FROM realtime.runs", &[])
         .await

@@ -99,7 +99,9 @@ impl Sink for WindowSink {
     const RESET: &'static str = super::RESET;
 
     async fn open(&mut self, _: Ends) -> Result<Opened, SinkError> {
-        self.session = None;
+        if let Some(before) = self.session.take() {
+            self.days.extend(before.days.partitions());
+        }
         let mut link = self.settings.pool.get().await?;
         let server = link.server.clone();
         migrate(&mut link).await?;
@@ -119,7 +121,6 @@ impl Sink for WindowSink {
         if applied == Offset(0) {
             self.days.clear();
         }
-        self.days.extend(days.partitions());
         let terms = Terms::new(self.position.run, epochs);
         let partitions = self.settings.run.partitions;
         self.session = Some(Session { types, days, terms, applied, partitions, is_current });
@@ -128,7 +129,7 @@ impl Sink for WindowSink {
 
     async fn write(&mut self, chunks: &[Chunk], _: bool) -> Result<Written, SinkError> {
         self.settings.run.check(&self.settings.runs)?;
-        let Self { settings, position, session, written, refusals, days } = self;
+        let Self { settings, position, session, written, refusals, .. } = self;
         let session = session.as_mut().ok_or_else(not_connected)?;
         let known = written.begin_anew();
         refusals.begin();
@@ -138,7 +139,6 @@ impl Sink for WindowSink {
         let complete = !session.is_current && end >= settings.run.complete_at;
         let mut link = settings.pool.get().await?;
         let rows = session.rows(&mut link, (batch, position.run), written).await?;
-        days.extend(session.days.partitions());
         let transaction = link.begin().await?;
         // Sent together: a server that is slow to answer makes us wait once.
         let advanced = position.advance(&transaction, session.applied, end, session.terms.as_of(end));
@@ -164,6 +164,7 @@ impl Sink for WindowSink {
     async fn check(&mut self) -> Result<Option<String>, SinkError> {
         self.settings.run.check(&self.settings.runs)?;
         let session = self.session.as_ref().ok_or_else(not_connected)?;
+        self.days.extend(session.days.partitions());
         let link = self.settings.pool.get().await?;
         let tables: Vec<String> = TABLES.map(str::to_owned).into_iter().chain(self.days.iter().cloned()).collect();
         let gone = self.position.check(&link.client, session.applied, &tables).await?;

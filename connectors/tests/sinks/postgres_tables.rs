@@ -124,11 +124,12 @@ async fn tables_and_days_that_are_dropped_are_said_while_there_is_nothing_to_wri
     };
     wait(&windows(), is_said).await;
     // Said still after a fault of another kind.
+    let retries = windows().status().retries;
     client
         .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'clickmill'")
         .await
         .unwrap();
-    wait(&windows(), |h| h.status().retries > 1).await;
+    wait(&windows(), |h| h.status().retries > retries).await;
     wait(&windows(), is_said).await;
     host.rebuild("postgres").await.unwrap();
     wait(&windows(), |h| h.status().state == SinkState::Running && h.status().lag == 0).await;
@@ -145,7 +146,8 @@ async fn a_connector_that_has_ended_by_itself_comes_back_by_apply_and_by_start()
     let all = || vec![Connector::Postgres(PostgresOptions::default())];
     let host = host(&feed, &lab.servers, all()).await;
     let end = fill(&mut feed, 1, 5);
-    let windows = || host.handles().into_iter().find(|h| h.source() == &feed.source.windows).unwrap();
+    let at = feed.source.windows.clone();
+    let windows = || host.handles().into_iter().find(|h| h.source() == &at).unwrap();
     wait(&windows(), |h| h.confirmed() >= end).await;
     let client = connect(&lab).await;
     let apply = async || host.apply(|| Ok::<_, std::convert::Infallible>(all())).await.unwrap();
@@ -160,10 +162,7 @@ async fn a_connector_that_has_ended_by_itself_comes_back_by_apply_and_by_start()
             host.start("postgres").await.unwrap();
         }
         let end = fill(&mut feed, if by_apply { 2 } else { 3 }, 5);
-        wait(&host.handles().into_iter().find(|h| h.source() == &feed.source.windows).unwrap(), |h| {
-            h.confirmed() >= end
-        })
-        .await;
+        wait(&windows(), |h| h.confirmed() >= end).await;
     }
     for handle in host.handles() {
         wait(&handle, |h| h.status().state == SinkState::Running).await;
