@@ -145,7 +145,8 @@ async fn a_connector_that_has_ended_by_itself_comes_back_by_apply_and_by_start()
     let all = || vec![Connector::Postgres(PostgresOptions::default())];
     let host = host(&feed, &lab.servers, all()).await;
     let end = fill(&mut feed, 1, 5);
-    let windows = || host.handles().into_iter().find(|h| h.source() == &feed.source.windows).unwrap();
+    let of_windows = feed.source.windows.clone();
+    let windows = || host.handles().into_iter().find(|h| *h.source() == of_windows).unwrap();
     wait(&windows(), |h| h.confirmed() >= end).await;
     let client = connect(&lab).await;
     let apply = async || host.apply(|| Ok::<_, std::convert::Infallible>(all())).await.unwrap();
@@ -160,10 +161,7 @@ async fn a_connector_that_has_ended_by_itself_comes_back_by_apply_and_by_start()
             host.start("postgres").await.unwrap();
         }
         let end = fill(&mut feed, if by_apply { 2 } else { 3 }, 5);
-        wait(&host.handles().into_iter().find(|h| h.source() == &feed.source.windows).unwrap(), |h| {
-            h.confirmed() >= end
-        })
-        .await;
+        wait(&windows(), |h| h.confirmed() >= end).await;
     }
     for handle in host.handles() {
         wait(&handle, |h| h.status().state == SinkState::Running).await;
