@@ -146,8 +146,8 @@ async fn a_connector_that_has_ended_by_itself_comes_back_by_apply_and_by_start()
     let all = || vec![Connector::Postgres(PostgresOptions::default())];
     let host = host(&feed, &lab.servers, all()).await;
     let end = fill(&mut feed, 1, 5);
-    let at = feed.source.windows.clone();
-    let windows = || host.handles().into_iter().find(|h| h.source() == &at).unwrap();
+    let of_windows = feed.source.windows.clone();
+    let windows = || host.handles().into_iter().find(|h| *h.source() == of_windows).unwrap();
     wait(&windows(), |h| h.confirmed() >= end).await;
     let client = connect(&lab).await;
     let apply = async || host.apply(|| Ok::<_, std::convert::Infallible>(all())).await.unwrap();

@@ -102,13 +102,17 @@ fn a_connector_that_is_asked_for_needs_nothing_of_the_others() {
 #[test]
 fn files_are_checked_together_and_against_the_servers_that_would_be_asked() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let bench = Bench::new().with_env("DATABASE_URL", &format!("postgres://me:s3cr3t@{nobody}/ads")).with_env("PW", "s3cr3t");
+    let bench =
+        Bench::new().with_env("DATABASE_URL", &format!("postgres://me:s3cr3t@{nobody}/ads")).with_env("PW", "s3cr3t");
     put(&bench, "a.yaml", &connector("postgres", "postgres", ""));
     put(&bench, "b.yaml", &connector("postgres", "redis", ""));
     put(&bench, "c.yaml", &connector("cache", "redis", ""));
     let check = |arguments: &[&str]| bench.fails(&[&["connector", "check"], arguments].concat(), 2);
     let said = check(&["connectors/a.yaml", "connectors/b.yaml"]);
-    assert!(said.contains("connectors/b.yaml:2:14: a connector named `postgres` is in connectors/a.yaml too"), "{said}");
+    assert!(
+        said.contains("connectors/b.yaml:2:14: a connector named `postgres` is in connectors/a.yaml too"),
+        "{said}"
+    );
     assert!(bench.run(&["connector", "check", "connectors/a.yaml", "connectors/a.yaml"]).contains("a.yaml: ok"));
     let said = check(&["--connect", "connectors/a.yaml"]);
     assert!(said.contains("connectors/a.yaml:2:14: sinks.postgres.url of the config"), "{said}");
@@ -134,8 +138,10 @@ fn a_redis_that_has_lost_windows_is_not_the_same() {
     bench.run(&["produce", bench.generate(2_000, 5, 1).to_str().unwrap()]);
     assert!(bench.run(&["connector", "verify", "cache"]).ends_with(", 0 differ\n"));
     bench.run(&["connector", "stop", "cache"]);
-    let record: Value = serde_json::from_slice(&std::fs::read(bench.data().join("servers/servers.json")).unwrap()).unwrap();
-    let (port, password) = (record["redis"]["port"].to_string(), record["redis"]["password"].as_str().unwrap().to_owned());
+    let record: Value =
+        serde_json::from_slice(&std::fs::read(bench.data().join("servers/servers.json")).unwrap()).unwrap();
+    let (port, password) =
+        (record["redis"]["port"].to_string(), record["redis"]["password"].as_str().unwrap().to_owned());
     let redis = |arguments: &[&str]| {
         let asked = std::process::Command::new("redis-cli")
             .args(["-p", &port, "--no-auth-warning", "-a", &password])
