@@ -97,7 +97,7 @@ const CONSUMER: &[Field] = &[
     optional(
         "timeout_ms",
         Kind::Integer { least: 1_000, most: 3_600_000 },
-        "Time that a transaction may take before it is tried again. Default 60000.",
+        "Time that a server may take for one answer before what is under way is tried again. Default 60000.",
     ),
 ];
 

@@ -81,7 +81,7 @@ pub struct BatchSettings {
     pub max_bytes: Option<usize>,
     /// A transaction waits this long for more records.
     pub linger_ms: Option<u64>,
-    /// A transaction that takes longer is given up and tried again.
+    /// Where one answer of the server takes longer, the transaction is given up and tried again.
     pub timeout_ms: Option<u64>,
 }
 
