@@ -149,8 +149,8 @@ const POSTGRES: &[Field] = &[
     optional(
         "statement_timeout_ms",
         Kind::Integer { least: 0, most: 3_600_000 },
-        "Time that one statement may take before it is tried again, less than its transaction has; 0 for any. Default 30000, or half of \
-         what the transaction has.",
+        "Time that one statement may take before it is tried again, less than meta.consumer.timeout_ms; 0 for any. Default 30000, \
+         or half of timeout_ms.",
     ),
     optional(
         "pool_size",

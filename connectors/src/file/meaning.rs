@@ -93,8 +93,8 @@ impl Section<'_> {
         let statement_ms = self.values.get("statement_timeout_ms").and_then(Json::as_u64);
         if let Some(statement_ms) = statement_ms.filter(|ms| *ms >= timeout_ms) {
             let what = format!(
-                "{statement_ms} is not less than the {timeout_ms} of `meta.consumer.timeout_ms`, after which the whole transaction is \
-                 given up while the server still works on the statement"
+                "{statement_ms} is not less than the {timeout_ms} of `meta.consumer.timeout_ms`, after which an answer is not waited for \
+                 any more, and the server still works on the statement"
             );
             self.problem("statement_timeout_ms", &what);
         }
@@ -144,7 +144,7 @@ fn is_url(text: &str) -> Result<(), String> {
     Url::parse(text).map(drop).map_err(|e| e.to_string())
 }
 
-/// Time that a statement may take where a file does not say: less than its transaction has.
+/// Time that a statement may take where a file does not say: less than its answer is waited for.
 pub fn statement_timeout_ms(timeout_ms: u64) -> u64 {
     PostgresOptions::default().statement_timeout_ms.min(timeout_ms / 2)
 }

@@ -217,7 +217,7 @@ fn what_would_never_work_is_told_before_anything_is_started() {
 }
 
 #[test]
-fn a_statement_has_less_time_than_its_transaction() {
+fn a_statement_has_less_time_than_its_answer_is_waited_for() {
     let text = GOOD.replace("linger_ms: 20", "timeout_ms: 10000");
     let Connector::Postgres(options) = parse(&text).unwrap().connector else { panic!() };
     assert_eq!(options.statement_timeout_ms, 5_000);

@@ -27,7 +27,7 @@ async fn echo() -> std::net::SocketAddr {
     static REQUESTS: AtomicUsize = AtomicUsize::new(0);
     let answer = |uri: Uri, headers: HeaderMap, body: String| async move {
         let told = format!("{uri} {headers:?}");
-        match (REQUESTS.fetch_add(1, Ordering::Relaxed), body.contains("\"offset\":0,")) {
+        match (REQUESTS.fetch_add(1, Ordering::Relaxed), body.contains("\"offset\":0,\"timestamp_ms\"")) {
             (0..4, _) => (StatusCode::SERVICE_UNAVAILABLE, told),
             (_, true) => (StatusCode::UNPROCESSABLE_ENTITY, told),
             (_, false) => (StatusCode::OK, told),
