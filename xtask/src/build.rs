@@ -15,14 +15,24 @@ const MODULES: [&str; 3] = ["validate", "enrich", "ctr-window"];
 
 /// Builds everything that a user runs; returns the program's path.
 pub fn everything(root: &Path, steps: &mut Steps) -> Result<PathBuf> {
-    setup::ensure_compiler()?;
-    steps.run("build the SmartModules", || smartmodules(root))?;
-    steps.run("build target/release/clickmill", || program(root))
+    modules(root, steps)?;
+    steps.run("build target/release/clickmill", || program(root, &["build", "--bin", "clickmill"]))
 }
 
-/// With the workspace's features, not the one package's: `cargo test --workspace` then finds it all compiled.
-fn program(root: &Path) -> Result<PathBuf> {
-    tools::run(cargo(root).args(["build", "--release", "--workspace", "--bin", "clickmill"]))?;
+/// The same with all tests, in one go: what tests need has features that the program alone would not have, and would else be
+/// compiled twice.
+pub fn everything_with_tests(root: &Path, steps: &mut Steps) -> Result<PathBuf> {
+    modules(root, steps)?;
+    steps.run("build target/release/clickmill and all tests", || program(root, &["test", "--no-run"]))
+}
+
+fn modules(root: &Path, steps: &mut Steps) -> Result<()> {
+    setup::ensure_compiler()?;
+    steps.run("build the SmartModules", || smartmodules(root))
+}
+
+fn program(root: &Path, how: &[&str]) -> Result<PathBuf> {
+    tools::run(cargo(root).args(how).args(["--release", "--workspace"]))?;
     Ok(target(root).join("release/clickmill"))
 }
 

@@ -16,7 +16,7 @@ use crate::{build, tools};
 /// Sets up, builds and runs all checks; each runs even when one before it failed.
 pub fn run_all(root: &Path, steps: &mut Steps) -> Result<ExitCode> {
     setup::ensure(root, steps, Needs::everything())?;
-    let program = build::everything(root, steps)?;
+    let program = build::everything_with_tests(root, steps)?;
 
     let mut total = Tally::default();
     total += Tally::check(shown(steps.run("formatting", || format_check(root))));
