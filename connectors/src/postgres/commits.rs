@@ -42,8 +42,9 @@ impl Rows for Commits {
 }
 
 async fn write_one(savepoint: &Transaction<'_>, output: &Output) -> Result<u64, tokio_postgres::Error> {
-    let Body::Commit(Commit { generation, as_of_offset, watermark_ms, closed_before_ms, ledger, committed_at_ms }) =
-        &output.body
+    let Body::Commit(Commit {
+        generation, as_of_offset, watermark_ms, closed_before_ms, ledger, committed_at_ms, ..
+    }) = &output.body
     else {
         return Ok(0);
     };
