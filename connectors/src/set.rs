@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The topic of windows.
-const CTR_WINDOWS: &str = "ctr_windows";
+pub(crate) const CTR_WINDOWS: &str = "ctr_windows";
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
