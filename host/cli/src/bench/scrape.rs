@@ -75,7 +75,7 @@ fn lines(bench: &Bench) -> Result<Vec<Vec<u8>>> {
         {
             event.insert(name.to_owned(), value.into());
         }
-        Ok(serde_json::to_vec(&event)?)
+        anyhow::Ok(serde_json::to_vec(&event)?)
     };
     (0..KEYS).map(line).collect()
 }
