@@ -8,7 +8,7 @@ use crate::transform::TransformSpec;
 use crate::{Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions, SinkError};
 
 /// The topic of windows.
-const CTR_WINDOWS: &str = "ctr_windows";
+pub(crate) const CTR_WINDOWS: &str = "ctr_windows";
 
 /// One connector, as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use clickmill_broker::{Broker, BrokerError, Ends, TopicPartition};
 use clickmill_schemas::Offset;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, random_byte};
 use crate::before::Before;
 use crate::hidden::Hidden;
+use crate::latency::{SinkFigures, Unconfirmed};
 use crate::reader::{Chunk, Reader};
 use crate::sink::{Fate, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError, SinkState, SinkStatus, Written};
 
@@ -73,6 +75,7 @@ struct Shared {
     broker: Arc<dyn Broker>,
     at: TopicPartition,
     hidden: Hidden,
+    made_ms: i64,
     facts: Mutex<Facts>,
 }
 
@@ -80,6 +83,7 @@ struct Facts {
     state: SinkState,
     applied: Offset,
     written: Written,
+    figures: SinkFigures,
     retries: u64,
     last_error: Option<String>,
     server: Option<String>,
@@ -118,14 +122,21 @@ impl SinkHandle {
         if before.shared.name != self.shared.name {
             return;
         }
-        let (rows, skipped, retries) = {
+        let (rows, skipped, retries, figures) = {
             let facts = before.shared.facts();
-            (facts.written.rows, facts.written.skipped, facts.retries)
+            (facts.written.rows, facts.written.skipped, facts.retries, facts.figures.clone())
         };
         let mut facts = self.shared.facts();
         facts.written.rows += rows;
         facts.written.skipped += skipped;
         facts.retries += retries;
+        facts.figures.add(&figures);
+    }
+
+    /// What it counts for metrics.
+    #[must_use]
+    pub fn figures(&self) -> SinkFigures {
+        self.shared.facts().figures.clone()
     }
 
     /// Everything below this offset of the topic is in the server.
@@ -174,11 +185,13 @@ impl<S: Sink> SinkService<S> {
             state: SinkState::Starting,
             applied: Offset(0),
             written: Written::default(),
+            figures: SinkFigures::of(&at),
             retries: 0,
             last_error: None,
             server: None,
         });
-        let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, facts });
+        let made_ms = Timestamp::now().as_millisecond();
+        let shared = Arc::new(Shared { name, kind: S::KIND, broker, at, hidden, made_ms, facts });
         let (ask, asked) = mpsc::channel(1);
         (Self { sink, options, before: None, shared: Arc::clone(&shared), asked }, SinkHandle { shared, ask })
     }
@@ -259,6 +272,8 @@ impl<S: Sink> SinkService<S> {
             facts.server = Some(self.shared.hidden.redact(&opened.server));
             facts.applied = opened.applied;
         }
+        let mut unconfirmed = Unconfirmed::of(&opened, self.shared.made_ms);
+        let copies_windows = self.shared.facts().figures.latency.is_some();
         let linger = Duration::from_millis(self.options.linger_ms);
         let (mut held_back, mut told) = (false, None);
         loop {
@@ -286,13 +301,16 @@ impl<S: Sink> SinkService<S> {
             if let Some(before) = &mut self.before {
                 before.tell(&chunks).await?;
             }
+            if copies_windows {
+                unconfirmed.take(&chunks);
+            }
             let mut written = self.within("write", |sink| sink.write(&chunks, behind)).await?;
             for Refused { offset, rule, message } in chunks.iter().flat_map(|chunk| &chunk.failed) {
                 written.skip(format!("record at offset {offset}: {rule}: {message}"));
             }
             backoff.reset();
             held_back = written.applied.is_none();
-            self.note(written);
+            self.note(written, &mut unconfirmed);
         }
     }
 
@@ -332,7 +350,7 @@ impl<S: Sink> SinkService<S> {
         self.shared.facts().last_error = problem;
     }
 
-    fn note(&self, mut written: Written) {
+    fn note(&self, mut written: Written, unconfirmed: &mut Unconfirmed) {
         written.problem = written.problem.map(|problem| self.shared.hidden.redact(&problem));
         if let Some(problem) = &written.problem {
             let skipped = written.skipped;
@@ -342,7 +360,10 @@ impl<S: Sink> SinkService<S> {
         facts.written.rows += written.rows;
         facts.written.skipped += written.skipped;
         facts.last_error = written.problem.or(facts.last_error.take());
+        facts.figures.refused += written.refused.len() as u64;
         facts.applied = facts.applied.max(written.applied.unwrap_or_default());
+        let confirmed = unconfirmed.confirmed(facts.applied, Timestamp::now().as_millisecond());
+        confirmed.for_each(|age| facts.figures.observe(age));
     }
 
     /// What `call` comes to, unless the server gives no answer for too long.

@@ -245,6 +245,7 @@ mod tests {
                 closed_before_ms: closed,
                 ledger: Ledger::default(),
                 committed_at_ms: 0,
+                oldest_append_ms: None,
             }),
         };
         progress.apply(&commit(0, Some(50)));

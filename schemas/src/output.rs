@@ -94,6 +94,10 @@ pub struct Commit {
     pub ledger: Ledger,
     /// Wall clock of the commit, epoch milliseconds: for people and metrics, never for a value.
     pub committed_at_ms: i64,
+    /// When the oldest record that this commit is the first to hold was appended, epoch milliseconds: for metrics. None where
+    /// it holds no new record, of a run that nobody reads yet, and from versions that did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_append_ms: Option<i64>,
 }
 
 /// A record of `ctr_windows` in JSON.
@@ -209,6 +213,7 @@ mod tests {
             closed_before_ms: None,
             ledger,
             committed_at_ms: 1,
+            oldest_append_ms: Some(1),
         };
         let verdict =
             Decision::Verdict { stage: "validate".into(), sha256: ModuleDigest([9; 32]), message: "trap".into() };
@@ -232,5 +237,19 @@ mod tests {
             let output = Output { stamp, body };
             assert_eq!(Output::decode(&output.encode()).unwrap(), output);
         }
+    }
+
+    #[test]
+    fn a_commit_of_a_version_that_did_not_write_when_its_oldest_record_was_appended_reads_on() {
+        let old = br#"{"run":"01010101010101010101010101010101","partition":0,"epoch":1,"kind":"commit","generation":0,
+            "as_of_offset":8,"watermark_ms":null,"closed_before_ms":null,"committed_at_ms":7,
+            "ledger":{"counted":8,"rejected":0,"late":0,"dropped":0,"rejected_by_rule":{},"dropped_by_reason":{}}}"#;
+        let Output { body: Body::Commit(commit), .. } = Output::decode(old).unwrap() else { panic!("no commit") };
+        assert_eq!((commit.as_of_offset, commit.oldest_append_ms), (Offset(8), None));
+        let output = Output {
+            stamp: Stamp { run: RunId([1; 16]), partition: PartitionId(0), epoch: Epoch(1) },
+            body: Body::Commit(commit),
+        };
+        assert!(!String::from_utf8(output.encode()).unwrap().contains("oldest"), "and is written as it was");
     }
 }

@@ -93,6 +93,7 @@ impl Feed {
             closed_before_ms,
             ledger: Ledger { counted: as_of, ..Ledger::default() },
             committed_at_ms: T0,
+            oldest_append_ms: None,
         };
         self.output(partition, epoch, Body::Commit(commit));
     }

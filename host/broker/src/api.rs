@@ -87,6 +87,16 @@ pub trait Broker: Send + Sync + 'static {
     /// Unknown topic or partition; a broker that cannot be asked.
     fn ends(&self, at: &TopicPartition) -> Result<Ends, BrokerError>;
 
+    /// Bytes that the partition's records take where they are stored, durable ones only. None where the broker does not
+    /// tell.
+    ///
+    /// # Errors
+    /// As [`ends`](Self::ends).
+    fn stored_bytes(&self, at: &TopicPartition) -> Result<Option<u64>, BrokerError> {
+        let _ = at;
+        Ok(None)
+    }
+
     /// The newest batch that `matches`, asked newest first; `None` when none does.
     ///
     /// # Errors

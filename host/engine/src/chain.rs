@@ -1,7 +1,7 @@
 //! A chain of stages: batches in, fates out. Between stages bytes go from memory to memory, undecoded.
 //!
 //! Owns who gets what next and what is booked for whom; calls into modules are `stage`'s and `guest`'s, state and windows
-//! are in `state`. A chain belongs to one thread at a time.
+//! are in `state`, what it all costs in `usage`. A chain belongs to one thread at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -139,6 +139,7 @@ impl Chain {
         passed: Option<&mut Vec<PassedRecord>>,
     ) -> Result<(), ProcessError> {
         out.clear();
+        self.stages.iter_mut().for_each(Stage::begin_batch);
         self.usable()?;
         let (base, count) = (source.base_offset(), source.count());
         let result = if self.fans_out || self.looks_back || verdicts.any_in(base, count) {
@@ -329,12 +330,6 @@ impl Chain {
         let mut lines = Vec::new();
         self.stages.iter().for_each(|stage| stage.take_log(&mut lines));
         lines
-    }
-
-    /// The fuel that each stage has used since the chain was made, its starts and restores included: the same for the same
-    /// calls on every machine. Empty where the engine does not meter.
-    pub fn fuel(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.stages.iter().filter_map(|stage| Some((stage.name.as_str(), stage.fuel()?)))
     }
 
     /// The stages' names, first to last.

@@ -36,6 +36,7 @@ mod source;
 mod stage;
 mod state;
 mod statelessness;
+mod usage;
 mod verdicts;
 mod wasi;
 
@@ -51,4 +52,5 @@ pub use outcome::{BatchOutcome, PassedRecord, RouteOwned, Routed};
 pub use source::{BatchSource, MemoryBatch};
 pub use state::ChainState;
 pub use statelessness::{Difference, Made, StatelessnessError, statelessness};
+pub use usage::StageUsage;
 pub use verdicts::Verdicts;

@@ -1,5 +1,7 @@
 //! One stage of a chain: an instance, how to make it anew, and whose faults are its own.
 
+use std::time::Instant;
+
 use clickmill_schemas::record::{COUNT_LEN, Record, Records};
 
 use crate::abi::{self, Frame};
@@ -11,6 +13,7 @@ use crate::lookback::{self, Recent};
 use crate::module::{Kind, Module};
 use crate::output::{self, Inputs, Passed, RoutedRecord};
 use crate::source::{Entry, Unpacked};
+use crate::usage::{Spent, StageUsage};
 use crate::{BatchSource, EngineError, Fault, Limits, LogLine, PassedRecord, ProcessError};
 
 /// Name of the parameter that tells the first stage that keys are producers' own.
@@ -28,6 +31,7 @@ pub(crate) struct Stage {
     log: Log,
     /// What the instances before this one have burnt.
     burnt_before: u64,
+    spent: Spent,
 }
 
 /// What a call gave.
@@ -75,7 +79,8 @@ impl Stage {
         let guest = Guest::new(&spec.module, &init_input, &spec.limits, &log)
             .map_err(|cause| fault(&spec.name, &spec.module, cause))?;
         let (name, module, limits) = (spec.name.clone(), spec.module.clone(), spec.limits.clone());
-        Ok(Self { name, module, limits, init_input, guest, kept, suspect: None, log, burnt_before: 0 })
+        let spent = Spent::default();
+        Ok(Self { name, module, limits, init_input, guest, kept, suspect: None, log, burnt_before: 0, spent })
     }
 
     /// A fault of this stage.
@@ -100,6 +105,16 @@ impl Stage {
     /// What its instances have burnt; `None` where the engine does not meter.
     pub(crate) fn fuel(&self) -> Option<u64> {
         self.guest.fuel().map(|burnt| self.burnt_before.saturating_add(burnt))
+    }
+
+    /// What is spent is counted from here on.
+    #[inline]
+    pub(crate) fn begin_batch(&mut self) {
+        self.spent = Spent::default();
+    }
+
+    pub(crate) fn usage(&self) -> StageUsage<'_> {
+        self.spent.usage(&self.name, self.guest.memory_bytes())
     }
 
     /// Puts a fresh instance in the place of this one, which has looked back on what there is.
@@ -190,9 +205,24 @@ impl Stage {
         Ok(())
     }
 
-    /// Runs the transform on a record set of `set_len` bytes that `write` puts into the instance's memory.
+    /// Runs the transform on a record set of `set_len` bytes that `write` puts into the instance's memory; without `inputs`
+    /// it is one record, of which any number may be made.
     #[inline]
     pub(crate) fn run(
+        &mut self,
+        frame: &Frame,
+        set_len: usize,
+        inputs: Option<u32>,
+        write: impl FnOnce(&mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<Output, ProcessError> {
+        let begun = Instant::now();
+        let output = self.call(frame, set_len, inputs, write);
+        self.spent.add(inputs.unwrap_or(1), begun);
+        output
+    }
+
+    #[inline]
+    fn call(
         &mut self,
         frame: &Frame,
         set_len: usize,

@@ -17,6 +17,7 @@ use crate::deployment::control::{DeployError, Deployer, Workers};
 use crate::deployment::registry::Registry;
 use crate::deployment::{self, DeploymentError, LookBack, ModuleStore};
 use crate::dlq::{Dlq, Retrier, RetryPolicy};
+use crate::fuel::FuelSampler;
 use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
 use crate::peers::{Peer, Peers, WorkerState};
@@ -95,6 +96,8 @@ pub struct Pipeline {
     reprocessing: Arc<Reprocessing>,
     dlq: Arc<Dlq>,
     retrier: Retrier,
+    /// Ends with the pipeline.
+    _fuel: FuelSampler,
 }
 
 impl Pipeline {
@@ -165,6 +168,8 @@ impl Pipeline {
             metrics: Metrics::register(&parts.registry)?,
             log,
         });
+        let stages = shared.metrics.stages.clone();
+        let fuel = FuelSampler::start(&parts.registry, stages, &shared.registry, &broker)?;
         let crew = Arc::new(Crew::new(shared, parts.data_dir.clone(), raw.id, run));
         crew.start(&mut crew.threads(), 0..partitions)?;
         let reprocessing = Reprocessing::new(crew.clone(), deployer.clone(), broker, parts.clock, parts.data_dir);
@@ -172,7 +177,7 @@ impl Pipeline {
         reprocessing.resume().map_err(|e| StartError::Reprocess(Box::new(e)))?;
         let dlq = Arc::new(Dlq::open(deployer.clone(), parts.retries));
         let retrier = Retrier::start(dlq.clone()).map_err(StartError::Thread)?;
-        Ok(Self { crew, deployer, reprocessing, dlq, retrier })
+        Ok(Self { crew, deployer, reprocessing, dlq, retrier, _fuel: fuel })
     }
 
     #[must_use]

@@ -85,6 +85,7 @@ mod tests {
             closed_before_ms: None,
             ledger: Ledger::default(),
             committed_at_ms: 0,
+            oldest_append_ms: None,
         };
         WindowRecord::Output(Output { stamp, body: Body::Commit(commit) })
     }

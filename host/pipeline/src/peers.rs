@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clickmill_broker::{Broker, TopicPartition};
+use clickmill_schemas::output::{Body, Commit, Output};
 use clickmill_schemas::{DeploymentId, Epoch, Offset, PartitionId, RunId};
 
 use crate::checkpoint::OutputEnds;
@@ -45,6 +46,24 @@ pub struct Peer {
     pub refused: Option<(DeploymentId, String)>,
     /// When it last had a record.
     pub last_record: Instant,
+    /// The commit of this process that everybody can read last; none before the first.
+    pub newest: Option<Arc<NewestCommit>>,
+}
+
+/// A commit as `ctr_windows` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewestCommit {
+    pub run: RunId,
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    pub commit: Commit,
+}
+
+impl NewestCommit {
+    pub(crate) fn of(output: &Output) -> Option<Self> {
+        let Output { stamp, body: Body::Commit(commit) } = output else { return None };
+        Some(Self { run: stamp.run, partition: stamp.partition, epoch: stamp.epoch, commit: commit.clone() })
+    }
 }
 
 /// What recovery may still need: the oldest kept checkpoint of each run's partitions. Two runs while a topic is judged again.
@@ -113,6 +132,7 @@ impl Peers {
             activations: BTreeMap::new(),
             refused: None,
             last_record: Instant::now(),
+            newest: None,
         };
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = u32::try_from(peers.len()).unwrap_or(u32::MAX);
@@ -123,6 +143,13 @@ impl Peers {
     #[must_use]
     pub fn snapshot(&self) -> Vec<Peer> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest commit of each partition that has had one in this process.
+    #[must_use]
+    pub fn newest_commits(&self) -> Vec<Arc<NewestCommit>> {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().filter_map(|peer| peer.newest.clone()).collect()
     }
 
     pub(crate) fn update(&self, partition: PartitionId, change: impl FnOnce(&mut Peer)) {

@@ -268,6 +268,7 @@ mod tests {
             closed_before_ms: None,
             ledger: Ledger::default(),
             committed_at_ms: 0,
+            oldest_append_ms: None,
         })
     }
 

@@ -205,6 +205,7 @@ mod tests {
                 closed_before_ms: Some(watermark_ms - MINUTE_MS),
                 ledger: Ledger { counted: as_of, ..Ledger::default() },
                 committed_at_ms: at_ms,
+                oldest_append_ms: None,
             }),
         };
         let value = output.encode();

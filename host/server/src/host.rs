@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clickmill_pipeline::NewestCommit;
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
@@ -80,6 +81,11 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// [`SavepointError`], and there is none.
     fn save(&self, name: &str) -> Result<Manifest, SavepointError>;
+
+    /// What this process's workers have committed last; none where no workers run, and others may write into the log.
+    fn newest_commits(&self) -> Option<Vec<Arc<NewestCommit>>> {
+        None
+    }
 
     /// Metrics of workers and sinks, shown beside the server's own.
     fn registry(&self) -> prometheus::Registry;

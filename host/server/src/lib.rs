@@ -30,6 +30,7 @@ mod shadow;
 mod smartmodules;
 mod sources;
 mod stall;
+mod status_metrics;
 mod tail;
 mod topics;
 mod windows;

@@ -1,4 +1,5 @@
-//! `/metrics`: what the log and the commits say at the moment of the scrape, the server's own counters, and the host's.
+//! `/metrics`: what the log and the commits say at the moment of the scrape, the server's own counters, the process's, and the
+//! host's. `docs/METRICS.md` has the table of all of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,17 +7,20 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use clickmill_pipeline::views::standing::Standing;
 use clickmill_pipeline::views::status as view_status;
 use clickmill_pipeline::views::status::{RunState, Status};
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::dlq_rate::{DlqRate, THRESHOLD};
 use crate::error::ApiError;
 use crate::routes::App;
+use crate::status_metrics::{LedgerNames, integer, of_status};
 
 /// Counters of the server itself.
 pub(crate) struct HttpMetrics {
@@ -24,6 +28,8 @@ pub(crate) struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     dlq: Mutex<DlqRate>,
+    standing: Mutex<Standing>,
+    names: LedgerNames,
 }
 
 impl HttpMetrics {
@@ -42,7 +48,13 @@ impl HttpMetrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { registry, requests, seconds, dlq: Mutex::default() })
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let version = Opts::new("clickmill_build_info", "The program that runs; always 1");
+        let build = IntGauge::with_opts(version.const_label("version", env!("CARGO_PKG_VERSION")))?;
+        build.set(1);
+        registry.register(Box::new(build))?;
+        let (dlq, standing, names) = (Mutex::default(), Mutex::default(), LedgerNames::default());
+        Ok(Self { registry, requests, seconds, dlq, standing, names })
     }
 
     pub(crate) fn observe(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
@@ -58,11 +70,13 @@ impl HttpMetrics {
 
 pub(crate) async fn scrape(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     app.blocking(|app| {
-        let status = view_status::status(&*app.broker, RunState::Running, Vec::new())?;
+        let status = app.status()?;
         let bad = |e: prometheus::Error| ApiError::Internal(format!("metrics: {e}"));
         let mut families = app.host.registry().gather();
         let letters = app.letters(&status).map_err(bad)?;
-        for more in [app.http.registry.gather(), of_status(&status).map_err(bad)?.gather(), letters.gather()] {
+        let of_status = of_status(&status, &*app.broker, &app.http.names).map_err(bad)?;
+        let paused = app.paused()?;
+        for more in [app.http.registry.gather(), of_status.gather(), letters.gather(), paused] {
             // A name that the host gives already is the host's: twice would make the whole page unreadable.
             let new: Vec<MetricFamily> =
                 more.into_iter().filter(|f| families.iter().all(|known| known.name() != f.name())).collect();
@@ -76,6 +90,25 @@ pub(crate) async fn scrape(State(app): State<Arc<App>>) -> Result<Response, ApiE
 }
 
 impl App {
+    /// What the commits say, from those who made them where they are of this process.
+    fn status(&self) -> Result<Status, ApiError> {
+        let Some(workers) = self.host.newest_commits() else {
+            return Ok(view_status::status(&*self.broker, RunState::Running, Vec::new())?);
+        };
+        let mut standing = self.http.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(standing.status(&*self.broker, RunState::Running, &workers)?)
+    }
+
+    /// Whether the workers stand still, where there are some.
+    fn paused(&self) -> Result<Vec<MetricFamily>, ApiError> {
+        let Some(deployer) = self.host.deployer() else { return Ok(Vec::new()) };
+        let bad = |e: prometheus::Error| ApiError::Internal(format!("metrics: {e}"));
+        let paused =
+            IntGauge::new("clickmill_pipeline_paused", "1 while the workers stand still, else 0").map_err(bad)?;
+        paused.set(i64::from(deployer.paused()?.is_some()));
+        Ok(paused.collect())
+    }
+
     /// Dead letters as metrics.
     fn letters(&self, status: &Status) -> Result<Registry, prometheus::Error> {
         let registry = Registry::new();
@@ -99,99 +132,4 @@ impl App {
         }
         Ok(registry)
     }
-}
-
-/// Offsets, lags, fates and watermarks as metrics.
-fn of_status(status: &Status) -> Result<Registry, prometheus::Error> {
-    let registry = Registry::new();
-    let offsets = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
-        let gauge = IntGaugeVec::new(Opts::new(name, help), &["topic", "partition"])?;
-        registry.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    };
-    let start = offsets("clickmill_log_start_offset", "Oldest offset in the log")?;
-    let end = offsets("clickmill_log_end_offset", "Offset that the next durable record gets")?;
-    let processed = offsets("clickmill_processed_offset", "Exclusive end of what has its fate and its results")?;
-    let lag = offsets("clickmill_lag_records", "Records in the log that are not processed yet")?;
-    let produced = counters(&registry, "clickmill_produced_records_total", "Records that the log was ever given", &[])?;
-    let fates = counters(
-        &registry,
-        "clickmill_ledger_records_total",
-        "Processed records by fate: counted, rejected, late, dropped",
-        &["fate"],
-    )?;
-    let rejected = counters(&registry, "clickmill_rejected_records_total", "Rejected records by rule", &["rule"])?;
-    let dropped = counters(&registry, "clickmill_dropped_records_total", "Dropped records by reason", &["reason"])?;
-    let seconds = |name: &str, help: &str| -> Result<GaugeVec, prometheus::Error> {
-        let gauge = GaugeVec::new(Opts::new(name, help), &["topic", "partition"])?;
-        registry.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    };
-    let watermark = seconds("clickmill_watermark_timestamp_seconds", "Event time that the partition has reached")?;
-    let closed =
-        seconds("clickmill_closed_before_timestamp_seconds", "Windows ending by this event time change no more")?;
-    let committed = seconds("clickmill_last_commit_timestamp_seconds", "Wall clock of the newest commit")?;
-
-    for topic in &status.topics {
-        for p in &topic.partitions {
-            let labels = [topic.topic.as_str(), &p.partition.to_string()];
-            start.with_label_values(&labels).set(integer(p.log_start_offset.0));
-            end.with_label_values(&labels).set(integer(p.log_end_offset.0));
-        }
-    }
-    for p in &status.partitions {
-        let number = p.partition.to_string();
-        let labels = [p.topic.as_str(), &number];
-        processed.with_label_values(&labels).set(integer(p.processed_offset.0));
-        lag.with_label_values(&labels).set(integer(p.lag));
-        for (gauge, ms) in
-            [(&watermark, p.watermark_ms), (&closed, p.closed_before_ms), (&committed, p.committed_at_ms)]
-        {
-            if let Some(ms) = ms {
-                gauge.with_label_values(&labels).set(ms as f64 / 1_000.0);
-            }
-        }
-        produced.with_label_values(&labels).inc_by(p.ledger.produced);
-        let f = &p.ledger.fates;
-        for (fate, n) in [("counted", f.counted), ("rejected", f.rejected), ("late", f.late), ("dropped", f.dropped)] {
-            fates.with_label_values(&[labels[0], labels[1], fate]).inc_by(n);
-        }
-        for (rule, n) in &f.rejected_by_rule {
-            rejected.with_label_values(&[labels[0], labels[1], rule]).inc_by(*n);
-        }
-        for (reason, n) in &f.dropped_by_reason {
-            dropped.with_label_values(&[labels[0], labels[1], reason]).inc_by(*n);
-        }
-    }
-    let balanced =
-        IntGauge::new("clickmill_ledger_balanced", "1 where produced = counted + rejected + late + dropped + lag")?;
-    balanced.set(i64::from(status.ledger.balances()));
-    registry.register(Box::new(balanced))?;
-    modules(&registry, status)?;
-    Ok(registry)
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, more: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-    let labels = [&["topic", "partition"], more].concat();
-    let counter = IntCounterVec::new(Opts::new(name, help), &labels)?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
-}
-
-fn modules(registry: &Registry, status: &Status) -> Result<(), prometheus::Error> {
-    for m in &status.modules {
-        let opts = Opts::new("clickmill_module_info", "A module in force; always 1")
-            .const_label("stage", &m.stage)
-            .const_label("name", &m.name)
-            .const_label("version", &m.version)
-            .const_label("sha256", m.sha256.to_string());
-        let info = Gauge::with_opts(opts)?;
-        info.set(1.0);
-        registry.register(Box::new(info))?;
-    }
-    Ok(())
-}
-
-fn integer(offset: u64) -> i64 {
-    i64::try_from(offset).unwrap_or(i64::MAX)
 }

@@ -124,6 +124,7 @@ fn log(steps: &[Step]) -> Vec<Chunk> {
                     closed_before_ms: Some(worker.closed_before_ms),
                     ledger: Ledger::default(),
                     committed_at_ms: 0,
+                    oldest_append_ms: None,
                 };
                 log.output(partition, worker.epoch, Body::Commit(commit));
             }

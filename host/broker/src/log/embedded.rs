@@ -353,6 +353,10 @@ impl Broker for EmbeddedLog {
         Ok(self.shared.partition(at)?.ends())
     }
 
+    fn stored_bytes(&self, at: &TopicPartition) -> Result<Option<u64>, BrokerError> {
+        Ok(Some(self.shared.partition(at)?.stored_bytes()))
+    }
+
     fn last_batch_with(
         &self,
         at: &TopicPartition,

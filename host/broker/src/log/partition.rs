@@ -128,6 +128,11 @@ impl Partition {
         Ends { start: view.start(), end: view.durable_end }
     }
 
+    /// Of its segments.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        guard(&self.view).stored_bytes()
+    }
+
     /// Writes a frame; it holds `held_bytes` of the budget until it is synced. Returns its base and next offset, and
     /// whether the partition has to be queued for a sync.
     pub(super) fn write(

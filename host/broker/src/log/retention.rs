@@ -35,8 +35,7 @@ impl Partition {
         let upkeep = guard(&self.upkeep); // held to the end: the floor must not move meanwhile
         let (gone, start) = {
             let view = guard(&self.view);
-            let bytes = view.active.durable_len + view.sealed.iter().map(|s| s.len).sum::<u64>();
-            let count = expired(&view.sealed, bytes, retention, upkeep.floor, now_ms);
+            let count = expired(&view.sealed, view.stored_bytes(), retention, upkeep.floor, now_ms);
             let gone: Vec<Offset> = view.sealed[..count].iter().map(|s| s.header.base).collect();
             (gone, view.sealed.get(count).map_or(view.active.header.base, |s| s.header.base))
         };

@@ -92,6 +92,11 @@ impl View {
         self.sealed.first().map_or(self.active.header.base, |s| s.header.base)
     }
 
+    /// Bytes of its segments, durable ones only.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.active.durable_len + self.sealed.iter().map(|s| s.len).sum::<u64>()
+    }
+
     /// The segment that holds `offset`, which lies between start and durable end; where in it a frame begins that is
     /// at or before the one of `offset`.
     pub(super) fn source(

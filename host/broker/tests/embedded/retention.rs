@@ -35,6 +35,7 @@ fn the_oldest_segments_go_when_there_are_too_many_bytes_and_stay_gone_after_a_re
     assert!(files.len() < before && files.len() >= 3, "{before} -> {}", files.len());
     let bytes: u64 = files.iter().map(|f| f.metadata().unwrap().len()).sum();
     assert!((2_000..=3_000).contains(&bytes), "{bytes}");
+    assert_eq!(log.stored_bytes(&at(0)).unwrap(), Some(bytes));
     let start = log.ends(&at(0)).unwrap().start;
     assert!(start > Offset(0));
     let below = log.fetch(&at(0), Offset(0), MUCH, NO_WAIT);

@@ -3,7 +3,7 @@
 //! Speeds are ratios against `reference`, frozen, or against gunzip + csv, taken in turn with ours: medians of five.
 //! [`chain`] is one core and no broker, [`end_to_end`] the topic to PostgreSQL, [`produce`] a file to the topic,
 //! [`process`] what needs a host of its own: memory, latency, restart; [`swap`] a change of the chain under load, [`shadow`]
-//! what a shadow takes from it, [`sinks`] what PostgreSQL and Redis take and give.
+//! what a shadow takes from it, [`sinks`] what PostgreSQL and Redis take and give, [`scrape`] what `/metrics` costs.
 
 mod chain;
 mod end_to_end;
@@ -12,6 +12,7 @@ mod process;
 mod produce;
 pub mod reference;
 mod report;
+mod scrape;
 mod shadow;
 mod sinks;
 mod stream;
@@ -74,9 +75,11 @@ enum Part {
     Shadow,
     /// Rows into PostgreSQL and reads from Redis.
     Sinks,
+    /// `/metrics` with 3 × 10,000 keys open.
+    Scrape,
 }
 
-const ALL: [Part; 9] = [
+const ALL: [Part; 10] = [
     Part::Chain,
     Part::EndToEnd,
     Part::Produce,
@@ -86,6 +89,7 @@ const ALL: [Part; 9] = [
     Part::Restart,
     Part::Swap,
     Part::Shadow,
+    Part::Scrape,
 ];
 
 pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
@@ -104,6 +108,7 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
             Part::Swap => swap::measure(&bench, &mut report)?,
             Part::Shadow => shadow::measure(&bench, &mut report)?,
             Part::Sinks => sinks::measure(&bench, &mut report)?,
+            Part::Scrape => scrape::measure(&bench, &mut report)?,
         }
     }
     match args.output {

@@ -231,6 +231,7 @@ fn append(source: &SinkSource, partition: PartitionId, (epoch, as_of): (u64, i64
         closed_before_ms,
         ledger: Ledger::default(),
         committed_at_ms: 0,
+        oldest_append_ms: None,
     };
     let output = Output { stamp: Stamp { run, partition, epoch: Epoch(epoch) }, body: Body::Commit(commit) };
     set.push(Some(output.key().as_bytes()), &output.encode(), 0);

@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clickmill_connectors::{Connectors, SinkState};
+use clickmill_connectors::{Connectors, Latency, SinkState};
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+
+const LATENCY: &str = "clickmill_end_to_end_latency_seconds";
+const LATENCY_HELP: &str =
+    "From the append of a commit's oldest record until the sink's server has confirmed the commit";
 
 /// Asks the sinks whenever it is asked.
 pub struct SinkMetrics {
@@ -18,6 +22,8 @@ pub struct SinkMetrics {
     rows: IntCounterVec,
     skipped: IntCounterVec,
     retries: IntCounterVec,
+    errors: IntCounterVec,
+    latency: Desc,
 }
 
 impl SinkMetrics {
@@ -38,6 +44,11 @@ impl SinkMetrics {
                 "Records or rows that the server cannot hold, since the host's start",
             )?,
             retries: counter("clickmill_sink_retries_total", "Failures that the sink tried again after")?,
+            errors: counter(
+                "clickmill_sink_errors_total",
+                "Rows or records that the server refused, since the host's start",
+            )?,
+            latency: Desc::new(LATENCY.into(), LATENCY_HELP.into(), vec!["sink".into()], Default::default())?,
         })
     }
 
@@ -45,15 +56,36 @@ impl SinkMetrics {
         [&self.up, &self.offset, &self.lag]
     }
 
-    fn counters(&self) -> [&IntCounterVec; 3] {
-        [&self.rows, &self.skipped, &self.retries]
+    fn counters(&self) -> [&IntCounterVec; 4] {
+        [&self.rows, &self.skipped, &self.retries, &self.errors]
     }
+}
+
+/// The sinks count by themselves: here it is written as Prometheus has it.
+fn histogram(sink: &str, latency: &Latency) -> Metric {
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(latency.observations);
+    histogram.set_sample_sum(latency.sum_seconds);
+    let bucket = |(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    };
+    histogram.set_bucket(latency.up_to().map(bucket).collect());
+    let mut label = LabelPair::default();
+    label.set_name("sink".to_owned());
+    label.set_value(sink.to_owned());
+    let mut metric = Metric::from_label(vec![label]);
+    metric.set_histogram(histogram);
+    metric
 }
 
 impl Collector for SinkMetrics {
     fn desc(&self) -> Vec<&Desc> {
         let gauges = self.gauges().into_iter().flat_map(Collector::desc);
-        gauges.chain(self.counters().into_iter().flat_map(Collector::desc)).collect()
+        let others = gauges.chain(self.counters().into_iter().flat_map(Collector::desc));
+        others.chain([&self.latency]).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -61,19 +93,28 @@ impl Collector for SinkMetrics {
         // Of a connector that was removed nothing is told any more.
         self.gauges().into_iter().for_each(IntGaugeVec::reset);
         self.counters().into_iter().for_each(IntCounterVec::reset);
+        let mut latencies = Vec::new();
         for sink in self.connectors.handles() {
-            let status = sink.status();
+            let (status, figures) = (sink.status(), sink.figures());
+            latencies.extend(figures.latency.map(|latency| histogram(&status.name, &latency)));
             let integer = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             let up = i64::from(status.state == SinkState::Running);
             for (gauge, value) in self.gauges().into_iter().zip([up, integer(status.offset.0), integer(status.lag)]) {
                 gauge.with_label_values(&[&status.name]).set(value);
             }
-            let totals = [status.rows_written, status.skipped, status.retries];
+            let totals = [status.rows_written, status.skipped, status.retries, figures.refused];
             for (counter, total) in self.counters().into_iter().zip(totals) {
                 counter.with_label_values(&[&status.name]).inc_by(total);
             }
         }
         let gauges = self.gauges().into_iter().flat_map(Collector::collect);
-        gauges.chain(self.counters().into_iter().flat_map(Collector::collect)).collect()
+        let mut families: Vec<_> = gauges.chain(self.counters().into_iter().flat_map(Collector::collect)).collect();
+        let mut latency = MetricFamily::default();
+        latency.set_name(LATENCY.to_owned());
+        latency.set_help(LATENCY_HELP.to_owned());
+        latency.set_field_type(MetricType::HISTOGRAM);
+        latency.set_metric(latencies);
+        families.push(latency);
+        families
     }
 }

@@ -8,7 +8,7 @@ use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
-use clickmill_pipeline::{Crew, Peers, WorkerState};
+use clickmill_pipeline::{Crew, NewestCommit, Peers, WorkerState};
 use clickmill_server::{ConnectorChange, ConnectorRefusal, Host};
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -99,6 +99,10 @@ impl Host for View {
 
     fn partitions_added(&self) -> Result<(), String> {
         self.crew.follow_topic().map(drop).map_err(|e| e.to_string())
+    }
+
+    fn newest_commits(&self) -> Option<Vec<Arc<NewestCommit>>> {
+        Some(self.peers.newest_commits())
     }
 
     fn registry(&self) -> prometheus::Registry {

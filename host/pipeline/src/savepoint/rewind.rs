@@ -198,6 +198,7 @@ fn commits(place: &Place<'_>, savepoint: &Savepoint) -> Result<BTreeMap<Partitio
             closed_before_ms: chain.closed_before(),
             ledger: checkpoint.ledger.clone(),
             committed_at_ms: place.now_ms,
+            oldest_append_ms: None,
         };
         commits.insert(*partition, commit);
     }

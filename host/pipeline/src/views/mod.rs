@@ -8,6 +8,7 @@ pub mod modules;
 pub mod records;
 pub mod render;
 pub mod scan;
+pub mod standing;
 pub mod status;
 pub mod time;
 pub mod windows;

@@ -121,32 +121,35 @@ pub struct Status {
 /// # Errors
 /// [`ViewError`] where a topic cannot be read.
 pub fn status(broker: &dyn Broker, state: RunState, sinks: Vec<Value>) -> Result<Status, ViewError> {
-    let topics = topics(broker)?;
+    let modules = modules(broker)?;
+    let run = runs::current(broker)?;
+    let commits = run.map(|run| Ok::<_, ViewError>((run, newest_commits(broker, run)?))).transpose()?;
+    assemble(broker, state, sinks, modules, commits.as_ref().map(|(run, commits)| (*run, commits)))
+}
+
+/// Puts the status of these commits and modules together; none of either before the topics exist.
+pub(super) fn assemble(
+    broker: &dyn Broker,
+    state: RunState,
+    sinks: Vec<Value>,
+    modules: Vec<ModuleView>,
+    commits: Option<(RunId, &BTreeMap<PartitionId, (Epoch, Commit)>)>,
+) -> Result<Status, ViewError> {
     let mut status = Status {
         state,
         paused: None,
-        run: None,
+        run: commits.map(|(run, _)| run),
         ledger: LedgerView::default(),
         partitions: Vec::new(),
-        modules: modules(broker)?,
+        modules,
         sinks,
-        topics,
+        topics: topics(broker)?,
     };
-    if let Some(input) = broker.topic(AD_EVENTS_RAW)? {
-        let run = runs::current(broker)?.unwrap_or(input.id);
-        status.run = Some(run);
-        let ends = |p| broker.ends(&TopicPartition::new(AD_EVENTS_RAW, p));
-        // A partition that never had a record may have no commit either: looking for one would read the whole topic.
-        let mut used = BTreeSet::new();
-        for partition in (0..input.spec.partitions).map(PartitionId) {
-            if ends(partition)?.end > Offset(0) {
-                used.insert(partition);
-            }
-        }
-        let commits = newest_commits(broker, run, &used)?;
+    if let (Some((_, commits)), Some(input)) = (commits, broker.topic(AD_EVENTS_RAW)?) {
         for partition in (0..input.spec.partitions).map(PartitionId) {
             // Asked for after the commits: before them, a commit could seem to be ahead of a log that has grown since.
-            let view = partition_view(partition, ends(partition)?, commits.get(&partition));
+            let ends = broker.ends(&TopicPartition::new(AD_EVENTS_RAW, partition))?;
+            let view = partition_view(partition, ends, commits.get(&partition));
             status.ledger.produced += view.ledger.produced;
             status.ledger.fates.add(&view.ledger.fates);
             status.ledger.waiting += view.ledger.waiting;
@@ -215,18 +218,24 @@ pub fn topic(broker: &dyn Broker, info: &TopicInfo) -> Result<TopicView, ViewErr
 ///
 /// A frozen host's commit may stand behind its successor's: so it reads on back until it has seen the partition's terms
 /// open, or [`TAIL_BATCHES`], and takes the highest epoch.
-fn newest_commits(
+pub(super) fn newest_commits(
     broker: &dyn Broker,
     run: RunId,
-    used: &BTreeSet<PartitionId>,
 ) -> Result<BTreeMap<PartitionId, (Epoch, Commit)>, ViewError> {
-    let Some(output) = broker.topic(CTR_WINDOWS)? else {
+    let (Some(input), Some(output)) = (broker.topic(AD_EVENTS_RAW)?, broker.topic(CTR_WINDOWS)?) else {
         return Ok(BTreeMap::new());
     };
+    // A partition that never had a record may have no commit either: looking for one would read the whole topic.
+    let mut used = BTreeSet::new();
+    for partition in (0..input.spec.partitions).map(PartitionId) {
+        if broker.ends(&TopicPartition::new(AD_EVENTS_RAW, partition))?.end > Offset(0) {
+            used.insert(partition);
+        }
+    }
     let mut newest = BTreeMap::<PartitionId, (Epoch, Commit)>::new();
     for partition in (0..output.spec.partitions).map(PartitionId) {
         let at = TopicPartition::new(CTR_WINDOWS, partition);
-        let mut tail = Tail { run, used, batches: 0, commits: BTreeMap::new(), opened: BTreeMap::new() };
+        let mut tail = Tail { run, used: &used, batches: 0, commits: BTreeMap::new(), opened: BTreeMap::new() };
         let mut failure = None;
         broker.last_batch_with(&at, &mut |batch| match tail.take(&at, batch) {
             Ok(enough) => enough,
@@ -244,7 +253,7 @@ fn newest_commits(
 }
 
 /// Where a commit stands among those of its partition; commits of an idle one stand at the same place.
-fn place((epoch, commit): &(Epoch, Commit)) -> (Epoch, Offset) {
+pub(super) fn place((epoch, commit): &(Epoch, Commit)) -> (Epoch, Offset) {
     (*epoch, commit.as_of_offset)
 }
 

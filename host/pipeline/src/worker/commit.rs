@@ -21,6 +21,7 @@ impl Worker {
         let emitted = self.chain.emit().map_err(WorkerError::State)?;
         let (letters, late) = self.outputs.take();
         self.save_point()?;
+        self.meters.commit(self.deployment, &self.chain);
         self.verdicts.forget_before(self.position);
         self.convicted = self.convicted.split_off(&self.position);
         let record = Output { stamp: self.stamp(), body: Body::Commit(self.commit_record(now_ms)) };
@@ -69,6 +70,7 @@ impl Worker {
             closed_before_ms: self.chain.closed_before(),
             ledger: self.ledger.clone(),
             committed_at_ms: now_ms,
+            oldest_append_ms: self.take_oldest_append(),
         }
     }
 

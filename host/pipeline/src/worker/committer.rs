@@ -3,16 +3,17 @@
 //! One commit at a time, in the order of the stream: outputs of (m, n], then the commit record, then the checkpoint for n.
 //! What is in them was taken by [`super::commit`] while the worker stood at n; this module must not know the chain.
 
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clickmill_broker::{Appended, Broker, TopicPartition};
 use clickmill_engine::ChainState;
 use clickmill_schemas::output::Output;
-use clickmill_schemas::partial::{self, Owner, Version};
+use clickmill_schemas::partial::{self, Head, Owner, Version};
 use clickmill_schemas::record::{RecordSetBuilder, Records};
 use clickmill_schemas::{Offset, PartitionId};
 
@@ -21,6 +22,8 @@ use super::{Shared, WorkerError};
 use crate::checkpoint::resolve::{newest_first, superfluous};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{Checkpoint, CheckpointName, CheckpointStore, DirectoryStore, Kept, OutputEnds};
+use crate::metrics::{Committed, Window};
+use crate::peers::NewestCommit;
 use crate::topics::{AD_EVENTS_ERROR, CTR_WINDOWS};
 
 /// A batch of outputs has no more bytes than this, or a single record. What a record may have is bounded too, far below
@@ -158,18 +161,38 @@ impl Desk {
         self.ends.errors = letters.finish()?.unwrap_or(self.ends.errors);
 
         let mut windows = Appender::new(&*self.shared.broker, windows_topic(), commit.now_ms);
-        stamp_partials(&commit, &mut windows)?;
+        let written = stamp_partials(&commit, &mut windows)?;
         windows.push_all(&commit.late)?;
         windows.push(commit.record.key().as_bytes(), &commit.record.encode())?;
         self.ends.windows = windows.finish()?.unwrap_or(self.ends.windows);
+        let (partition, offset) = (commit.owner.partition, commit.checkpoint.offset);
+        let newest = NewestCommit::of(&commit.record).map(Arc::new);
+        let latency = newest.as_ref().and_then(|newest| newest.commit.oldest_append_ms).map(|ms| self.age(ms));
+        let closed_before_ms = newest.as_ref().and_then(|newest| newest.commit.closed_before_ms);
+        self.shared.peers.update(partition, |peer| peer.newest = newest);
 
+        let checkpoint_begun = Instant::now();
         commit.checkpoint.written = self.ends;
         commit.checkpoint.state = commit.state.to_bytes();
-        let bytes = self.write_checkpoint(&commit.checkpoint, commit.again)?;
-        let (partition, offset) = (commit.owner.partition, commit.checkpoint.offset);
-        self.shared.metrics.committed(partition, commit.begun.elapsed(), bytes);
+        let checkpoint_bytes = self.write_checkpoint(&commit.checkpoint, commit.again)?;
+        let committed = Committed {
+            took: commit.begun.elapsed(),
+            latency,
+            checkpoint_took: checkpoint_begun.elapsed(),
+            checkpoint_bytes,
+            checkpoint_at_ms: commit.checkpoint.written_at_ms,
+            written,
+            closed_before_ms,
+        };
+        self.shared.metrics.committed(partition, committed);
         self.shared.peers.update(partition, |peer| peer.committed = offset);
         Ok(self.ends)
+    }
+
+    /// Time since then by the wall clock; none where that has gone back.
+    fn age(&self, then_ms: i64) -> Duration {
+        let age_ms = self.shared.clock.now_ms().saturating_sub(then_ms);
+        Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
     }
 
     /// The size of what was written, in bytes.
@@ -202,10 +225,11 @@ impl Desk {
     }
 }
 
-/// Puts the host's stamps before what the module emitted, without decoding it.
-fn stamp_partials(commit: &Commit, windows: &mut Appender<'_>) -> Result<(), WorkerError> {
+/// Puts the host's stamps before what the module emitted, without decoding it; the windows that it is of.
+fn stamp_partials(commit: &Commit, windows: &mut Appender<'_>) -> Result<BTreeSet<Window>, WorkerError> {
+    let mut written = BTreeSet::new();
     if commit.emitted.is_empty() {
-        return Ok(());
+        return Ok(written);
     }
     let version = Version { epoch: commit.checkpoint.epoch, as_of: commit.checkpoint.offset };
     let mut stamps = Vec::new();
@@ -218,9 +242,12 @@ fn stamp_partials(commit: &Commit, windows: &mut Appender<'_>) -> Result<(), Wor
         key.extend_from_slice(record.key.unwrap_or_default());
         value.truncate(value_len);
         value.extend_from_slice(record.value);
+        if let Ok(Head { window, .. }) = Head::decode(&key, &value) {
+            written.insert((window.size_ms, window.start_ms));
+        }
         windows.push(&key, &value)?;
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Appends records to a topic in batches; the last batch may hold what must come last.

@@ -89,6 +89,7 @@ impl Worker {
     /// A stage fails on every record: what the configuration says is done, loudly, once.
     fn stop_module(&mut self, stage: &str, message: &str) -> Result<(), WorkerError> {
         let (partition, deployment) = (self.owner.partition, self.deployment);
+        self.shared.metrics.tripped(stage);
         let registry = &self.shared.registry;
         match self.shared.options.on_module_failure {
             OnModuleFailure::Dlq => {

@@ -1,7 +1,7 @@
 //! A partition's worker: reads batches, runs the chain, commits.
 //!
 //! [`open`] recovers, this file loops, [`crate::input`] is what goes through the chain at once, [`swap`] changes the chain,
-//! [`outputs`] holds what the next commit appends, [`commit`] takes it together, [`committer`] appends it and writes the
+//! [`outputs`] holds what the next commit appends, [`telling`] is for people, [`commit`] takes it together, [`committer`] appends it and writes the
 //! checkpoint while the worker goes on, [`fault`] finds the record that a module fails on. What is decided lies in the pure
 //! modules `checkpoint::resolve`, `recovery` and `idle`; here it is carried out. Workers never talk to each other.
 //!
@@ -16,6 +16,7 @@ mod open;
 mod outputs;
 mod retry;
 mod swap;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use clickmill_broker::{Broker, StoredBatch, TopicPartition};
 use clickmill_engine::{BatchOutcome, Chain, ChainState, ProcessError, Verdicts};
 use clickmill_schemas::output::{Decision, Ledger};
 use clickmill_schemas::partial::Owner;
-use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset};
+use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset};
 
 use crate::breaker::{Breaker, OnModuleFailure};
 use crate::checkpoint::OutputEnds;
@@ -35,8 +36,8 @@ use crate::deployment::Deployment;
 use crate::deployment::registry::Registry;
 use crate::idle;
 use crate::input::Input;
-use crate::metrics::Metrics;
-use crate::module_log::{LineKind, ModuleLine, ModuleLog};
+use crate::metrics::{Metrics, StageMeters};
+use crate::module_log::ModuleLog;
 use crate::peers::{Peers, WorkerState};
 use crate::recovery::{Recovered, WrittenVerdict};
 use crate::rejected::Rejected;
@@ -155,6 +156,9 @@ pub(crate) struct Worker {
     /// Batches before which the state is still saved, after a fault.
     careful: u32,
     outcome: BatchOutcome,
+    /// When the oldest record since the last commit was appended, epoch milliseconds.
+    oldest_append_ms: Option<i64>,
+    meters: StageMeters,
     /// A batch of this term has been processed.
     begun: bool,
 }
@@ -258,10 +262,16 @@ impl Worker {
             }
             self.outcome.clear();
             match self.chain.process(input, &self.verdicts, &mut self.outcome) {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.meters.batch(self.deployment, &self.chain);
+                    break;
+                }
                 Err(ProcessError::Source(e)) => return Err(WorkerError::Source(e.to_string())),
                 Err(ProcessError::Fault(fault)) => match self.on_fault(input, &fault)? {
-                    Onward::Passed => break,
+                    Onward::Passed => {
+                        self.meters.batch(self.deployment, &self.chain);
+                        break;
+                    }
                     Onward::Again => {}
                     Onward::WentBack => return Ok(false),
                 },
@@ -271,6 +281,7 @@ impl Worker {
         self.drain_logs();
         self.absorb(input.batch, retry)?;
         self.position = input.to();
+        self.note_append(input.batch.base_timestamp_ms);
         self.last_record = Instant::now();
         let records = input.to().0 - input.from().0;
         self.pace.count(records, self.last_record);
@@ -286,36 +297,6 @@ impl Worker {
             peer.last_record = at;
         });
         Ok(true)
-    }
-
-    /// Hands on what the modules have said, for people.
-    fn drain_logs(&mut self) {
-        for line in self.chain.take_logs() {
-            self.module_line(LineKind::Log, self.position, line.stage, line.sha256, line.text, line.left_out);
-        }
-    }
-
-    fn module_line(
-        &self,
-        kind: LineKind,
-        offset: Offset,
-        stage: String,
-        sha256: ModuleDigest,
-        text: String,
-        left_out: u64,
-    ) {
-        self.shared.log.push(ModuleLine {
-            number: 0,
-            at_ms: self.shared.clock.now_ms(),
-            partition: self.owner.partition,
-            offset,
-            deployment: self.deployment,
-            stage,
-            sha256,
-            kind,
-            text,
-            left_out,
-        });
     }
 
     /// Obeys every written decision that binds at the position.

@@ -92,6 +92,7 @@ impl Worker {
             outputs: Default::default(),
         };
         let stages = chains.deployment(deployment)?;
+        shared.metrics.recovered(partition, checkpoint.as_ref().map(|c| c.written_at_ms));
         if let Some(checkpoint) = &checkpoint {
             for (offset, deployment) in &checkpoint.activations {
                 let passed = Activation { deployment: *deployment, generation: None };
@@ -130,6 +131,8 @@ impl Worker {
             saved,
             careful: 0,
             outcome: BatchOutcome::default(),
+            oldest_append_ms: None,
+            meters: shared.metrics.stage_meters(partition),
             begun: false,
             shared,
         };

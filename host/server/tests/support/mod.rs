@@ -190,6 +190,7 @@ impl Running {
             closed_before_ms: Some(closed_before_ms),
             ledger: Ledger { counted: as_of, ..Ledger::default() },
             committed_at_ms: 1_000,
+            oldest_append_ms: None,
         });
         let output = Output { stamp, body };
         self.append(CTR_WINDOWS, 0, &[(Some(output.key().as_bytes()), &output.encode())]);

@@ -1,6 +1,7 @@
 //! Views over topics written by hand, in a real log.
 
 mod records;
+mod standing;
 mod status;
 mod windows;
 
@@ -78,6 +79,7 @@ impl Fixture {
                 closed_before_ms: Some(closed_before_ms),
                 ledger,
                 committed_at_ms: 7,
+                oldest_append_ms: None,
             }),
         );
     }
