@@ -26,7 +26,7 @@ struct Bench {
     run: RunId,
     partition: u32,
     epoch: u64,
-    generation: u64,
+    generation: u32,
     wall_ms: i64,
 }
 
@@ -42,7 +42,7 @@ impl Bench {
     }
 
     fn partial(&mut self, as_of: u64, (size, start): (i64, i64), dimension: &str, keys: &[(&str, i64)]) {
-        let (partition, generation) = (PartitionId(self.partition), Generation(self.generation.try_into().unwrap()));
+        let (partition, generation) = (PartitionId(self.partition), Generation(self.generation));
         let owner = Owner { run: self.run, partition, generation };
         let mut key = key_prefix(&owner).into_bytes();
         put_guest_key(&mut key, size, start, dimension);
