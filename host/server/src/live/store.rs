@@ -20,8 +20,8 @@ use super::marks::Marks;
 use super::rate::Rates;
 use super::table::{AHEAD_MS, At, Counted, SPANS_MS, TOTAL, Table};
 
-/// Bytes of windows that are held: as many as one pass over the topic may hold that answers the same questions. That is an
-/// hour of both sizes where a dimension has 10,000 keys in each of 3 partitions, and all that is kept where it has 26.
+/// Bytes of windows that are held: as many as one pass over the topic may hold that answers the same questions. Reckoned with 30
+/// bytes a key, that is an hour of both sizes where a dimension has 10,000 keys in each of 3 partitions.
 pub(super) const LIMIT_BYTES: usize = 64 << 20;
 /// Windows of a snapshot, by size.
 const SHOWN: [usize; 2] = [120, 60];
