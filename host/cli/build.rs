@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 /// The modules in the order of the chain, as target/smartmodules/ and smartmodules/ call them.
@@ -17,6 +18,8 @@ fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", built.display());
     println!("cargo::rerun-if-changed=build.rs");
 
+    versions(&root);
+
     let mut list = String::from("[\n");
     for name in MODULES {
         let wasm = built.join(format!("{name}.wasm"));
@@ -29,6 +32,22 @@ fn main() -> Result<(), String> {
     list.push(']');
     write(&out.join("builtin.rs"), list.as_bytes())?;
     write(&out.join("vendor.rs"), vendor(&root)?.as_bytes())
+}
+
+/// Hands on which compiler and which wasmtime this is, where that can be told.
+fn versions(root: &Path) {
+    let lock = root.join("Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
+    let lock = fs::read_to_string(lock).unwrap_or_default();
+    let wasmtime = lock.split("name = \"wasmtime\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let rustc = env::var_os("RUSTC").and_then(|rustc| Command::new(rustc).arg("--version").output().ok());
+    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let rustc = rustc.as_deref().and_then(|said| said.split(' ').nth(1));
+    for (name, version) in [("WASMTIME", wasmtime), ("RUSTC", rustc)] {
+        if let Some(version) = version {
+            println!("cargo::rustc-env=CLICKMILL_{name}_VERSION={version}");
+        }
+    }
 }
 
 /// Lists the sources of the crates that a user's module is built on, for `smartmodule new`.

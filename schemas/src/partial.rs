@@ -181,6 +181,18 @@ pub fn take_entries(bytes: &[u8]) -> Result<Vec<(String, Metrics)>, NotAPartial>
     Ok(entries)
 }
 
+/// Hands each entry of a partial to `visit`, without a copy of its key: the value from [`Head::entries_at`] on.
+///
+/// # Errors
+/// [`NotAPartial`] where they are malformed; those before have been visited.
+pub fn visit_entries<'a>(bytes: &'a [u8], mut visit: impl FnMut(&'a str, Metrics)) -> Result<(), NotAPartial> {
+    let mut walk = Entries { bytes, at: 0, left: 0 };
+    while let Some((key, metrics)) = walk.next()? {
+        visit(key, metrics);
+    }
+    Ok(())
+}
+
 /// Checks the guest's part of a key and of a value: with the host's stamps before them they are a partial.
 ///
 /// # Errors
@@ -307,6 +319,9 @@ mod tests {
         let head = Head::decode(&key, &value).unwrap();
         assert_eq!((head.owner, &head.window, head.version), (owner, &partial.window, version));
         assert_eq!(take_entries(&value[head.entries_at..]).unwrap(), partial.entries);
+        let mut visited = Vec::new();
+        visit_entries(&value[head.entries_at..], |key, m| visited.push((key.to_owned(), m))).unwrap();
+        assert_eq!(visited, partial.entries);
         for cut in 0..value.len() {
             assert!(Partial::decode(&key, &value[..cut]).is_err());
         }

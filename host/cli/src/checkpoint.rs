@@ -5,17 +5,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clickmill_broker::Broker as _;
 use clickmill_pipeline::checkpoint::{Checkpoint, CheckpointName, Damaged};
 use clickmill_pipeline::clock::{Clock as _, SystemClock};
 use clickmill_pipeline::savepoint::{self, Manifest, SavedPartition};
-use clickmill_pipeline::topics::{AD_EVENTS_ERROR, AD_EVENTS_RAW, CTR_WINDOWS};
+use clickmill_pipeline::topics::AD_EVENTS_RAW;
+use clickmill_pipeline::views::checkpoints::{self, CheckpointFile};
 use clickmill_pipeline::views::status::Status;
 use clickmill_pipeline::views::time::iso8601;
-use clickmill_pipeline::{WorkerError, runs, views};
+use clickmill_pipeline::{WorkerError, runs};
 use clickmill_schemas::{Offset, PartitionId};
 use serde_json::json;
 
@@ -142,31 +142,24 @@ fn save(config: &Config, args: &SaveArgs, out: &mut dyn Write) -> Result<()> {
 struct Stored {
     /// The savepoint that it belongs to.
     savepoint: Option<String>,
-    partition: PartitionId,
-    name: CheckpointName,
-    path: PathBuf,
+    file: CheckpointFile,
     bytes: u64,
     content: Result<Checkpoint, Damaged>,
 }
 
 /// Every checkpoint of the input topic, by partition, newest first.
 fn stored(config: &Config) -> Result<Vec<Stored>> {
-    let all = runs::folder_in(&config.data_dir).context("looking for checkpoints")?;
     let mut found = Vec::new();
-    for partition in names(&all)?.iter().filter_map(|name| name.parse().ok()) {
-        let folder = all.join(PartitionId::to_string(&partition));
-        for name in names(&folder)?.iter().filter_map(|name| CheckpointName::parse(name)) {
-            let path = folder.join(name.file());
-            let bytes = match fs::read(&path) {
-                // A running host has removed it since: newer ones have made it superfluous.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                bytes => bytes.with_context(|| format!("reading {}", path.display()))?,
-            };
-            let content = Checkpoint::decode(&bytes);
-            found.push(Stored { savepoint: None, partition, name, path, bytes: bytes.len() as u64, content });
+    for file in checkpoints::files(&config.data_dir)? {
+        match file.read() {
+            // A running host has removed it since: newer ones have made it superfluous.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            read => {
+                let (content, bytes) = read.with_context(|| format!("reading {}", file.path.display()))?;
+                found.push(Stored { savepoint: None, file, bytes, content });
+            }
         }
     }
-    found.sort_by(|a, b| a.partition.cmp(&b.partition).then(b.name.cmp(&a.name)));
     Ok(found)
 }
 
@@ -186,20 +179,11 @@ fn saved(config: &Config) -> Result<Vec<Stored>> {
             let bytes = fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
             let content =
                 checkpoints.get(&partition).cloned().context("a savepoint lacks a partition that it names")?;
-            let (savepoint, checkpoint) = (Some(name.clone()), CheckpointName { epoch, offset });
-            found.push(Stored { savepoint, partition, name: checkpoint, path, bytes, content: Ok(content) });
+            let file = CheckpointFile { partition, name: CheckpointName { epoch, offset }, path };
+            found.push(Stored { savepoint: Some(name.clone()), file, bytes, content: Ok(content) });
         }
     }
     Ok(found)
-}
-
-/// Names in a folder; none where it does not exist.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("listing {}", folder.display()))?,
-    };
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
@@ -211,13 +195,13 @@ fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
         let state = s.content.as_ref().map_or_else(ToString::to_string, |_| "sound".to_owned());
         rows.push(vec![
             s.savepoint.clone().unwrap_or_default(),
-            s.partition.to_string(),
-            s.name.epoch.to_string(),
-            s.name.offset.to_string(),
+            s.file.partition.to_string(),
+            s.file.name.epoch.to_string(),
+            s.file.name.offset.to_string(),
             written,
             s.bytes.to_string(),
             state,
-            s.path.display().to_string(),
+            s.file.path.display().to_string(),
         ]);
     }
     let written = match output {
@@ -236,14 +220,14 @@ impl Stored {
     fn json(&self, fault: Option<&str>) -> serde_json::Value {
         json!({
             "savepoint": self.savepoint,
-            "partition": self.partition,
-            "epoch": self.name.epoch,
-            "offset": self.name.offset,
+            "partition": self.file.partition,
+            "epoch": self.file.name.epoch,
+            "offset": self.file.name.offset,
             "written_at_ms": self.content.as_ref().ok().map(|c| c.written_at_ms),
             "bytes": self.bytes,
             "sound": self.content.is_ok() && fault.is_none(),
             "fault": self.content.as_ref().err().map(ToString::to_string).or_else(|| fault.map(str::to_owned)),
-            "file": self.path,
+            "file": self.file.path,
         })
     }
 }
@@ -251,10 +235,11 @@ impl Stored {
 fn show(config: &Config, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     let mut chosen = BTreeMap::new();
     for s in stored(config)? {
-        let wanted = args.partition.is_none_or(|p| p == s.partition) && args.offset.is_none_or(|o| o == s.name.offset);
+        let CheckpointFile { partition, name, .. } = &s.file;
+        let wanted = args.partition.is_none_or(|p| p == *partition) && args.offset.is_none_or(|o| o == name.offset);
         if wanted {
             // Newest first: the first one of a partition is it.
-            chosen.entry(s.partition).or_insert(s);
+            chosen.entry(*partition).or_insert(s);
         }
     }
     if chosen.is_empty() {
@@ -262,12 +247,12 @@ fn show(config: &Config, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     }
     for s in chosen.into_values() {
         let checkpoint = match s.content {
-            Err(why @ Damaged::Newer { .. }) => return Err(WorkerError::Newer { file: s.path, why }.into()),
-            content => content.with_context(|| format!("{} is damaged", s.path.display()))?,
+            Err(why @ Damaged::Newer { .. }) => return Err(WorkerError::Newer { file: s.file.path, why }.into()),
+            content => content.with_context(|| format!("{} is damaged", s.file.path.display()))?,
         };
         let mut shown = serde_json::to_value(&checkpoint)?;
         shown["state_bytes"] = json!(checkpoint.state.len());
-        shown["file"] = json!(s.path);
+        shown["file"] = json!(s.file.path);
         unless_gone(write_json(out, &shown).and_then(|()| out.flush()))?;
     }
     Ok(())
@@ -281,11 +266,11 @@ fn verify(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
     let mut rows = Rows::new(&["partition>", "epoch>", "offset>", "verdict", "file"]);
     for (s, fault) in all.iter().zip(&faults) {
         rows.push(vec![
-            s.partition.to_string(),
-            s.name.epoch.to_string(),
-            s.name.offset.to_string(),
+            s.file.partition.to_string(),
+            s.file.name.epoch.to_string(),
+            s.file.name.offset.to_string(),
             fault.clone().unwrap_or_else(|| "sound".to_owned()),
-            s.path.display().to_string(),
+            s.file.path.display().to_string(),
         ]);
     }
     let written = match output {
@@ -313,46 +298,20 @@ fn verify(config: &Config, output: Output, out: &mut dyn Write) -> Result<()> {
 fn in_the_way(all: &[Stored]) -> Option<WorkerError> {
     let mut sound = None;
     all.iter().find_map(|s| match &s.content {
-        Err(why @ Damaged::Newer { .. }) if sound != Some(s.partition) => {
-            Some(WorkerError::Newer { file: s.path.clone(), why: why.clone() })
+        Err(why @ Damaged::Newer { .. }) if sound != Some(s.file.partition) => {
+            Some(WorkerError::Newer { file: s.file.path.clone(), why: why.clone() })
         }
         content => {
-            sound = content.as_ref().map_or(sound, |_| Some(s.partition));
+            sound = content.as_ref().map_or(sound, |_| Some(s.file.partition));
             None
         }
     })
 }
 
-/// What is wrong with a checkpoint, beside the logs that it builds on.
+/// What is wrong with a checkpoint.
 fn fault(stored: &Stored, status: &Status) -> Option<String> {
-    let checkpoint = match &stored.content {
-        Ok(checkpoint) => checkpoint,
-        Err(damaged) => return Some(damaged.to_string()),
-    };
-    if (checkpoint.epoch, checkpoint.offset) != (stored.name.epoch, stored.name.offset) {
-        return Some(format!(
-            "it is of epoch {}, offset {}: the file was renamed",
-            checkpoint.epoch, checkpoint.offset
-        ));
+    match &stored.content {
+        Ok(checkpoint) => stored.file.fault(checkpoint, status),
+        Err(damaged) => Some(damaged.to_string()),
     }
-    if checkpoint.partition != stored.partition {
-        return Some(format!("it is of partition {}: the file was moved", checkpoint.partition));
-    }
-    if status.run.is_some_and(|run| run != checkpoint.run) {
-        return Some(format!("it is of the run {}: the topic was made anew since", checkpoint.run));
-    }
-    [
-        (AD_EVENTS_RAW, checkpoint.partition, checkpoint.offset),
-        (CTR_WINDOWS, PartitionId(0), checkpoint.needs().windows),
-        (AD_EVENTS_ERROR, PartitionId(0), checkpoint.needs().errors),
-    ]
-    .into_iter()
-    .find_map(|(topic, partition, needed)| ahead(&status.topics, topic, partition, needed))
-}
-
-fn ahead(topics: &[views::status::TopicView], topic: &str, partition: PartitionId, needed: Offset) -> Option<String> {
-    let view =
-        topics.iter().find(|t| t.topic == topic).and_then(|t| t.partitions.iter().find(|p| p.partition == partition));
-    let end = view.map_or(Offset(0), |p| p.log_end_offset);
-    (end < needed).then(|| format!("it is ahead of {topic}/{partition}, which ends at {end}: it needs {needed}"))
 }

@@ -9,6 +9,7 @@ const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const percent = (ratio) => ratio === null ? "–" : (ratio * 100).toFixed(2) + " %";
+const iso = (ms) => new Date(ms).toISOString();
 const minute = (iso) => iso.slice(11, 16);
 const day = (iso) => iso.slice(0, 10);
 
@@ -83,6 +84,18 @@ function chart(windows) {
     : "CTR by minute, no windows yet");
 }
 
+// Windows of one minute as they are known, by their start.
+let known = new Map();
+function take(name, event) {
+  if (name === "snapshot") known = new Map();
+  for (const w of event.windows["1m"]) {
+    known.set(w.start_ms, { ...w, start: iso(w.start_ms), ctr: w.impressions > 0 ? w.clicks / w.impressions : null });
+  }
+  const newest = [...known.keys()].sort((a, b) => a - b).slice(-30);
+  known = new Map(newest.map((start) => [start, known.get(start)]));
+  show({ ...event, windows: [...known.values()], watermark: event.watermark_ms === null ? null : iso(event.watermark_ms) });
+}
+
 let spoken = 0;
 function show(frame) {
   const last = frame.windows.at(-1);
@@ -102,11 +115,6 @@ function show(frame) {
     [day(w.start) + " " + minute(w.start)], [whole.format(w.impressions), "n"], [whole.format(w.clicks), "n"],
     [percent(w.ctr), "n"], [money.format(w.cost_micros / 1e6), "n"], [whole.format(w.conversions), "n"],
     [w.final ? "final" : "provisional"]]);
-  const categories = frame.categories;
-  at("categories-window").textContent = categories
-    ? minute(categories.start) + " UTC" + (categories.lower_bound ? ", lower bounds" : "") : "";
-  rows("categories", categories ? categories.top : [], (c) => [
-    [c.key === "" ? "(empty)" : c.key], [whole.format(c.impressions), "n"], [whole.format(c.clicks), "n"], [percent(c.ctr), "n"]]);
   rows("modules", frame.modules, (m) => [[m.stage], [m.name], [m.version], [m.sha256, "digest"]]);
   at("content").hidden = false;
   connection(frame.caught_up ? "live" : "reading the topic…", frame.caught_up ? "good" : "");
@@ -136,8 +144,7 @@ async function follow() {
       heard();
       const events = (rest + value).split("\n\n");
       rest = events.pop();
-      const frames = events.filter((e) => e.startsWith("data:"));
-      if (frames.length > 0) show(JSON.parse(frames.at(-1).slice(5)));
+      for (const [, name, data] of events.map((e) => e.match(/^event: (\w+)\ndata: (.*)$/)).filter((e) => e)) take(name, JSON.parse(data));
     }
   } catch (error) {
     return "no answer";

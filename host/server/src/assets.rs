@@ -1,45 +1,121 @@
-//! The live page and the description of the API, embedded: no file to install, nothing loaded from elsewhere.
+//! The pages and the description of the API, embedded: no file to install, nothing loaded from elsewhere.
 
-use axum::http::header;
+use std::sync::LazyLock;
+
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-fn asset(content_type: &'static str, body: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-cache")], body).into_response()
+use crate::error::ApiError;
+
+/// A file under `/assets/`.
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    bytes: &'static [u8],
 }
 
-pub(crate) async fn page() -> Response {
-    asset("text/html; charset=utf-8", include_str!("../assets/index.html"))
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+macro_rules! assets {
+    ($($path:literal: $content_type:ident),* $(,)?) => {
+        &[$(Asset { path: $path, content_type: $content_type, bytes: include_bytes!(concat!("../assets/", $path)) }),*]
+    };
 }
 
-pub(crate) async fn script() -> Response {
-    asset("text/javascript; charset=utf-8", include_str!("../assets/live.js"))
+/// All that the pages load, a line a file.
+const ASSETS: &[Asset] = assets![
+    "icon.svg": SVG,
+    "live.js": JAVASCRIPT,
+    "style.css": CSS,
+];
+
+const PAGE: &str = include_str!("../assets/index.html");
+
+/// One tag for all: they belong together, and change together.
+static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let all = ASSETS.iter().map(|asset| asset.bytes).chain([PAGE.as_bytes()]);
+    let hash = all
+        .flatten()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    HeaderValue::from_str(&format!("\"{hash:016x}\"")).unwrap_or(HeaderValue::from_static("\"none\""))
+});
+
+/// With its tag: a browser asks each time, and gets it only where it has another one.
+fn tagged(headers: &HeaderMap, content_type: &'static str, body: &'static [u8]) -> Response {
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == *TAG);
+    let head = [
+        (header::ETAG, TAG.clone()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+    ];
+    if known { (StatusCode::NOT_MODIFIED, head).into_response() } else { (head, body).into_response() }
 }
 
-pub(crate) async fn style() -> Response {
-    asset("text/css; charset=utf-8", include_str!("../assets/style.css"))
+/// The shell of every page: its script looks at the address.
+pub(crate) async fn page(headers: HeaderMap) -> Response {
+    tagged(&headers, "text/html; charset=utf-8", PAGE.as_bytes())
 }
 
-pub(crate) async fn icon() -> Response {
-    asset("image/svg+xml", include_str!("../assets/icon.svg"))
+pub(crate) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let asset = ASSETS.iter().find(|asset| asset.path == path);
+    let asset = asset.ok_or_else(|| ApiError::NotFound(format!("there is no asset {path:?}")))?;
+    Ok(tagged(&headers, asset.content_type, asset.bytes))
 }
 
 /// What every route takes and gives, for programs and for what generates them.
 pub(crate) async fn openapi() -> Response {
-    asset("application/json", include_str!("../assets/openapi.json"))
+    let head = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    (head, include_str!("../assets/openapi.json")).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn the_page_is_small_and_needs_nothing_that_its_policy_forbids() {
-        let page = include_str!("../assets/index.html");
-        let (script, style) = (include_str!("../assets/live.js"), include_str!("../assets/style.css"));
-        assert!(page.len() + script.len() + style.len() < 30_000);
-        for text in [page, script, style] {
-            assert!(!text.contains("http://") && !text.contains("https://"), "loads from elsewhere");
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Files of the folder that are not for browsers: licences and lists of what is vendored.
+    fn is_for_browsers(path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let ends = [".js", ".css", ".svg", ".png", ".woff2"];
+        ends.iter().any(|end| name.ends_with(end)) && !path.contains("node_modules/")
+    }
+
+    fn files(folder: &Path, below: &str, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{below}{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                files(&entry.path(), &format!("{path}/"), found);
+            } else if is_for_browsers(&path) {
+                found.insert(path);
+            }
         }
-        assert!(!page.contains("style=") && !page.contains("<style") && !page.contains("onclick"));
-        assert_eq!(page.matches("<script").count(), 1);
-        assert!(!script.contains("innerHTML"), "keys come from producers and must stay text");
+    }
+
+    #[test]
+    fn every_file_for_browsers_is_in_the_table_and_no_other() {
+        let mut found = BTreeSet::new();
+        files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets"), "", &mut found);
+        assert_eq!(ASSETS.iter().map(|asset| asset.path.to_owned()).collect::<BTreeSet<_>>(), found);
+    }
+
+    #[test]
+    fn the_page_needs_nothing_that_its_policy_forbids() {
+        assert!(!PAGE.contains("style=") && !PAGE.contains("<style") && !PAGE.contains("onclick"));
+        assert!(!PAGE.contains("http://") && !PAGE.contains("https://"), "loads from elsewhere");
+        assert_eq!(PAGE.matches("<script").count(), PAGE.matches("<script src=\"/assets/").count() + modules(PAGE));
+        for asset in ASSETS.iter().filter(|asset| !asset.path.starts_with("vendor/")) {
+            let text = String::from_utf8_lossy(asset.bytes);
+            assert!(!text.contains("innerHTML"), "keys come from producers and must stay text: {}", asset.path);
+        }
+    }
+
+    fn modules(page: &str) -> usize {
+        page.matches("<script type=\"module\" src=\"/assets/").count()
     }
 }

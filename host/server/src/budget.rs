@@ -17,6 +17,7 @@ const UNIT_BYTES: usize = 1_024;
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget {
     units: Arc<Semaphore>,
+    all_units: usize,
     max_body_bytes: usize,
 }
 
@@ -30,7 +31,12 @@ pub(crate) struct HeldBody {
 impl BodyBudget {
     pub(crate) fn new(max_body_bytes: usize, max_in_flight_bytes: usize) -> Self {
         let units = max_in_flight_bytes.max(max_body_bytes).div_ceil(UNIT_BYTES).min(Semaphore::MAX_PERMITS);
-        Self { units: Arc::new(Semaphore::new(units)), max_body_bytes }
+        Self { units: Arc::new(Semaphore::new(units)), all_units: units, max_body_bytes }
+    }
+
+    /// Bytes of bodies that are in memory, about.
+    pub(crate) fn bytes_in_flight(&self) -> usize {
+        self.all_units.saturating_sub(self.units.available_permits()) * UNIT_BYTES
     }
 
     /// Reads the body whole.

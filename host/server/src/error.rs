@@ -175,7 +175,7 @@ impl From<ViewError> for ApiError {
     fn from(error: ViewError) -> Self {
         match error {
             ViewError::Broker(e) => e.into(),
-            e @ ViewError::TooLarge { .. } => Self::BadRequest(e.to_string()),
+            e @ (ViewError::TooLarge { .. } | ViewError::LongRange { .. }) => Self::BadRequest(e.to_string()),
             e @ (ViewError::Record { .. } | ViewError::Store(_)) => Self::Internal(e.to_string()),
         }
     }

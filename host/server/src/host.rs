@@ -1,5 +1,7 @@
 //! What the server asks of the process that it runs in.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clickmill_pipeline::NewestCommit;
@@ -7,6 +9,7 @@ use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
+use serde::Serialize;
 use serde_json::Value;
 
 /// What a connector is told to do.
@@ -34,6 +37,22 @@ pub enum ConnectorRefusal {
     Unwritten(String),
 }
 
+/// A number that something must not exceed, and what of it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// The key of the configuration.
+    pub name: String,
+    /// None where it is switched off.
+    pub limit: Option<u64>,
+    /// None where nobody counts.
+    #[serde(rename = "use")]
+    pub used: Option<u64>,
+    /// `bytes`, `ms`, `hours`, or what is counted.
+    pub unit: &'static str,
+    /// What it bounds.
+    pub what: &'static str,
+}
+
 /// What only a running host knows. But for [`Host::partitions_added`], [`Host::save`] and the changes of connectors, all calls
 /// are quick and never block.
 pub trait Host: Send + Sync + 'static {
@@ -55,11 +74,21 @@ pub trait Host: Send + Sync + 'static {
     /// [`ConnectorRefusal::BadFile`], and nothing was changed.
     fn apply_connectors(&self) -> Result<Value, ConnectorRefusal>;
 
-    /// Whether the host does its work.
-    ///
-    /// # Errors
-    /// Why not, in words for an operator.
-    fn ready(&self) -> Result<(), String>;
+    /// Why the host does not do its work, in words for an operator; nothing where it does.
+    fn not_ready(&self) -> Vec<String>;
+
+    /// The configuration in force, its secrets masked.
+    fn config(&self) -> Value;
+
+    /// The limits of the configuration, with their use where this process knows it. The server's own uses are not among what
+    /// it knows.
+    fn limits(&self) -> Vec<Limit>;
+
+    /// Versions of the program and of what it is built with, by name.
+    fn versions(&self) -> BTreeMap<String, String>;
+
+    /// Where checkpoints lie.
+    fn data_dir(&self) -> PathBuf;
 
     /// What changes the modules; none where this process has no workers.
     fn deployer(&self) -> Option<Arc<Deployer>>;

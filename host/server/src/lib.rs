@@ -1,6 +1,6 @@
-//! The HTTP edge of a host: health, metrics, status, windows, topics, and the live page.
+//! The HTTP edge of a host: health, metrics, status, windows, topics, what is live, and the pages.
 //!
-//! This crate owns routes, limits, the token and what the live page is fed with. Everything it tells it reads from the
+//! This crate owns routes, limits, the token and what the pages are fed with. Everything it tells it reads from the
 //! topics through `clickmill_pipeline::views`; what only the running host knows comes in through the trait [`Host`].
 //! It must not know workers, sinks or modules. Start with [`Server`], then `routes`.
 
@@ -8,13 +8,12 @@ mod append;
 mod assets;
 mod blame;
 mod budget;
+mod checkpoints;
 mod clock;
 mod connectors;
 mod dlq;
 mod dlq_rate;
 mod error;
-mod feed;
-mod frame;
 mod guard;
 mod health;
 mod host;
@@ -31,10 +30,9 @@ mod smartmodules;
 mod sources;
 mod stall;
 mod status_metrics;
-mod tail;
 mod topics;
 mod windows;
 
-pub use host::{ConnectorChange, ConnectorRefusal, Host};
+pub use host::{ConnectorChange, ConnectorRefusal, Host, Limit};
 pub use options::{BadToken, Options, Token};
 pub use serve::{BindError, ServeError, Server};

@@ -23,9 +23,9 @@ pub struct Options {
     pub header_timeout: Duration,
     /// Requests at work at once; further ones get 503. Default: 64.
     pub max_in_flight_requests: usize,
-    /// Open connections; further ones wait to be accepted. Default: 512.
+    /// Open connections; further ones wait to be accepted. Default: 768.
     pub max_connections: usize,
-    /// Listeners of the live stream. Default: 64.
+    /// Listeners of the live stream; three quarters of the connections at most. Default: 512.
     pub max_live_clients: usize,
 }
 
@@ -40,9 +40,18 @@ impl Default for Options {
             request_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
             max_in_flight_requests: 64,
-            max_connections: 512,
-            max_live_clients: 64,
+            max_connections: 768,
+            max_live_clients: 512,
         }
+    }
+}
+
+impl Options {
+    /// Listeners that there may be: others must get through beside them.
+    #[must_use]
+    pub(crate) const fn live_clients(&self) -> usize {
+        let most = self.max_connections.saturating_mul(3).div_ceil(4);
+        if self.max_live_clients < most { self.max_live_clients } else { most }
     }
 }
 
@@ -98,6 +107,14 @@ mod tests {
         for other in [&b""[..], b"0123456789abcde", b"0123456789abcdeg", b"0123456789abcdef0"] {
             assert!(!token.matches(other));
         }
+    }
+
+    #[test]
+    fn listeners_leave_connections_for_others() {
+        let of =
+            |max_connections, max_live_clients| Options { max_connections, max_live_clients, ..Options::default() };
+        let listeners = [of(768, 512), of(512, 512), of(1, 512), of(512, 1)].map(|options| options.live_clients());
+        assert_eq!(listeners, [512, 384, 1, 1]);
     }
 
     #[test]

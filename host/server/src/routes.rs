@@ -1,23 +1,25 @@
 //! The routes, and what their handlers share.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use clickmill_broker::{Broker, TopicInfo};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::budget::BodyBudget;
 use crate::error::ApiError;
 use crate::host::Host;
+use crate::live::{self, Hub, Shared};
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
 use crate::{
-    append, assets, blame, connectors, dlq, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules,
-    topics, windows,
+    append, assets, blame, checkpoints, connectors, dlq, guard, health, metrics, reprocess, rounds, shadow,
+    smartmodules, topics, windows,
 };
 
 /// What handlers share.
@@ -31,10 +33,16 @@ pub(crate) struct App {
     pub(crate) modules: BodyBudget,
     pub(crate) in_flight: Semaphore,
     pub(crate) live_clients: Arc<Semaphore>,
+    pub(crate) connections: Arc<Semaphore>,
+    /// Checkpoints are verified for one request at a time.
+    pub(crate) verifying: Arc<Semaphore>,
     /// Streamed answers that may be held at once: each takes memory as long as its reader reads.
     pub(crate) streamed_answers: Arc<Semaphore>,
     pub(crate) rounds: Rounds,
-    pub(crate) frames: watch::Receiver<Arc<str>>,
+    /// What the windows are now, as far back as it is held in memory.
+    pub(crate) store: Arc<Shared>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) began: Instant,
 }
 
 impl App {
@@ -69,7 +77,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/savepoints", post(topics::save))
         .route("/api/topics/{topic}/records", post(append::records))
         .route("/api/topics/{topic}/partitions/{partition}/records", get(topics::records))
-        .route("/api/live", get(live::stream))
+        .route("/api/live", get(live::stream::events))
+        .route("/api/live/top", get(live::top::keys))
+        .route("/api/health", get(health::health))
+        .route("/api/checkpoints", get(checkpoints::list))
+        .route("/api/checkpoints/verify", post(checkpoints::verify))
         .route("/api/smartmodules", get(smartmodules::list).post(smartmodules::deploy))
         .route("/api/smartmodules/{stage}", get(smartmodules::show).merge(delete(smartmodules::remove)))
         .route("/api/deployments", get(smartmodules::history))
@@ -104,15 +116,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     // No secret and no data in these: a browser cannot send the token with the address of a page.
     let open = Router::new()
         .route("/", get(assets::page))
-        .route("/assets/live.js", get(assets::script))
-        .route("/assets/style.css", get(assets::style))
-        .route("/assets/icon.svg", get(assets::icon))
+        .route("/reports", get(assets::page))
+        .route("/pipeline", get(assets::page))
+        .route("/dead-letters", get(assets::page))
+        .route("/health", get(assets::page))
+        .route("/assets/{*path}", get(assets::asset))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready));
     guarded
         .merge(open)
         .method_not_allowed_fallback(async |method: Method| ApiError::MethodNotAllowed { method })
-        .fallback(async || ApiError::NotFound("nothing is here; the live page is at /".to_owned()))
+        .fallback(async || ApiError::NotFound("nothing is here; the pages begin at /".to_owned()))
         .layer(from_fn_with_state(Arc::clone(&app), guard::limits))
         .layer(from_fn_with_state(Arc::clone(&app), guard::same_site))
         .layer(from_fn_with_state(Arc::clone(&app), guard::record))

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickmill_broker::Broker;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 
 use crate::budget::BodyBudget;
 use crate::host::Host;
+use crate::live::{Follower, Hub, Shared};
 use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
 use crate::routes::{App, router};
 use crate::stall::StallLimit;
-use crate::tail::Tail;
 
 /// How long open requests may go on after the stop was asked for.
 const GRACE: Duration = Duration::from_millis(1_500);
@@ -103,7 +103,8 @@ impl Server {
     ) -> Result<(), ServeError> {
         let Self { options, listener, .. } = self;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (tail, frames) = Tail::start(Arc::clone(&broker))?;
+        let (store, hub) = (Arc::<Shared>::default(), Arc::new(Hub::new()));
+        let follower = Follower::start(Arc::clone(&broker), Arc::clone(&host), Arc::clone(&store), Arc::clone(&hub))?;
         let connections = Connections::new(&options);
         let app = router(Arc::new(App {
             broker,
@@ -112,13 +113,17 @@ impl Server {
             bodies: BodyBudget::new(options.max_body_bytes, options.max_body_bytes_in_flight),
             modules: BodyBudget::new(MAX_MODULE_BODY_BYTES, MAX_MODULE_BODY_BYTES),
             in_flight: Semaphore::new(options.max_in_flight_requests),
-            live_clients: Arc::new(Semaphore::new(options.max_live_clients)),
+            live_clients: Arc::new(Semaphore::new(options.live_clients())),
+            connections: Arc::clone(&connections.permits),
+            verifying: Arc::new(Semaphore::new(1)),
             streamed_answers: Arc::new(Semaphore::new(STREAMED_ANSWERS)),
             rounds: Rounds::default(),
-            frames,
+            store,
+            hub,
+            began: Instant::now(),
             options,
         }));
-        connections.run(listener, app, shutdown, tail).await;
+        connections.run(listener, app, shutdown, follower).await;
         Ok(())
     }
 }
@@ -148,7 +153,7 @@ impl Connections {
         listener: tokio::net::TcpListener,
         app: axum::Router,
         shutdown: impl Future<Output = ()>,
-        tail: Tail,
+        follower: Follower,
     ) {
         let mut shutdown = pin!(shutdown);
         loop {
@@ -160,8 +165,8 @@ impl Connections {
             }
         }
         drop(listener);
-        // Live streams end with the tail that feeds them; other requests may finish.
-        tail.stop();
+        // Live streams end with what feeds them; other requests may finish.
+        follower.stop();
         self.stop.send_replace(true);
         let all_done = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all_done).await.is_err() {

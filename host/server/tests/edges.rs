@@ -7,6 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use clickmill_server::{BindError, Options, Server, Token};
+use support::live::Listener;
 use support::{Running, TOKEN, local};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ fn guarded() -> Options {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_token_only_health_and_the_empty_page_are_open() {
     let server = Running::start(guarded()).await;
-    for open in ["/health/live", "/health/ready", "/", "/assets/live.js"] {
+    for open in ["/health/live", "/health/ready", "/", "/health", "/reports", "/assets/style.css"] {
         assert_eq!(server.get(open).await.status, 200, "{open}");
     }
     for closed in [
@@ -29,12 +30,17 @@ async fn with_a_token_only_health_and_the_empty_page_are_open() {
         "/api/topics/ad_events_raw",
         "/api/topics/ad_events_raw/partitions/0/records",
         "/api/live",
+        "/api/live/top?size=1m&dimension=total",
+        "/api/health",
+        "/api/checkpoints",
         "/internal/topics/ad_events_raw/source/1",
     ] {
         let answer = server.get(closed).await;
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (401, Some("unauthorized")), "{closed}");
     }
-    for closed in ["/api/topics/ad_events_raw/records", "/internal/topics/ad_events_raw/rounds"] {
+    for closed in
+        ["/api/checkpoints/verify", "/api/topics/ad_events_raw/records", "/internal/topics/ad_events_raw/rounds"]
+    {
         assert_eq!(server.post(closed, b"{}").await.status, 401, "{closed}");
     }
     let bearer = format!("Bearer {TOKEN}");
@@ -146,51 +152,10 @@ async fn bytes_that_are_not_http_harm_nobody() {
     assert_eq!(server.get("/health/live").await.status, 200);
 }
 
-/// Opens the live stream and reads until something of it has come.
-async fn listen(server: &Running, needle: &str) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut seen = Vec::new();
-    let read = async {
-        while !String::from_utf8_lossy(&seen).contains(needle) {
-            assert!(
-                socket.read_buf(&mut seen).await.unwrap() > 0,
-                "the stream ended: {}",
-                String::from_utf8_lossy(&seen)
-            );
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), read).await.expect("a frame in time");
-    (socket, String::from_utf8_lossy(&seen).into_owned())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_live_stream_tells_of_new_windows_and_commits() {
-    let server = Running::start(local()).await;
-    server.append("ad_events_raw", 0, &[(None, b"{}"), (None, b"{}")]);
-    server.partial(1, 0, "total", "", 7);
-    server.partial(1, 0, "site_category", "28905ebd", 7);
-    let (mut socket, first) = listen(&server, "\"impressions\":7").await;
-    assert!(first.starts_with("HTTP/1.1 200") && first.contains("text/event-stream"), "{first}");
-    server.partial(2, 0, "total", "", 8);
-    server.commit(0, 2, -60_000);
-    let mut seen = String::new();
-    let read = async {
-        let mut bytes = vec![0; 65_536];
-        while !(seen.contains("\"impressions\":8") && seen.contains("\"processed\":2") && seen.contains("28905ebd")) {
-            let n = socket.read(&mut bytes).await.unwrap();
-            seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), read).await.expect("the newer frame in time");
-    assert!(seen.contains("\"balanced\":true"), "{seen}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn listeners_beyond_the_limit_are_refused_and_a_place_is_free_when_one_leaves() {
     let server = Running::start(Options { max_live_clients: 1, ..local() }).await;
-    let (first, _) = listen(&server, "data:").await;
+    let first = Listener::open(&server).await;
     assert_eq!(server.get("/api/live").await.status, 503);
     drop(first);
     tokio::time::timeout(Duration::from_secs(10), async {
@@ -213,7 +178,7 @@ async fn listeners_beyond_the_limit_are_refused_and_a_place_is_free_when_one_lea
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_takes_less_than_two_seconds_with_open_streams_and_idle_connections() {
     let mut server = Running::start(local()).await;
-    let (mut live, _) = listen(&server, "data:").await;
+    let mut live = Listener::open(&server).await;
     let mut idle = TcpStream::connect(server.address).await.unwrap();
     let mut stuck = TcpStream::connect(server.address).await.unwrap();
     let start = "POST /api/topics/ad_events_raw/records HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
@@ -222,7 +187,7 @@ async fn a_stop_takes_less_than_two_seconds_with_open_streams_and_idle_connectio
     server.stop.take().unwrap().send(()).unwrap();
     server.task.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    until_closed(&mut live).await;
+    until_closed(&mut live.socket).await;
     until_closed(&mut idle).await;
     until_closed(&mut stuck).await;
 }

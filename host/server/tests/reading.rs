@@ -19,7 +19,7 @@ async fn health_says_whether_the_host_works_and_why_not() {
     server.host.ready.store(false, Ordering::Relaxed);
     let answer = server.get("/health/ready").await;
     assert_eq!(answer.status, 503);
-    assert_eq!(answer.json()["reason"], "partition 1 has no worker");
+    assert_eq!(answer.json()["reason"], "partition 1 has no worker; sink redis: refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,15 +144,23 @@ async fn metrics_have_offsets_fates_requests_and_what_the_host_registers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_and_its_parts_come_with_a_strict_policy() {
+async fn the_pages_and_their_parts_come_with_a_strict_policy_and_only_once() {
     let server = Running::start(local()).await;
-    for (path, content) in
-        [("/", "text/html"), ("/assets/live.js", "text/javascript"), ("/assets/style.css", "text/css")]
-    {
+    let pages = ["/", "/reports", "/pipeline", "/dead-letters", "/health"].map(|path| (path, "text/html"));
+    let parts = [("/assets/style.css", "text/css"), ("/assets/icon.svg", "image/svg+xml")];
+    for (path, content) in pages.into_iter().chain(parts) {
         let answer = server.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.head.contains(&format!("content-type: {content}")), "{path}");
         assert!(answer.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{path}");
         assert!(answer.head.contains("x-content-type-options: nosniff"));
+        let tag = answer.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+        let again = server.send("GET", path, &[("If-None-Match", tag)], b"").await;
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        let other = server.send("GET", path, &[("If-None-Match", "\"other\"")], b"").await;
+        assert_eq!(other.body, answer.body, "{path}");
+    }
+    for nothing in ["/assets/", "/assets/openapi.json", "/assets/../src/lib.rs", "/assets/%2e%2e/index.html", "/nope"] {
+        assert_eq!(server.get(nothing).await.status, 404, "{nothing}");
     }
 }

@@ -43,6 +43,10 @@ impl Budget {
         }
     }
 
+    pub(super) fn used(&self) -> usize {
+        *guard(&self.used)
+    }
+
     pub(super) const fn limit(&self) -> usize {
         self.limit
     }
@@ -57,6 +61,7 @@ mod tests {
         let budget = Budget::new(100);
         budget.try_take(500).unwrap();
         assert_eq!(budget.try_take(1), Err(500));
+        assert_eq!(budget.used(), 500);
         budget.give_back(500);
         budget.try_take(60).unwrap();
         budget.try_take(40).unwrap();

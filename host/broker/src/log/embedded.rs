@@ -105,6 +105,12 @@ impl EmbeddedLog {
         self.shared.maintain(now_ms())
     }
 
+    /// Bytes of appends that are not durable yet.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.shared.budget.used()
+    }
+
     /// Makes everything durable, ends the threads and lets go of the lock. Appends are refused from now on.
     pub fn close(&self) {
         self.shared.stop.stop();

@@ -9,6 +9,7 @@ mod convert;
 mod error;
 mod file;
 mod layers;
+mod limits;
 mod options;
 mod secret;
 mod sinks;

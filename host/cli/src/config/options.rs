@@ -31,9 +31,9 @@ pub struct ServerOptions {
     pub header_timeout_ms: u64,
     /// Requests at work at once; further ones get 503. Default: 64.
     pub max_in_flight_requests: usize,
-    /// Open connections; further ones wait to be accepted. Default: 512.
+    /// Open connections; further ones wait to be accepted. Default: 768.
     pub max_connections: usize,
-    /// Listeners of the live stream at once. Default: 64.
+    /// Listeners of the live stream at once; three quarters of the connections at most. Default: 512.
     pub max_live_clients: usize,
 }
 
@@ -49,8 +49,8 @@ impl Default for ServerOptions {
             request_timeout_ms: 30_000,
             header_timeout_ms: 10_000,
             max_in_flight_requests: 64,
-            max_connections: 512,
-            max_live_clients: 64,
+            max_connections: 768,
+            max_live_clients: 512,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod connectors;
+mod open_files;
 pub mod place;
 mod refused_rows;
 mod sink_metrics;
@@ -75,6 +76,7 @@ impl Stack {
 
     /// [`Stack::start`], after going back to a savepoint.
     pub async fn start_from(config: &Config, from: Option<String>) -> Result<Self> {
+        open_files::take_all();
         let data_dir = config.data_dir.clone();
         std::fs::create_dir_all(&data_dir)
             .map_err(|e| mistake(format!("cannot make the data directory {}: {e}", data_dir.display())))?;
@@ -220,7 +222,9 @@ impl Stack {
         let (peers, crew, connectors) = (self.pipeline.peers(), self.pipeline.crew(), self.connectors.clone());
         let (reprocessing, dlq, config) = (self.pipeline.reprocessing(), self.pipeline.dlq(), self.config.clone());
         let runtime = tokio::runtime::Handle::current();
-        let view = Arc::new(View { peers, crew, deployer, reprocessing, dlq, connectors, config, runtime, registry });
+        let log = self.broker.clone();
+        let view =
+            Arc::new(View { peers, crew, deployer, reprocessing, dlq, connectors, log, config, runtime, registry });
         let (broker, stop) = (self.broker.clone(), stopped(&self.stop));
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(broker, view, stop).await {

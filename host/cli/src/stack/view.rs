@@ -1,15 +1,19 @@
 //! What the HTTP server may ask of this process.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clickmill_broker::EmbeddedLog;
 use clickmill_connectors::set::SetError;
 use clickmill_connectors::{Connectors, SinkHandle, SinkState};
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
+use clickmill_pipeline::views::checkpoints;
 use clickmill_pipeline::{Crew, NewestCommit, Peers, WorkerState};
-use clickmill_server::{ConnectorChange, ConnectorRefusal, Host};
+use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Limit};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -24,6 +28,7 @@ pub struct View {
     pub reprocessing: Arc<Reprocessing>,
     pub dlq: Arc<Dlq>,
     pub connectors: Arc<Connectors>,
+    pub log: Arc<EmbeddedLog>,
     pub config: Config,
     pub runtime: Handle,
     pub registry: prometheus::Registry,
@@ -61,7 +66,7 @@ impl Host for View {
         Ok(serde_json::to_value(applied).unwrap_or_default())
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn not_ready(&self) -> Vec<String> {
         let mut reasons: Vec<String> = Vec::new();
         for peer in self.peers.snapshot() {
             match peer.state {
@@ -78,7 +83,41 @@ impl Host for View {
                 reasons.push(format!("sink {}: {why}", status.name));
             }
         }
-        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+        reasons
+    }
+
+    fn config(&self) -> Value {
+        // Secrets mask themselves.
+        serde_json::to_value(&self.config).unwrap_or_default()
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let mut limits = self.config.all_limits();
+        // A folder that cannot be read is told of by `GET /api/checkpoints`.
+        let checkpoints = checkpoints::files(&self.config.data_dir).unwrap_or_default();
+        let of = |partition| checkpoints.iter().filter(|file| file.partition == partition).count() as u64;
+        let most = checkpoints.iter().map(|file| of(file.partition)).max().unwrap_or_default();
+        for limit in &mut limits {
+            limit.used = match limit.name.as_str() {
+                "pipeline.checkpoints_kept" => Some(most),
+                "broker.max_in_flight_bytes" => Some(self.log.in_flight_bytes() as u64),
+                _ => None,
+            };
+        }
+        limits
+    }
+
+    fn versions(&self) -> BTreeMap<String, String> {
+        let versions = [
+            ("clickmill", Some(env!("CARGO_PKG_VERSION"))),
+            ("wasmtime", option_env!("CLICKMILL_WASMTIME_VERSION")),
+            ("rustc", option_env!("CLICKMILL_RUSTC_VERSION")),
+        ];
+        versions.into_iter().filter_map(|(name, version)| Some((name.to_owned(), version?.to_owned()))).collect()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.config.data_dir.clone()
     }
 
     fn deployer(&self) -> Option<Arc<Deployer>> {

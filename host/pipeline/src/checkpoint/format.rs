@@ -3,6 +3,7 @@
 //! `"CMCK", u16 version, u32 crc32c of what follows, u32 head length, head (JSON), state`. Big-endian.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 
 use clickmill_schemas::output::Ledger;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, Offset, PartitionId, RunId};
@@ -101,6 +102,35 @@ impl Checkpoint {
         out
     }
 
+    /// When it was written, epoch milliseconds, as its head says: read without the state behind it, and unchecked.
+    ///
+    /// # Errors
+    /// [`Damaged`] where that cannot be told; I/O.
+    pub fn written_at(mut file: impl Read) -> io::Result<Result<i64, Damaged>> {
+        /// Of a head all but this is passed over.
+        #[derive(Deserialize)]
+        struct Written {
+            written_at_ms: i64,
+        }
+        let mut start = Vec::with_capacity(HEAD_AT);
+        file.by_ref().take(HEAD_AT as u64).read_to_end(&mut start)?;
+        let Some((begin, head_len)) = start.split_last_chunk::<4>().filter(|(begin, _)| begin.len() + 4 == HEAD_AT)
+        else {
+            return Ok(Err(Damaged::Short(start.len())));
+        };
+        let version = u16::from_be_bytes([begin[4], begin[5]]);
+        if !begin.starts_with(MAGIC) || version == 0 {
+            return Ok(Err(Damaged::Magic));
+        }
+        if version > VERSION {
+            return Ok(Err(Damaged::Newer { found: version }));
+        }
+        let mut head = Vec::new();
+        file.take(u32::from_be_bytes(*head_len).into()).read_to_end(&mut head)?;
+        let written = serde_json::from_slice::<Written>(&head).map_err(|e| Damaged::Head(e.to_string()));
+        Ok(written.map(|written| written.written_at_ms))
+    }
+
     /// # Errors
     /// [`Damaged`], for every byte that is not as it was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -167,6 +197,19 @@ pub(crate) mod tests {
     fn a_checkpoint_reads_back() {
         let checkpoint = sample(3, 100);
         assert_eq!(Checkpoint::decode(&checkpoint.encode()).unwrap(), checkpoint);
+    }
+
+    #[test]
+    fn when_it_was_written_is_read_without_the_state_and_of_no_other_bytes() {
+        let bytes = sample(3, 100).encode();
+        let state = sample(3, 100).state.len();
+        assert_eq!(Checkpoint::written_at(&bytes[..bytes.len() - state]).unwrap(), Ok(9));
+        for cut in 0..bytes.len() - state {
+            assert!(Checkpoint::written_at(&bytes[..cut]).unwrap().is_err(), "cut at {cut}");
+        }
+        let mut newer = bytes;
+        newer[5] = 2;
+        assert_eq!(Checkpoint::written_at(&newer[..]).unwrap(), Err(Damaged::Newer { found: 2 }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`windows`](windows()) merges partials into rows, [`status`](status()) finds the newest commits, [`records`] shows
 //! single records. Nothing here writes, and nothing here knows workers, HTTP or how answers are printed.
 
+pub mod checkpoints;
 pub mod derived;
 pub mod modules;
 pub mod records;
@@ -11,6 +12,7 @@ pub mod scan;
 pub mod standing;
 pub mod status;
 pub mod time;
+pub mod top;
 pub mod windows;
 
 use clickmill_broker::BrokerError;
@@ -39,6 +41,9 @@ pub enum ViewError {
     /// The answer would not fit the memory set aside for it.
     #[error("one window takes more than {limit_bytes} bytes; narrow the query: name a dimension")]
     TooLarge { limit_bytes: usize },
+    /// The same of a range that cannot be answered part by part.
+    #[error("the windows of this range take more than {limit_bytes} bytes; take a shorter one, or larger windows")]
+    LongRange { limit_bytes: usize },
 }
 
 /// A record that cannot be read.

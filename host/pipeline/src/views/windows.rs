@@ -5,6 +5,7 @@
 //! pass over the topic, which begins when the rows before them have been taken.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clickmill_broker::{Broker, TopicPartition};
 use clickmill_schemas::merge::{Fence, Progress, WindowRecord};
@@ -92,7 +93,7 @@ pub fn parse_size(name: &str) -> Result<i64, String> {
 struct Encoded {
     version: Version,
     lower_bound: bool,
-    entries: Box<[u8]>,
+    entries: Arc<[u8]>,
     partition: PartitionId,
     offset: Offset,
 }
@@ -120,6 +121,33 @@ struct Pass {
 /// [`ViewError`] where a topic cannot be read, or a single window is too large.
 pub fn windows<'a>(broker: &'a dyn Broker, query: &WindowQuery) -> Result<Windows<'a>, ViewError> {
     Windows::read(broker, query.clone(), LIMIT_BYTES)
+}
+
+/// The newest partials of one window in one dimension, as they lie in the topic.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub start_ms: i64,
+    /// Some of a key's events may be in the overflow bucket.
+    pub lower_bound: bool,
+    /// Entries as [`partial::visit_entries`] reads them.
+    pub partials: Vec<Arc<[u8]>>,
+}
+
+/// Reads the windows of one dimension without decoding them, by start: for who adds keys up over windows.
+///
+/// # Errors
+/// As [`windows`](windows()), and [`ViewError::LongRange`] where they do not fit one pass.
+pub fn slices(broker: &dyn Broker, query: &WindowQuery) -> Result<Vec<Slice>, ViewError> {
+    let pass = Pass::read(broker, query, LIMIT_BYTES)?;
+    if pass.rest_from_ms.is_some() {
+        return Err(ViewError::LongRange { limit_bytes: LIMIT_BYTES });
+    }
+    let slice = |(window, owners): (WindowKey, BTreeMap<Owner, Encoded>)| Slice {
+        start_ms: window.start_ms,
+        lower_bound: owners.values().any(|e| e.lower_bound),
+        partials: owners.into_values().map(|e| e.entries).collect(),
+    };
+    Ok(pass.table.into_iter().map(slice).collect())
 }
 
 impl Pass {

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use clickmill_broker::Broker;
 use clickmill_pipeline::topics::{AD_EVENTS_RAW, CTR_WINDOWS};
 use clickmill_schemas::envelope::SourcePosition;
+use clickmill_schemas::output::{Body, Decision, Output, Stamp};
+use clickmill_schemas::{Epoch, Offset, PartitionId};
 use clickmill_server::{Options, Token};
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::schema::{Operation, TEXT, assert_is, assert_valid, document, operations, resolved};
 use crate::support::busy::Busy;
+use crate::support::live::Listener;
 use crate::support::{Answer, Running, TOKEN, local};
 
 /// Fails where the document does not have this status, this type of content or this body of the operation.
@@ -86,6 +86,9 @@ async fn what_is_read_is_as_the_document_has_it() {
         (records, "/api/topics/ctr_windows/partitions/0/records", 200),
         (records, "/api/topics/ad_events_raw/partitions/x/records", 400),
         (records, "/api/topics/ad_events_raw/partitions/9/records", 404),
+        ("GET /api/live/top", "/api/live/top?size=1m&dimension=site_category", 200),
+        ("GET /api/live/top", "/api/live/top?size=1m&dimension=site_category&from=0&to=9000000000&limit=1", 400),
+        ("GET /api/live/top", "/api/live/top?size=1m&dimension=site_category&from=-80000000&to=60000", 200),
         ("GET /api/pipeline", "/api/pipeline", 404),
     ] {
         assert_eq!(asked(&server, name, address, b"").await.status, status, "{address}");
@@ -212,26 +215,47 @@ async fn every_parameter_and_field_of_a_request_is_known_to_the_server_and_no_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_of_the_live_stream_is_as_the_document_has_it() {
+async fn events_of_the_live_stream_are_as_the_document_has_them() {
     let server = with_data().await;
-    let mut socket = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut seen = Vec::new();
-    let frame = async {
-        loop {
-            assert!(socket.read_buf(&mut seen).await.unwrap() > 0, "the stream ended");
-            let text = String::from_utf8_lossy(&seen).into_owned();
-            // One with everything in it: categories come with the windows.
-            let whole = text.split_inclusive("\n\n").filter(|event| event.ends_with("\n\n"));
-            let mut data = whole.filter_map(|event| event.split_once("data: ")).map(|(_, data)| data);
-            if let Some(data) = data.find(|data| data.contains("28905ebd")) {
-                return data.to_owned();
-            }
-        }
+    server.append_output(&Output {
+        stamp: Stamp { run: server.run, partition: PartitionId(0), epoch: Epoch(1) },
+        body: Body::Decision { offset: Offset(2), decision: Decision::Gap { end: Offset(3) } },
+    });
+    server.commit(0, 2, 60_000);
+    let mut listener = Listener::open(&server).await;
+    let (_, whole) = listener.event_with(|name, event| name == "snapshot" && event["caught_up"] == true).await;
+    assert!(!whole["windows"]["1m"].as_array().unwrap().is_empty() && !whole["marks"].as_array().unwrap().is_empty());
+    assert_is("LiveEvent", &whole);
+    let (_, update) = listener.event_with(|name, _| name == "update").await;
+    assert_is("LiveEvent", &update);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_and_health_are_as_the_document_has_them() {
+    let server = with_data().await;
+    let (list, verify) = (("GET", "/api/checkpoints"), ("POST", "/api/checkpoints/verify"));
+    let ask = async |(method, address): (&str, &str)| {
+        let answer = asked(&server, &format!("{method} {address}"), address, b"").await;
+        answer.json()["checkpoints"].clone()
     };
-    let data = tokio::time::timeout(Duration::from_secs(10), frame).await.expect("a frame in time");
-    let frame: Value = serde_json::from_str(data.trim_end()).unwrap();
-    assert!(!frame["windows"].as_array().unwrap().is_empty());
-    assert_is("Frame", &frame);
+    assert_eq!(ask(list).await, json!([]));
+    let folder = server.host.data_dir.join("checkpoints/ad_events_raw/1");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("0000000001-00000000000000000007.ckpt"), b"CMCK and nothing").unwrap();
+    std::fs::write(folder.join("0000000001-00000000000000000009.ckpt"), b"CMCK\0\x09.............").unwrap();
+    let states = |checkpoints: &Value| {
+        let all = checkpoints.as_array().unwrap().iter();
+        all.map(|c| (c["offset"].clone(), c["state"].clone())).collect::<Vec<_>>()
+    };
+    let expected = [(json!(9), json!("newer")), (json!(7), json!("damaged"))];
+    assert_eq!(states(&ask(list).await)[0], expected[0]);
+    assert_eq!(states(&ask(verify).await), expected);
+    let health = asked(&server, "GET /api/health", "/api/health", b"").await.json();
+    assert_eq!((&health["ready"], &health["config"]["server"]["token"]), (&json!(true), &json!("***")));
+    let used = |at: usize| health["limits"][at]["use"].clone();
+    // This request is at work itself.
+    assert_eq!([used(0), used(1), used(2), used(3)], [json!(1), json!(0), json!(2), Value::Null]);
+    server.host.ready.store(false, Ordering::Relaxed);
+    let health = asked(&server, "GET /api/health", "/api/health", b"").await.json();
+    assert_eq!((&health["ready"], &health["reasons"][1]), (&json!(false), &json!("sink redis: refused")));
 }

@@ -20,7 +20,8 @@ fn routes() -> BTreeSet<String> {
             let mut found = handlers.match_indices(&call).map(|(at, _)| handlers[..at].chars().next_back());
             found.any(|before| before.is_some_and(|c| !c.is_ascii_alphanumeric() && c != '_'))
         };
-        let own = !path.starts_with("/internal/") && !path.starts_with("/assets/") && path != "/";
+        let own =
+            !path.starts_with("/internal/") && !handlers.contains("assets::page") && !path.starts_with("/assets/");
         let methods = METHODS.into_iter().filter(|method| own && calls(method));
         out.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
     }

@@ -3,24 +3,27 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod busy;
+pub mod live;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition};
+use clickmill_broker::{Broker, EmbeddedLog, LogOptions, Retention, TopicPartition, TopicSpec};
 use clickmill_pipeline::checkpoint::OutputEnds;
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::reprocess::Reprocessing;
+use clickmill_pipeline::runs::Switch;
 use clickmill_pipeline::savepoint::{Manifest, SavedPartition, SavepointError};
-use clickmill_pipeline::topics::{self, CTR_WINDOWS, TopicsOptions};
+use clickmill_pipeline::topics::{self, CTR_WINDOWS, RUNS, TopicsOptions};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
-use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Options, Server};
+use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Limit, Options, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,6 +35,7 @@ pub const TOKEN: &str = "0123456789abcdef0123";
 pub struct FakeHost {
     pub ready: AtomicBool,
     pub registry: prometheus::Registry,
+    pub data_dir: PathBuf,
 }
 
 impl Host for FakeHost {
@@ -58,8 +62,32 @@ impl Host for FakeHost {
         Ok(json!({"started": [], "restarted": [], "removed": [], "unchanged": ["postgres"], "stopped": []}))
     }
 
-    fn ready(&self) -> Result<(), String> {
-        if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("partition 1 has no worker".to_owned()) }
+    fn not_ready(&self) -> Vec<String> {
+        let reasons = ["partition 1 has no worker".to_owned(), "sink redis: refused".to_owned()];
+        if self.ready.load(Ordering::Relaxed) { Vec::new() } else { reasons.into() }
+    }
+
+    fn config(&self) -> Value {
+        json!({"server": {"token": "***"}})
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let limit =
+            |name: &str, limit, used| Limit { name: name.to_owned(), limit, used, unit: "things", what: "things" };
+        vec![
+            limit("server.max_in_flight_requests", Some(64), None),
+            limit("server.max_live_clients", Some(512), None),
+            limit("pipeline.checkpoints_kept", Some(3), Some(2)),
+            limit("engine.call_fuel_limit", None, None),
+        ]
+    }
+
+    fn versions(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("clickmill".to_owned(), "0.1.0".to_owned())])
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone()
     }
 
     fn dlq(&self) -> Option<Arc<clickmill_pipeline::dlq::Dlq>> {
@@ -124,7 +152,8 @@ impl Running {
         let log: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap());
         let run = topics::create_all(&*log, &TopicsOptions::default()).unwrap().id;
         let broker = wrap(Arc::clone(&log));
-        let host = Arc::new(FakeHost { ready: AtomicBool::new(true), registry: prometheus::Registry::new() });
+        let (registry, data_dir) = (prometheus::Registry::new(), dir.path().to_owned());
+        let host = Arc::new(FakeHost { ready: AtomicBool::new(true), registry, data_dir });
         let server = Server::bind(options).unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -169,16 +198,26 @@ impl Running {
 
     /// One window of the partition 0, with one key.
     pub fn partial(&self, as_of: u64, start_ms: i64, dimension: &str, key_of_window: &str, impressions: i64) {
+        self.partials(as_of, &[start_ms], dimension, key_of_window, impressions);
+    }
+
+    /// Several of them in one batch.
+    pub fn partials(&self, as_of: u64, starts_ms: &[i64], dimension: &str, key_of_window: &str, impressions: i64) {
         let owner = Owner { run: self.run, partition: PartitionId(0), generation: Generation(0) };
-        let mut key = partial::key_prefix(&owner).into_bytes();
-        partial::put_guest_key(&mut key, 60_000, start_ms, dimension);
-        let mut value = Vec::new();
-        partial::put_stamps(&mut value, &Version { epoch: Epoch(1), as_of: Offset(as_of) });
-        partial::put_guest_head(&mut value, false, 1);
-        let metrics = Metrics { impressions, clicks: 1, cost_micros: 500_000, ..Metrics::default() };
-        partial::put_entry(&mut value, key_of_window.as_bytes(), &metrics);
-        partial::put_end(&mut value);
-        self.append(CTR_WINDOWS, 0, &[(Some(&key), &value)]);
+        let record = |start_ms: &i64| {
+            let mut key = partial::key_prefix(&owner).into_bytes();
+            partial::put_guest_key(&mut key, 60_000, *start_ms, dimension);
+            let mut value = Vec::new();
+            partial::put_stamps(&mut value, &Version { epoch: Epoch(1), as_of: Offset(as_of) });
+            partial::put_guest_head(&mut value, false, 1);
+            let metrics = Metrics { impressions, clicks: 1, cost_micros: 500_000, ..Metrics::default() };
+            partial::put_entry(&mut value, key_of_window.as_bytes(), &metrics);
+            partial::put_end(&mut value);
+            (key, value)
+        };
+        let records: Vec<_> = starts_ms.iter().map(record).collect();
+        let borrowed: Vec<(Option<&[u8]>, &[u8])> = records.iter().map(|(k, v)| (Some(&k[..]), &v[..])).collect();
+        self.append(CTR_WINDOWS, 0, &borrowed);
     }
 
     pub fn commit(&self, partition: u32, as_of: u64, closed_before_ms: i64) {
@@ -192,7 +231,10 @@ impl Running {
             committed_at_ms: 1_000,
             oldest_append_ms: None,
         });
-        let output = Output { stamp, body };
+        self.append_output(&Output { stamp, body });
+    }
+
+    pub fn append_output(&self, output: &Output) {
         self.append(CTR_WINDOWS, 0, &[(Some(output.key().as_bytes()), &output.encode())]);
     }
 
@@ -202,6 +244,16 @@ impl Running {
         let end = |p| self.broker.ends(&TopicPartition::new(topic, PartitionId(p))).unwrap().end.0;
         (0..partitions).map(end).sum()
     }
+}
+
+/// Lets readers take another run, as a process does that has judged the topic again.
+pub fn switch_run(server: &Running) -> RunId {
+    let (run, retention) = (RunId([9; 16]), Retention { max_age: None, max_bytes: None });
+    let runs = TopicSpec { name: RUNS.to_owned(), partitions: 1, retention, compact: false };
+    server.broker.create_topic(&runs).unwrap();
+    let switch = Switch { run, of: DeploymentId(0), windows: Offset(0), at_ms: 1 };
+    server.append(RUNS, 0, &[(None, &serde_json::to_vec(&switch).unwrap())]);
+    run
 }
 
 #[derive(Debug)]
