@@ -119,7 +119,7 @@ pub(crate) async fn keys(
     let Query(params) = params?;
     let newest = |size_ms| locked(&app.store).as_ref().and_then(|s| s.newest_start(size_ms)).unwrap_or_else(now_ms);
     let asked = Asked::of(params, newest)?;
-    let held = Arc::clone(&app.window_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
+    let held = Arc::clone(&app.streamed_answers).acquire_owned().await.map_err(|_| ApiError::Overloaded)?;
     app.blocking(move |app| {
         let _held = held;
         answer(app, asked).map(Json)

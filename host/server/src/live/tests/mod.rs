@@ -77,6 +77,7 @@ impl Bench {
             closed_before_ms: Some(watermark_ms - MINUTE),
             ledger: Ledger { counted: as_of, ..Ledger::default() },
             committed_at_ms: self.wall_ms,
+            oldest_append_ms: None,
         }));
     }
 
