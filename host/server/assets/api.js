@@ -50,7 +50,7 @@ async function call(path, options) {
 }
 
 export function address(path, query = {}) {
-  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
   const text = new URLSearchParams(given).toString();
   return text ? path + "?" + text : path;
 }

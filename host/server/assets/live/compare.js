@@ -3,7 +3,7 @@ import { html, useMemo } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
 import { Chart, Legend } from "../chart.js";
 import { Card, Name, Notice, Select, Table, Trouble } from "../text.js";
-import { cpa, cpc, ctr, dayClock, money, NONE, percent, plural, roas, span, sum, whole } from "../format.js";
+import { cpa, cpc, ctr, dayClock, money, NONE, percent, plural, roas, sum, whole } from "../format.js";
 import { differ, wilson } from "../statistics.js";
 import { DimensionControls, topQuery } from "./dimension.js";
 import { TimeField } from "./times.js";
@@ -29,6 +29,7 @@ const points = (a, b) => {
   const by = (a.clicks / a.impressions - b.clicks / b.impressions) * 100;
   return (by >= 0 ? "+" : "−") + Math.abs(by).toFixed(2) + " points";
 };
+const offset = (ms) => Math.floor(ms / 3600000) + ":" + String(Math.floor(ms / 60000) % 60).padStart(2, "0");
 const verdict = (a, b) => {
   const apart = a && b ? differ(a, b) : null;
   return apart === null ? html`<span class="quiet">too little is known</span>` : apart ? html`<span class="chip strong">${a.clicks / a.impressions > b.clicks / b.impressions ? "higher" : "lower"}</span>` : html`<span class="quiet">within chance</span>`;
@@ -47,7 +48,7 @@ export function Compare({ values, set, feed, newest }) {
     if (!periods) return null;
     const line = (totals, period, name, color, dashed) => ({ name, color, dashed, values: grid(totals.windows, period, step).map((w) => (w?.impressions ? w.clicks / w.impressions : null)), hollow: grid(totals.windows, period, step).map((w) => w !== null && !w.final) });
     const times = grid([], periods.a, step).map((_, i) => i * step + step / 2);
-    return { times, names: times.map((at) => "+" + span(at - step / 2).replace(/\u00a0/g, " ")), lines: [line(b, periods.b, "B", "--k2", true), line(a, periods.a, "A", "--k1", false)] };
+    return { times, names: times.map((at) => "+" + offset(at - step / 2)), lines: [line(b, periods.b, "B", "--k2", true), line(a, periods.a, "A", "--k1", false)] };
   }, [a.windows, b.windows, periods?.a.from, periods?.b.from, step]);
   const key = periods ? JSON.stringify([dimensionOf(values), values.q, values.order, values.top, periods.a.from, periods.b.from, values.span, feed.snapshots, periods.a.follows ? Math.floor(feed.changes / 10) : 0]) : null;
   const tops = useData(key, (signal) => Promise.all([
@@ -59,7 +60,7 @@ export function Compare({ values, set, feed, newest }) {
   const rows = [["Impressions", (m) => whole(m.impressions)], ["Clicks", (m) => whole(m.clicks)], ["CTR", ctr], ["95 % interval", interval], ["CPC", cpc], ["CPA", cpa], ["ROAS", roas], ["Cost", (m) => money(m.cost_micros)]];
   const tip = (i) => {
     const [wa, wb] = [a, b].map((t, n) => t.windows.find((w) => w.start_ms === (n === 0 ? periods.a : periods.b).from + i * step));
-    return [["+" + span(i * step), "", "tip-head"], ["A " + dayClock(periods.a.from + i * step), ctr(wa)], ["B " + dayClock(periods.b.from + i * step), ctr(wb)], ["Difference", points(wa, wb)]];
+    return [["+" + offset(i * step), "", "tip-head"], ["A " + dayClock(periods.a.from + i * step), ctr(wa)], ["B " + dayClock(periods.b.from + i * step), ctr(wb)], ["Difference", points(wa, wb)]];
   };
   const [topA, topB] = tops.data ?? [null, null];
   const earlier = new Map((topB?.keys ?? []).map((k) => [k.key, k]));

@@ -13,7 +13,7 @@ const UNCHOSEN = 3;
 export const TOPS = [5, 10, 20, 50];
 
 export const topQuery = (values, size, period, limit = values.top) => ({
-  size, dimension: dimensionOf(values), from: period.from, to: period.to, limit, search: values.q, order: values.order,
+  size, dimension: dimensionOf(values), from: period.from, to: period.to, limit, search: values.q || undefined, order: values.order,
 });
 
 // Controls that the live page and the comparison share.
