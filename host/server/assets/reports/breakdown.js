@@ -48,8 +48,9 @@ export function Breakdown({ values, set }) {
   const columns = [
     { name: NAMES[dimension], cell: (r) => html`<button class="link" onClick=${() => trend(r)} title="show its trend"><${Name} text=${r.key}/></button>` },
     { id: "bar", name: html`<span class="scale"><span>0</span><span>CTR with its 95 % interval</span><span>${percent(most, most < 0.02 ? 2 : most < 0.2 ? 1 : 0)}</span></span>`, cell: (r) => html`<${Bar} row=${r} most=${most} onClick=${() => trend(r)}/>` },
-    ...metricColumns,
-    ...(complete && rows.length > 1 ? [{ name: "Against all others", cell: (r) => verdict(r, all) }] : []),
+    ...metricColumns.slice(0, 2),
+    ...(complete && rows.length > 1 ? [{ name: "Against the rest", cell: (r) => verdict(r, all) }] : []),
+    ...metricColumns.slice(2),
   ];
   const little = rows.filter((r) => r.impressions < LITTLE).length;
   return html`<${Card} id="breakdown-title" title=${"CTR by " + NAMES[dimension].toLowerCase()}
