@@ -69,10 +69,12 @@ export function bytes(n) {
 export const rate = (n) => (n === null || n === undefined ? NONE : n >= 100 ? whole(Math.round(n)) : n.toFixed(1));
 export const plural = (n, one, many = one + "s") => whole(n) + NBSP + (n === 1 ? one : many);
 
+// Characters that would break a line or stay unseen have pictures.
+export const visible = (text) => text.replace(/[\u0000-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0))).replace(/\u007f/g, "\u2421");
+
 // A name that comes from a producer, short enough to be shown; whole characters only.
 export function cut(text, most = 40) {
   if (text === "") return "(empty)";
-  if (text.length <= most) return text;
   const characters = Array.from(text.slice(0, 2 * most + 2));
-  return characters.length <= most ? text : characters.slice(0, most - 1).join("") + "…";
+  return visible(characters.length <= most ? text : characters.slice(0, most - 1).join("") + "…");
 }

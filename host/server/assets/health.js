@@ -1,2 +1,72 @@
-import { html } from "./vendor/htm/standalone.module.js";
-export const HealthPage = () => html`<h1>Health</h1>`;
+// Health and settings: whether the host does its work, how near each limit is, and what is in force.
+import { html, useState } from "./vendor/htm/standalone.module.js";
+import { get, getAny, useData } from "./api.js";
+import { bytes, cut, daySeconds, NONE, span, whole } from "./format.js";
+import { serverNow } from "./stream.js";
+import { Card, Chip, Notice, Search, Table, Trouble } from "./text.js";
+
+const EVERY_MS = 5000;
+const NEAR = 0.75;
+const AT = 0.9;
+
+const amount = (n, unit) => (n === null || n === undefined ? NONE : unit === "bytes" ? bytes(n) : whole(n) + (unit ? "\u00a0" + unit : ""));
+
+function Meter({ limit }) {
+  if (limit.use === null || limit.use === undefined || !limit.limit) return html`<span class="quiet">not measured</span>`;
+  const share = limit.use / limit.limit;
+  const percent = Math.round(share * 1000) / 10;
+  return html`<div class="meter" role="meter" aria-label=${limit.name} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.min(100, percent)} aria-valuetext=${percent + " %"}>
+    <div class=${share >= AT ? "bad" : share >= NEAR ? "wait" : ""} style=${{ width: Math.min(100, percent) + "%" }}></div></div>`;
+}
+
+function Limits({ limits }) {
+  const share = (l) => (l.limit && l.use !== null && l.use !== undefined ? l.use / l.limit : -1);
+  const columns = [
+    { name: "Limit", cell: (l) => l.name }, { name: "Use", cell: (l) => html`<${Meter} limit=${l}/>` },
+    { name: "Share", n: true, cell: (l) => (share(l) < 0 ? NONE : (share(l) * 100).toFixed(1) + "\u00a0%") },
+    { name: "Now", n: true, cell: (l) => amount(l.use, l.unit) }, { name: "At most", n: true, cell: (l) => amount(l.limit, l.unit) },
+    { name: "What it holds", cell: (l) => html`<span class="long">${l.what}</span>` },
+  ];
+  return html`<${Card} id="limits-title" title="Limits and their use" aside=${html`<small>the nearest first</small>`}>
+    <${Table} label="Limits" columns=${columns} rows=${[...limits].sort((a, b) => share(b) - share(a))} rowKey=${(l) => l.name}/></${Card}>`;
+}
+
+// Path -> value, however deep the settings are.
+export function flat(value, path = "") {
+  if (value === null || typeof value !== "object") return [[path, value]];
+  const inside = Array.isArray(value) ? value.map((v, i) => [path + "[" + i + "]", v]) : Object.entries(value).map(([k, v]) => [path ? path + "." + k : k, v]);
+  return inside.length === 0 ? [[path, Array.isArray(value) ? "[]" : "{}"]] : inside.flatMap(([at, v]) => flat(v, at));
+}
+
+function Config({ config }) {
+  const [wanted, setWanted] = useState("");
+  const all = flat(config);
+  const rows = all.filter(([path, value]) => (path + " " + value).toLowerCase().includes(wanted.toLowerCase()));
+  const columns = [{ name: "Setting", cell: ([path]) => html`<code>${path}</code>` }, { name: "Value in force", cell: ([, value]) => html`<code class="long" title=${String(value)}><bdi dir="auto">${value === null ? "–" : cut(String(value), 160)}</bdi></code>` }];
+  return html`<${Card} id="config-title" title="Configuration in force" aside=${html`<small>secrets are masked; ${rows.length} of ${all.length} settings</small>`}>
+    <div class="controls"><${Search} label="Search settings" value=${wanted} placeholder="threshold, retention, …" onChange=${setWanted}/></div>
+    <${Table} label="Settings" columns=${columns} rows=${rows} rowKey=${([path]) => path} empty="No setting has this in it."/></${Card}>`;
+}
+
+export function HealthPage() {
+  const ready = useData("ready", (signal) => getAny("/health/ready", signal), EVERY_MS);
+  const health = useData("health", (signal) => get("/api/health", {}, signal), EVERY_MS);
+  const at = health.data;
+  const good = ready.data?.status === "ready" && at?.ready !== false;
+  const reasons = [...new Set([ready.data?.reason, ...(at?.reasons ?? [])].filter(Boolean))];
+  const now = serverNow() ?? at?.clock?.now_ms ?? null;
+  const skew = at?.clock ? Date.now() - at.clock.now_ms : null;
+  const pairs = at && [
+    ["Up for", span(at.uptime_ms)], ["Server's clock", daySeconds(at.clock?.now_ms) + " UTC"],
+    ["Newest commit", at.clock?.newest_commit_ms ? daySeconds(at.clock.newest_commit_ms) + " UTC, " + span(now - at.clock.newest_commit_ms) + " ago" : "none yet"],
+    ["This computer's clock", Math.abs(skew) < 5000 ? "agrees" : span(skew) + (skew > 0 ? " ahead of" : " behind") + " the server's"],
+    ...Object.entries(at.versions ?? {}).filter(([, version]) => version).map(([name, version]) => [name, String(version)]),
+  ];
+  return html`<h1 tabindex="-1">Health and settings</h1>
+    <${Trouble} problem=${ready.problem} stale=${ready.data !== null} again=${ready.again}/>
+    ${ready.data && html`<${Card} id="ready-title" title="Readiness" aside=${html`<${Chip} kind=${good ? "good" : "bad"}>${good ? "ready" : "not ready"}</${Chip}>`}>
+      ${good ? html`<p>The host does its work.</p>` : html`<${Notice} kind="bad" title="It does not do its work:"><ul>${reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul></${Notice}>`}
+      ${pairs && html`<dl class="pairs">${pairs.map(([name, value]) => [html`<dt key=${name}>${name}</dt>`, html`<dd key=${name + "d"}>${value}</dd>`])}</dl>`}</${Card}>`}
+    <${Trouble} problem=${health.problem} stale=${at !== null} again=${health.again}/>
+    ${at && html`<${Limits} limits=${at.limits ?? []}/>${at.thresholds && html`<${Card} id="thresholds-title" title="Thresholds"><${Table} label="Thresholds" rows=${flat(at.thresholds)} columns=${[{ name: "Threshold", cell: ([path]) => path }, { name: "Value", n: true, cell: ([, value]) => String(value) }]}/></${Card}>`}<${Config} config=${at.config ?? {}}/>`}`;
+}

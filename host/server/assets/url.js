@@ -85,12 +85,12 @@ export const count = (least, most, initial) => ({
 });
 
 const LAST_MS = 4102444800000; // 2100-01-01: no event is later
-const FORM = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,3})?)?Z?)?$/;
+const FORM = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,3})?)?Z?)?$/;
 
 // 2014-10-21, 2014-10-21T00:00, 2014-10-21T00:00:00Z or milliseconds; always UTC.
 export function parseTime(value) {
   const ms = /^\d{1,14}$/.test(value) ? Number(value)
-    : FORM.test(value) ? Date.parse(value.length > 10 && !value.endsWith("Z") ? value + "Z" : value) : NaN;
+    : FORM.test(value) ? Date.parse(value.length > 10 ? value.replace(" ", "T").replace(/Z?$/, "Z") : value) : NaN;
   const real = Number.isFinite(ms) && (/^\d+$/.test(value) || new Date(ms).toISOString().startsWith(value.slice(0, 10)));
   if (!real) throw new Error("that is no time; written as 2014-10-21T13:00:00Z, in UTC");
   if (ms >= LAST_MS) throw new Error("times are before the year 2100");

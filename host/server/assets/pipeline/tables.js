@@ -60,11 +60,10 @@ export function Deployments() {
   };
   const columns = [
     { name: "Deployment", cell: (d) => whole(d.deployment) }, { name: "At (UTC)", cell: (d) => daySeconds(d.created_at_ms) },
-    { name: "Cause", cell: (d) => html`<${Chip} kind=${d.cause.kind === "breaker" ? "bad" : d.cause.kind === "rollback" ? "wait" : ""}>${causeOf(d.cause)}</${Chip}>` },
-    { name: "Message", cell: (d) => html`<bdi dir="auto" title=${d.message}>${cut(d.message, 80)}</bdi>` }, { name: "What it changed", cell: changed },
+    { name: "Cause", cell: (d) => html`<${Chip} kind=${d.cause.kind === "breaker" ? "bad" : d.cause.kind === "rollback" ? "wait" : ""}>${causeOf(d.cause)}</${Chip}>${d.reset_state && html` <${Chip} kind="wait">state reset</${Chip}>`}` },
+    { name: "Message", cell: (d) => html`<bdi dir="auto" title=${d.message} class="long">${cut(d.message, 120)}</bdi>` }, { name: "What it changed", cell: changed },
     { name: "Where", cell: (d) => (d.partitions === null ? "everywhere" : "partitions " + d.partitions.join(", ")) },
     { name: "Began at offset", cell: (d) => Object.entries(d.activations).map(([p, offset]) => p + "@" + whole(offset)).join(", ") || "not yet" },
-    { name: "State", cell: (d) => (d.reset_state ? "reset" : "kept") },
   ];
   return html`<${Card} id="deployments-title" title="Deployments, newest first"><${Trouble} problem=${problem} stale=${data !== null} again=${again}/>
     <${Table} label="Deployments" columns=${columns} rows=${list} rowKey=${(d) => d.deployment} empty=${fresh ? "None yet." : "Reading…"}/></${Card}>`;
@@ -78,7 +77,7 @@ export function Connectors({ connectors, rates }) {
     { name: "Copies", cell: ({ s }) => (s?.topic ? s.topic + "/" + s.partition : NONE) },
     { name: "Offset", n: true, cell: ({ s }) => whole(s?.offset) }, { name: "Lag", n: true, cell: ({ s }) => whole(s?.lag) },
     { name: "Rows", n: true, cell: ({ s }) => whole(s?.rows_written) }, { name: "Skipped", n: true, cell: ({ s }) => whole(s?.skipped) }, { name: "Retries", n: true, cell: ({ s }) => whole(s?.retries) },
-    { name: "Problem", cell: ({ c, s }) => { const text = s?.last_error ?? c.off ?? ""; return text ? html`<span class="problem" title=${text}>${cut(text, 140)}</span>` : NONE; } },
+    { name: "Problem", cell: ({ c, s }) => { const text = s?.last_error ?? c.off ?? ""; return text ? html`<span class=${"long " + (c.off ? "quiet" : "problem")} title=${text}>${cut(text, 200)}</span>` : NONE; } },
     { name: "Server", cell: ({ s }) => (s?.server ? html`<code>${cut(s.server, 60)}</code>` : NONE) },
   ];
   return html`<${Card} id="connectors-title" title="Connectors"><${Table} label="Connectors" columns=${columns} rows=${rows} rowKey=${({ c, s }) => c.name + "/" + (s?.name ?? "")} empty="No connectors."/></${Card}>`;
