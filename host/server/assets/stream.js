@@ -57,8 +57,6 @@ export function merged(old, changed, most) {
   return sorted.slice(Math.max(0, sorted.length - most));
 }
 
-const nameOf = (mark) => [mark.at_ms, mark.wall_ms, mark.kind, mark.deployment, mark.text].join("|");
-
 export function take(kind, event) {
   const whole = kind === "snapshot";
   const { windows = {}, marks = [], ...rest } = event;
@@ -67,8 +65,9 @@ export function take(kind, event) {
     live.windows[size] = merged(whole ? [] : live.windows[size], changed, MOST_WINDOWS[size]);
     if (changed.length > 0) live.changes++;
   }
-  const known = new Map((whole ? [] : live.marks).map((mark) => [nameOf(mark), mark]));
-  for (const mark of marks) known.set(nameOf(mark), mark);
+  const known = new Map((whole ? [] : live.marks).map((mark) => [mark.id, mark]));
+  // One that comes again takes the place of the one before.
+  for (const mark of marks) known.set(mark.id, mark);
   if (whole || marks.length > 0) {
     live.marks = [...known.values()].sort((a, b) => a.at_ms - b.at_ms).slice(-MOST_MARKS);
     live.changes++;

@@ -50,7 +50,7 @@ export function Search({ label, value, placeholder, onChange }) {
 
 // A table that can be scrolled sideways with the keyboard too. `columns`: [{name, n (a number), cell(row), title}].
 export function Table({ label, columns, rows, rowKey, rowClass, empty = "Nothing yet." }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${"Table: " + label}><table>
     <thead><tr>${columns.map((c) => html`<th key=${c.id ?? c.name} scope="col" class=${c.n ? "n" : ""} title=${c.title}>${c.name}</th>`)}</tr></thead>
     <tbody>${rows.length === 0 ? html`<tr><td colspan=${columns.length} class="quiet">${empty}</td></tr>` : rows.map((row, i) => html`
       <tr key=${rowKey ? rowKey(row) : i} class=${rowClass ? rowClass(row) : ""}>${columns.map((c, at) => {

@@ -65,15 +65,16 @@ export const oneOf = (choices, initial = choices[0]) => ({
   },
 });
 
-export const text = (most = 200) => ({
+// As long as the server takes it, which counts bytes.
+export const text = (mostBytes) => ({
   initial: "",
   parse(value) {
-    if (value.length > most) throw new Error("it has more than " + most + " characters");
+    if (new TextEncoder().encode(value).length > mostBytes) throw new Error("it has more than " + mostBytes + " bytes");
     return value;
   },
 });
 
-export const texts = (most = 8, characters = 20000) => ({ initial: [], many: true, parse: text(characters).parse, most });
+export const texts = (mostBytes) => ({ initial: [], many: true, parse: text(mostBytes).parse });
 
 export const count = (least, most, initial) => ({
   initial,

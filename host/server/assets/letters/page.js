@@ -16,6 +16,7 @@ const WAIT_MS = 5000;
 function Outcome({ done }) {
   if (done.problem) return html`<${Trouble} problem=${done.problem}/>`;
   const { fares, sent, skipped, cut: left, outcomes, under_way: open } = done.answer;
+  const still = fares.letters - fares.would_pass;
   const came = Object.entries(outcomes).map(([name, n]) => whole(n) + " " + name);
   if (open > 0) came.push(whole(open) + " under way");
   const columns = [
@@ -24,7 +25,8 @@ function Outcome({ done }) {
     { name: "For example", cell: (r) => html`<bdi dir="auto" class="long" title=${r.example ?? ""}>${cut(r.example ?? "–", 160)}</bdi>` },
   ];
   return html`<${Notice} title=${done.dry ? "Dry run of " + done.what + ", nothing was sent:" : "Retry of " + done.what + ":"}>
-    ${done.dry ? whole(fares.would_pass) + " of " + whole(fares.letters) + " would pass now." : plural(sent, "letter") + " sent again" + (came.length > 0 ? ": " + came.join(", ") : "") + (skipped > 0 ? "; " + whole(skipped) + " would be rejected still, and stayed" : "") + (left > 0 ? "; " + whole(left) + " are not kept whole and cannot be sent" : "") + "."}
+    ${done.dry ? whole(fares.would_pass) + " of " + whole(fares.letters) + " would pass now." : plural(sent, "letter") + " sent again" + (came.length > 0 ? ": " + came.join(", ") : "") + (still > 0 ? "; " + whole(still) + " would be rejected still, and stayed" : "") + "."}
+    ${skipped > 0 && " " + whole(skipped) + " resolved or on their way already."}${left > 0 && " " + whole(left) + " whose payload is not all there: retention has taken the record."}
     <${Table} label="By rule" columns=${columns} rows=${fares.by_rule} rowKey=${(r) => r.error_type + r.rule} empty="No letters."/></${Notice}>`;
 }
 

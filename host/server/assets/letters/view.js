@@ -8,10 +8,10 @@ export const STATE_KINDS = { waiting: "wait", retrying: "wait", resolved: "good"
 
 export const schema = {
   type: oneOf(TYPES.map(([name]) => name)),
-  rule: text(200),
+  rule: text(256),
   state: oneOf(STATES.map(([name]) => name)),
   since: time,
-  letter: text(200),
+  letter: text(256),
 };
 
 const given = (value) => (value === "" || value === null ? undefined : value);

@@ -10,7 +10,7 @@ import { TimeField } from "./times.js";
 import { useTotals } from "./feed.js";
 import { dimensionName, dimensionOf, grid, RANGE_MS, RANGES, SIZE_MS, sizeOf } from "./view.js";
 
-const B_LIMIT = 1000; // keys of the earlier period among which those of the later one are looked for
+const B_LIMIT = 100; // keys of period B among which those of A are looked for; the server gives no more
 
 // The later period A and the earlier B; without an address, the newest span and the one before it.
 export function periodsOf(values, newest) {
@@ -84,7 +84,7 @@ export function Compare({ values, set, feed, newest }) {
       <${Chart} label="CTR of both periods" summary=${summary} ...${plot} tip=${tip} height=${280}/>
       <${Legend} items=${[["A from " + dayClock(periods.a.from), "line", "--k1"], ["B from " + dayClock(periods.b.from), "line dashed", "--k2"], ["provisional", "ring", "--k1"]]}/></div>
     <div><${Table} label="Both periods in numbers" rows=${rows} columns=${[
-      { name: "", id: "what", cell: ([name]) => name }, { name: "A", n: true, cell: ([, shown]) => shown(all) }, { name: "B", n: true, cell: ([, shown]) => shown(before) }]}/>
+      { name: "Measure", cell: ([name]) => name }, { name: "A", n: true, cell: ([, shown]) => shown(all) }, { name: "B", n: true, cell: ([, shown]) => shown(before) }]}/>
       <p class="facts" id="compare-verdict">CTR of A less B: ${points(all, before)}, ${verdict(all, before)}</p>
       <p class="facts">${plural(a.windows.length, "window")} in A, ${b.windows.length} in B${a.windows.some((w) => !w.final) ? ", some provisional" : ""}.</p></div></div>
   </${Card}>
@@ -92,6 +92,7 @@ export function Compare({ values, set, feed, newest }) {
     <${DimensionControls} values=${values} set=${set}/>
     <${Trouble} problem=${tops.problem} stale=${tops.data !== null} again=${tops.again}/>
     <${Table} label="Keys in both periods" columns=${columns} rows=${topA?.keys ?? []} rowKey=${(k) => k.key} empty=${tops.fresh ? "No events in period A." : "Reading…"}/>
+    ${topB && topB.keys_total > B_LIMIT && html`<p class="facts">Keys of A that are not among the first ${B_LIMIT} of B have no numbers there.</p>`}
     <p class="facts">Each verdict alone is wrong in one of twenty cases where nothing has changed: of ${plural(topA?.keys.length ?? 0, "key")}, some will seem to differ.</p>
   </${Card}>`;
 }

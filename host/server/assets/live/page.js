@@ -2,7 +2,7 @@
 import { html, useState } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
 import { AddressProblems, Notice, Select, Tabs } from "../text.js";
-import { dayClock, plural } from "../format.js";
+import { dayClock } from "../format.js";
 import { useQuery, write } from "../url.js";
 import { Compare } from "./compare.js";
 import { DimensionCard } from "./dimension.js";
@@ -11,7 +11,7 @@ import { Ledger } from "../ledger.js";
 import { Tiles } from "./tiles.js";
 import { TimeField } from "./times.js";
 import { TotalCard } from "./total.js";
-import { impossible, newestOf, periodOf, RANGES, rangeOf, REFRESH_MS, REFRESHES, schema, SIZE_MS, sizeOf } from "./view.js";
+import { impossible, newestOf, periodOf, rangeOf, rangesFor, REFRESH_MS, REFRESHES, schema, SIZE_MS, sizeOf } from "./view.js";
 
 const TABS = [["1m", "1 min"], ["5m", "5 min"], ["compare", "Compare two periods"]];
 const CONNECTORS_MS = 10000;
@@ -37,8 +37,8 @@ function Toolbar({ values, set, period }) {
   };
   const pause = () => set({ paused: values.paused === null ? period?.to ?? null : null });
   return html`<div class="toolbar">
-    <${Tabs} label="View" value=${values.tab} choices=${TABS} onChange=${(tab) => set({ tab })}/>
-    ${values.tab !== "compare" && html`<${Select} label="Period" value=${fixed || custom ? "custom" : rangeOf(values)} choices=${[...RANGES, ["custom", "from … to"]]} onChange=${range}/>
+    <${Tabs} label="View" value=${values.tab} choices=${TABS} onChange=${(tab) => set({ tab, range: rangesFor(tab === "compare" ? "5m" : tab).some(([name]) => name === values.range) ? values.range : null })}/>
+    ${values.tab !== "compare" && html`<${Select} label="Period" value=${fixed || custom ? "custom" : rangeOf(values)} choices=${[...rangesFor(sizeOf(values)), ["custom", "from … to"]]} onChange=${range}/>
     ${(fixed || custom) && html`<${TimeField} label="From (UTC)" value=${period?.from} onChange=${(from) => set({ from })}/><${TimeField} label="To (UTC)" value=${values.to ?? period?.to} onChange=${(to) => set({ to })}/>`}`}
     <${Select} label="Refresh" value=${values.refresh} choices=${REFRESHES} onChange=${(refresh) => set({ refresh })}/>
     <button class="pause" aria-pressed=${values.paused !== null ? "true" : "false"} disabled=${!period && values.paused === null} onClick=${pause}>${values.paused === null ? "Pause" : "Resume"}</button>

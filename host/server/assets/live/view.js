@@ -10,7 +10,7 @@ export const REFRESHES = [["live", "as it comes"], ["5s", "every 5 s"], ["15s", 
 export const REFRESH_MS = { live: 0, "5s": 5000, "15s": 15000, "60s": 60000 };
 export const ORDERS = [["impressions", "Impressions"], ["clicks", "Clicks"], ["ctr", "CTR"], ["cost", "Cost"]];
 export const DIMENSIONS = [["site_category", "Site category"], ["app_category", "App category"], ["device_type", "Device type"], ["banner_pos", "Banner position"]];
-export const MOST_WINDOWS = 2880;
+export const MOST_WINDOWS = 1500; // of an answer with keys, the server has as many
 const OUT_OF_ORDER_MS = 10000;
 
 export const schema = {
@@ -20,11 +20,11 @@ export const schema = {
   to: time,
   paused: time,
   refresh: oneOf(REFRESHES.map(([name]) => name)),
-  dim: text(64),
-  q: text(200),
+  dim: text(256),
+  q: text(256),
   top: count(1, 50, 10),
   order: oneOf(ORDERS.map(([name]) => name)),
-  key: texts(),
+  key: texts(20000),
   a: time,
   b: time,
   span: oneOf(RANGES.map(([name]) => name), "1h"),
@@ -34,6 +34,9 @@ export const dimensionOf = (values) => values.dim || "site_category";
 export const dimensionName = (name) => DIMENSIONS.find(([id]) => id === name)?.[1] ?? name;
 export const sizeOf = (values) => (values.tab === "compare" ? (RANGE_MS[values.span] > 72e5 ? "5m" : "1m") : values.tab);
 export const rangeOf = (values) => values.range ?? (values.tab === "5m" ? "5h" : "1h");
+
+// Periods that are short enough for windows of this size.
+export const rangesFor = (size) => RANGES.filter(([name]) => RANGE_MS[name] / SIZE_MS[size] <= MOST_WINDOWS);
 
 // The newest window that the stream has come to. One that a stray event of the future has opened is not it.
 export function newestOf(windows, watermarkMs, size) {

@@ -17,6 +17,8 @@ export function Partitions({ status, now }) {
   return html`<${Card} id="partitions-title" title="Partitions"><${Table} label="Partitions" columns=${columns} rows=${status.partitions} rowKey=${(p) => p.topic + p.partition}/></${Card}>`;
 }
 
+const KINDS = { sound: "good", unchecked: "" };
+
 export function Checkpoints({ now }) {
   const { data, problem, fresh, again } = useData("checkpoints", (signal) => get("/api/checkpoints", {}, signal), 10000);
   const [verified, setVerified] = useState(null);
@@ -31,15 +33,14 @@ export function Checkpoints({ now }) {
     setBusy(false);
   };
   const name = (c) => [c.partition, c.epoch, c.offset].join("|");
-  const verdicts = new Map((verified?.data?.checkpoints ?? []).map((c) => [name(c), c.state]));
-  const good = (state) => ["ok", "good", "valid", "intact", "verified"].includes(state);
+  const verdicts = new Map((verified?.data?.checkpoints ?? []).map((c) => [name(c), c]));
   const columns = [
     { name: "Partition", cell: (c) => whole(c.partition) }, { name: "Epoch", n: true, cell: (c) => whole(c.epoch) }, { name: "Offset", n: true, cell: (c) => whole(c.offset) },
     { name: "Written (UTC)", cell: (c) => daySeconds(c.written_ms) }, { name: "Age", n: true, cell: (c) => (now === null ? NONE : span(now - c.written_ms)) },
     { name: "Size", n: true, cell: (c) => bytes(c.bytes) },
-    { name: "State", cell: (c) => { const state = verdicts.get(name(c)) ?? c.state; return html`<${Chip} kind=${good(state) ? "good" : verdicts.has(name(c)) ? "bad" : ""}>${cut(String(state), 80)}</${Chip}>`; } },
+    { name: "State", cell: (c) => { const { state, fault } = verdicts.get(name(c)) ?? c; return html`<${Chip} kind=${KINDS[state] ?? "bad"}>${state}</${Chip}>${fault && html` <span class="long">${fault}</span>`}`; } },
   ];
-  const bad = [...verdicts.values()].filter((state) => !good(state)).length;
+  const bad = [...verdicts.values()].filter((c) => c.state !== "sound").length;
   return html`<${Card} id="checkpoints-title" title="Checkpoints" aside=${html`<button onClick=${verify} disabled=${busy}>${busy ? "Reading them…" : "Verify"}</button>`}>
     <${Trouble} problem=${problem} stale=${data !== null} again=${again}/><${Trouble} problem=${verified?.problem} again=${verify}/>
     ${verified?.data && html`<p class="facts" role="status">${plural(verdicts.size, "checkpoint")} read back: ${bad === 0 ? "all are sound" : bad + " are not"}.</p>`}

@@ -17,5 +17,5 @@ export function Source({ data }) {
   if (!data) return null;
   const from = { postgres: "PostgreSQL", windows: "the host's own windows" }[data.source] ?? data.source;
   return html`${data.note && html`<${Notice}>${data.note}</${Notice}>`}
-    <p class="facts">${dayClock(data.from_ms)} to ${dayClock(data.to_ms)} UTC, from ${from}.${data.rows.some((r) => r.lower_bound) && " Some windows had more keys than are kept: numbers of single keys are lower bounds."}</p>`;
+    <p class="facts">${data.from_ms === null ? "From the beginning" : dayClock(data.from_ms)} to ${data.to_ms === null ? "the end" : dayClock(data.to_ms)}, UTC, from ${from}.${data.rows.some((r) => r.lower_bound) && " Some windows had more keys than are kept: numbers of single keys are lower bounds."}</p>`;
 }

@@ -3,13 +3,15 @@ import { html, useMemo } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
 import { Chart, Legend } from "../chart.js";
 import { Card, Table, Trouble } from "../text.js";
-import { ctr, NONE, percent, plural, sum, whole } from "../format.js";
+import { ctr, dayClock, NONE, percent, plural, sum, whole } from "../format.js";
 import { wilson } from "../statistics.js";
 import { navigate } from "../url.js";
 import { metricColumns, Source } from "./columns.js";
 import { BYS, NAMES, save, schema } from "./view.js";
 
 const STEP_MS = { hour: 3600000, day: 86400000 };
+
+const labelOf = (row, by) => (by === "hour" ? dayClock(row.start_ms) : row.label);
 
 export function Trend({ values, set }) {
   const query = { by: values.by, dimension: values.dim || "total", key: values.dim ? values.key : undefined, from: values.from, to: values.to };
@@ -26,14 +28,14 @@ export function Trend({ values, set }) {
   }, [data, step]);
   const all = sum(rows);
   const bounds = wilson(all.clicks, all.impressions);
-  const tip = (i) => [[rows[i].label, "", "tip-head"], ["CTR", ctr(rows[i])], ["95 %", rows[i].ctr_low === null ? NONE : percent(rows[i].ctr_low) + " to " + percent(rows[i].ctr_high)], ["Impressions", whole(rows[i].impressions)], ["Clicks", whole(rows[i].clicks)]];
+  const tip = (i) => [[labelOf(rows[i], values.by), "", "tip-head"], ["CTR", ctr(rows[i])], ["95 %", rows[i].ctr_low === null ? NONE : percent(rows[i].ctr_low) + " to " + percent(rows[i].ctr_high)], ["Impressions", whole(rows[i].impressions)], ["Clicks", whole(rows[i].clicks)]];
   // From a day to its hours, from an hour to its windows.
   const open = (row) => {
     if (values.by === "day") set({ by: "hour", from: row.start_ms, to: row.start_ms + step });
     else navigate("/?from=" + schema.from.show(row.start_ms) + "&to=" + schema.to.show(row.start_ms + step));
   };
   const name = BYS.find(([id]) => id === values.by)[1];
-  const columns = [{ name, cell: (r) => (step ? html`<button class="link" title=${values.by === "day" ? "its hours" : "its windows"} onClick=${() => open(r)}>${r.label}</button>` : r.label) }, ...metricColumns];
+  const columns = [{ name, cell: (r) => (step ? html`<button class="link" title=${values.by === "day" ? "its hours" : "its windows"} onClick=${() => open(r)}>${labelOf(r, values.by)}</button>` : r.label) }, ...metricColumns];
   const facts = [plural(all.impressions, "impression"), "CTR " + ctr(all) + (bounds ? " (95 %: " + percent(bounds[0]) + " to " + percent(bounds[1]) + ")" : ""), plural(rows.length, "row")];
   return html`<${Card} id="trend-title" title=${"CTR by " + name.toLowerCase() + (values.dim ? ", " + NAMES[values.dim].toLowerCase() : "")}
     aside=${html`<button disabled=${rows.length === 0} onClick=${() => save("trend-" + values.by, rows, "period")}>Download CSV</button>`}>

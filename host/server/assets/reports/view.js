@@ -14,8 +14,8 @@ export const schema = {
   from: time,
   to: time,
   dim: oneOf(Object.keys(NAMES).slice(1), ""),
-  key: { ...text(20000), initial: null },
-  q: text(200),
+  key: { ...text(10240), initial: null },
+  q: text(256),
   order: oneOf(ORDERS.map(([name]) => name)),
   top: count(1, 1000, 20),
 };
