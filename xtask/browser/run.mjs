@@ -11,6 +11,7 @@ import { Browser } from "./browser.mjs";
 import { Host } from "./host.mjs";
 import * as access from "./tests/access.mjs";
 import * as address from "./tests/address.mjs";
+import * as assets from "./tests/assets.mjs";
 import * as connection from "./tests/connection.mjs";
 import * as guarded from "./tests/guarded.mjs";
 import * as hostile from "./tests/hostile.mjs";
@@ -20,7 +21,7 @@ import * as pipeline from "./tests/pipeline.mjs";
 import * as reports from "./tests/reports.mjs";
 
 // The order matters: the first ones look at windows that nobody adds to, the last one ends the host.
-const SUITES = { address, live, reports, pipeline, access, letters, hostile, connection, guarded };
+const SUITES = { assets, address, live, reports, pipeline, access, letters, hostile, connection, guarded };
 
 const { values: given } = parseArgs({ options: Object.fromEntries(["program", "modules", "work", "screenshots", "base", "chromium", "only"].map((name) => [name, { type: "string" }])) });
 for (const name of ["program", "modules", "work", "screenshots"]) {

@@ -55,7 +55,7 @@ const STEPS_MS = [1, 2, 5, 10, 15, 30].map((n) => n * 60000).concat([1, 2, 3, 6,
 function timeAxis(latest) {
   const splits = (u, axis, min, max) => {
     const { names, times } = latest.current;
-    const fits = Math.max(2, Math.floor(u.width / (names ? 44 : 76)));
+    const fits = Math.max(2, Math.floor(u.width / (names ? 56 : 76)));
     if (names) {
       const every = Math.ceil(times.length / fits);
       return times.filter((_, i) => i % every === 0);

@@ -69,8 +69,11 @@ export function bytes(n) {
 export const rate = (n) => (n === null || n === undefined ? NONE : n >= 100 ? whole(Math.round(n)) : n.toFixed(1));
 export const plural = (n, one, many = one + "s") => whole(n) + NBSP + (n === 1 ? one : many);
 
-// Characters that would break a line or stay unseen have pictures.
-export const visible = (text) => text.replace(/[\u0000-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0))).replace(/\u007f/g, "\u2421");
+// Characters that would break a line or stay unseen, as JSON writes them.
+const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+export const visible = (text) => text.replace(/[\u0000-\u001f\u007f]/g, (c) => ESCAPES[c] ?? "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+// The same, with the lines that the text has.
+export const lines = (text) => text.split("\n").map((line) => line.split("\t").map(visible).join("\t")).join("\n");
 
 // A name that comes from a producer, short enough to be shown; whole characters only.
 export function cut(text, most = 40) {

@@ -60,6 +60,12 @@ export function Table({ label, columns, rows, rowKey, rowClass, empty = "Nothing
       })}</tr>`)}</tbody></table></div>`;
 }
 
+// What is inside exists only while it is open: a table of a thousand rows costs nothing closed.
+export function Details({ summary, open = false, children }) {
+  const [shown, setShown] = useState(open);
+  return html`<details open=${shown} onToggle=${(e) => setShown(e.target.open)}><summary>${summary}</summary>${shown && children}</details>`;
+}
+
 // A link within the dashboard: no page is loaded anew.
 export function Link({ href, children, className, current }) {
   const go = (e) => {

@@ -1,7 +1,7 @@
 // One dead letter: what it was, why it was rejected, and what the chain says of it now.
 import { html, useState } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
-import { bytes as size, daySeconds, NONE, plural, visible, whole } from "../format.js";
+import { bytes as size, daySeconds, lines, NONE, plural, visible, whole } from "../format.js";
 import { Card, Chip, Digest, Table, Trouble } from "../text.js";
 import { bytesOf, hex, originOf, STATE_KINDS } from "./view.js";
 
@@ -12,7 +12,7 @@ function Payload({ title, payload }) {
   const [shown, setShown] = useState(HEX_BYTES);
   const bytes = bytesOf(payload);
   const all = payload.raw_payload_bytes ?? bytes.length;
-  const text = visible(new TextDecoder().decode(bytes.slice(0, TEXT_BYTES))).replaceAll("␊", "\n").replaceAll("␉", "\t");
+  const text = lines(new TextDecoder().decode(bytes.slice(0, TEXT_BYTES)));
   return html`<h3>${title}, ${plural(all, "byte")}${all > bytes.length ? ", of which " + size(bytes.length) + " are kept" : ""}</h3>
     <pre class="payload" tabindex="0" aria-label="Payload as text"><bdi dir="auto">${text}</bdi></pre>
     ${bytes.length > TEXT_BYTES && html`<p class="facts">The first ${size(TEXT_BYTES)}.</p>`}
@@ -47,7 +47,7 @@ export function Letter({ id, version, close, act }) {
     ${data && html`<dl class="pairs">${pairs.map(([name, value]) => [html`<dt key=${name}>${name}</dt>`, html`<dd key=${name + "d"}>${value}</dd>`])}</dl>
       <${Payload} title="Payload" payload=${data}/>
       ${data.edited && html`<${Payload} title="Edited payload, which a retry sends" payload=${data.edited}/>`}
-      ${data.stacktrace && html`<h3>Stack of the module</h3><pre class="payload" tabindex="0" aria-label="Stack of the module">${visible(data.stacktrace).replaceAll("␊", "\n")}</pre>`}
+      ${data.stacktrace && html`<h3>Stack of the module</h3><pre class="payload" tabindex="0" aria-label="Stack of the module">${lines(data.stacktrace)}</pre>`}
       ${data.attempts.length > 0 && html`<h3>Attempts</h3><${Table} label="Attempts" columns=${columns} rows=${data.attempts}/>`}`}
   </${Card}>`;
 }

@@ -56,6 +56,7 @@ export function Compare({ values, set, feed, newest }) {
   if (!periods) return html`<${Notice}>No window yet to compare.</${Notice}>`;
 
   const [all, before] = [sum(a.windows), sum(b.windows)];
+  const uneven = !a.loading && !b.loading && Math.abs(a.windows.length - b.windows.length) > 0.1 * Math.max(a.windows.length, b.windows.length);
   const overlap = Math.abs(periods.a.from - periods.b.from) < RANGE_MS[values.span];
   const rows = [["Impressions", (m) => whole(m.impressions)], ["Clicks", (m) => whole(m.clicks)], ["CTR", ctr], ["95 % interval", interval], ["CPC", cpc], ["CPA", cpa], ["ROAS", roas], ["Cost", (m) => money(m.cost_micros)]];
   const tip = (i) => {
@@ -78,6 +79,7 @@ export function Compare({ values, set, feed, newest }) {
       <${TimeField} label="B begins (UTC)" value=${periods.b.from} onChange=${(at) => set({ b: at })}/>
       ${(values.a !== null || values.b !== null) && html`<button onClick=${() => set({ a: null, b: null })}>Newest against the one before</button>`}
     </div>
+    ${uneven && html`<${Notice}>A has events in ${plural(a.windows.length, "window")}, B in ${b.windows.length}: the periods are not alike, and hours differ by themselves.</${Notice}>`}
     ${overlap && html`<${Notice}>The two periods share events: their difference says less than it seems to.</${Notice}>`}
     <${Trouble} problem=${a.problem ?? b.problem} stale=${false} again=${a.problem ? a.again : b.again}/>
     <div class="split"><div>

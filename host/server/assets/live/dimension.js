@@ -66,9 +66,9 @@ export function DimensionCard({ values, set, size, period, feed, every, finalBef
       return html`<input type="checkbox" checked=${on} disabled=${!on && drawn.length >= COLORS.length} style=${{ accentColor: on ? `var(${colorOf(k.key)})` : "" }}
         aria-label=${"Draw " + cut(k.key)} onChange=${() => toggle(k.key)}/>`; } },
     { name: dimensionName(dimensionOf(values)), cell: (k) => html`<${Name} text=${k.key}/>` },
-    { name: "CTR over time", cell: (k) => html`<${Spark} values=${series(k)} color=${colorOf(k.key) ?? "--quiet"}/>` },
     { name: "CTR", n: true, cell: ctr },
     { name: "95 % interval", n: true, cell: (k) => { const b = wilson(k.clicks, k.impressions); return b ? percent(b[0]) + " – " + percent(b[1]) : NONE; } },
+    { name: "CTR over time", cell: (k) => html`<${Spark} values=${series(k)} color=${colorOf(k.key) ?? "--quiet"}/>` },
     { name: "Impressions", n: true, cell: (k) => whole(k.impressions) }, { name: "Clicks", n: true, cell: (k) => whole(k.clicks) },
     { name: "CPC", n: true, cell: cpc, title: "modelled" }, { name: "CPA", n: true, cell: cpa, title: "modelled" }, { name: "ROAS", n: true, cell: roas, title: "modelled" },
     { name: "Cost", n: true, cell: (k) => money(k.cost_micros), title: "modelled" },

@@ -22,6 +22,6 @@ export function TimeField({ label, value, onChange }) {
       setWrong(error.message);
     }
   };
-  return html`<label class="field"><span>${label}</span><input class="time" type="text" placeholder="2014-10-21 13:00" maxlength="24" autocomplete="off" spellcheck=${false} value=${typed} title=${wrong}
+  return html`<label class="field"><span>${label}</span><input class="time" type="text" placeholder="YYYY-MM-DD hh:mm" maxlength="24" autocomplete="off" spellcheck=${false} value=${typed} title=${wrong}
     aria-invalid=${wrong ? "true" : "false"} onChange=${change}/>${wrong && html`<span class="bad" role="alert">${wrong}</span>`}</label>`;
 }

@@ -2,7 +2,7 @@
 import { html, useMemo } from "../vendor/htm/standalone.module.js";
 import { Chart, Legend } from "../chart.js";
 import { MarkList } from "../marks.js";
-import { Card, Table, Trouble } from "../text.js";
+import { Card, Details, Table, Trouble } from "../text.js";
 import { clock, cpa, cpc, ctr, dayClock, money, NONE, percent, plural, roas, sum, whole } from "../format.js";
 import { wilson } from "../statistics.js";
 import { grid, SIZE_MS } from "./view.js";
@@ -56,8 +56,8 @@ export function TotalCard({ totals, period, size, marks, ahead }) {
     ${period && html`<${Chart} label="CTR and impressions over time" summary=${facts.join(", ")} ...${drawn} marks=${seen} tip=${tip} from=${period.from} to=${period.to} height=${300}/>`}
     <${Legend} items=${LEGEND}/>
     ${ahead > 0 && html`<p class="facts">${plural(ahead, "window")} ahead of the watermark ${ahead === 1 ? "is" : "are"} not shown: stray events of the future.</p>`}
-    <details><summary>Table of these windows</summary><${WindowTable} windows=${windows} step=${step}/></details>
-    <details open=${seen.length > 0 && seen.length <= 3}><summary>Deployments and incidents (${seen.length})</summary><${MarkList} marks=${seen}/></details>
+    <${Details} summary="Table of these windows"><${WindowTable} windows=${windows} step=${step}/></${Details}>
+    <${Details} summary=${"Deployments and incidents (" + seen.length + ")"}><${MarkList} marks=${seen}/></${Details}>
   </${Card}>`;
 }
 

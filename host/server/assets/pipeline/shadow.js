@@ -2,7 +2,7 @@
 import { html } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
 import { cut, daySeconds, percent, whole } from "../format.js";
-import { Card, Chip, Digest, Table, Trouble } from "../text.js";
+import { Card, Chip, Details, Digest, Table, Trouble } from "../text.js";
 
 const EVERY_MS = 3000;
 
@@ -30,8 +30,8 @@ export function Shadow() {
       ${data.ended && html`<p class="facts bad">It has ended by itself: ${data.ended}</p>`}
       <p class="facts">${whole(data.records)} records seen (${percent(data.share_seen, 1)} of those that came), ${whole(data.flips)} differ (${percent(data.records ? data.flips / data.records : null, 3)}), ${whole(data.failures)} on which it failed · fuel a record ${whole(data.fuel_per_record_old)} → ${whole(data.fuel_per_record_new)}, time a record ${whole(data.nanos_per_record_old)} → ${whole(data.nanos_per_record_new)} ns</p>
       <${Matrix} cells=${data.cells} records=${data.records}/>
-      ${samples.length > 0 && html`<details><summary>Records that the two judge differently</summary><${Table} label="Samples" rows=${samples} columns=${[
+      ${samples.length > 0 && html`<${Details} summary="Records that the two judge differently"><${Table} label="Samples" rows=${samples} columns=${[
         { name: "Record", cell: (s) => s.partition + "/" + whole(s.offset) }, { name: "in force", cell: (s) => s.old }, { name: "candidate", cell: (s) => s.now },
-        { name: "Why", cell: (s) => cut(s.message, 120) }, { name: "Value", cell: (s) => html`<code title=${s.value}><bdi dir="auto">${cut(s.value, 80)}</bdi></code>` }]}/></details>`}`}
+        { name: "Why", cell: (s) => cut(s.message, 120) }, { name: "Value", cell: (s) => html`<code title=${s.value}><bdi dir="auto">${cut(s.value, 80)}</bdi></code>` }]}/></${Details}>`}`}
   </${Card}>`;
 }
