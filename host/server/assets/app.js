@@ -95,8 +95,8 @@ function App() {
       ${shut ? html`<${TokenForm}/>` : found ? html`<${Guarded} key=${path} Page=${found[2]}/>` : html`<h1 tabindex="-1">Nothing is here</h1><p><${Link} href="/">To the live page</${Link}></p>`}
     </main>
     <footer><small>Cost, conversions and revenue are <em>modelled</em> from a pricing table: the data has impressions and clicks only. All times are UTC.${" "}
-      <a href="/metrics">metrics</a> · <a href="/api/status">status</a> · <a href="/api/openapi.json">API</a></small></footer>`;
+      ${!hasToken() && html`<a href="/metrics">metrics</a> · <a href="/api/status">status</a> · <a href="/api/openapi.json">API</a>`}</small></footer>`;
 }
 
-render(html`<${App}/>`, document.getElementById("app"));
 run();
+render(html`<${App}/>`, document.getElementById("app"));

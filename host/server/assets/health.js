@@ -8,27 +8,35 @@ import { Card, Chip, Notice, Search, Table, Trouble } from "./text.js";
 const EVERY_MS = 5000;
 const NEAR = 0.75;
 const AT = 0.9;
+const FULL = ["pipeline.checkpoints_kept"]; // as many as there may be is how it should be
 
 const amount = (n, unit) => (n === null || n === undefined ? NONE : unit === "bytes" ? bytes(n) : whole(n) + (unit ? "\u00a0" + unit : ""));
 
 function Meter({ limit }) {
-  if (limit.use === null || limit.use === undefined || !limit.limit) return html`<span class="quiet">not measured</span>`;
+  if (!limit.limit) return html`<span class="quiet">no limit is set</span>`;
   const share = limit.use / limit.limit;
   const percent = Math.round(share * 1000) / 10;
   return html`<div class="meter" role="meter" aria-label=${limit.name} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.min(100, percent)} aria-valuetext=${percent + " %"}>
-    <div class=${share >= AT ? "bad" : share >= NEAR ? "wait" : ""} style=${{ width: Math.min(100, percent) + "%" }}></div></div>`;
+    <div class=${FULL.includes(limit.name) ? "" : share >= AT ? "bad" : share >= NEAR ? "wait" : ""} style=${{ width: Math.min(100, percent) + "%" }}></div></div>`;
 }
 
+const counted = (l) => l.use !== null && l.use !== undefined;
+const name = { name: "Setting", cell: (l) => html`<code>${l.name}</code>` };
+const what = { name: "What it bounds", cell: (l) => html`<span class="long">${l.what}</span>` };
+const most = { name: "At most", n: true, cell: (l) => (l.limit === null ? "no limit" : amount(l.limit, l.unit)) };
+
 function Limits({ limits }) {
-  const share = (l) => (l.limit && l.use !== null && l.use !== undefined ? l.use / l.limit : -1);
-  const columns = [
-    { name: "Limit", cell: (l) => l.name }, { name: "Use", cell: (l) => html`<${Meter} limit=${l}/>` },
-    { name: "Share", n: true, cell: (l) => (share(l) < 0 ? NONE : (share(l) * 100).toFixed(1) + "\u00a0%") },
-    { name: "Now", n: true, cell: (l) => amount(l.use, l.unit) }, { name: "At most", n: true, cell: (l) => amount(l.limit, l.unit) },
-    { name: "What it holds", cell: (l) => html`<span class="long">${l.what}</span>` },
-  ];
-  return html`<${Card} id="limits-title" title="Limits and their use" aside=${html`<small>the nearest first</small>`}>
-    <${Table} label="Limits" columns=${columns} rows=${[...limits].sort((a, b) => share(b) - share(a))} rowKey=${(l) => l.name}/></${Card}>`;
+  const share = (l) => (l.limit && !FULL.includes(l.name) ? l.use / l.limit : -1);
+  const rows = limits.filter(counted).sort((a, b) => share(b) - share(a));
+  const columns = [name, { name: "Use", cell: (l) => html`<${Meter} limit=${l}/>` }, { name: "Share", n: true, cell: (l) => (l.limit ? ((l.use / l.limit) * 100).toFixed(1) + "\u00a0%" : NONE) },
+    { name: "Now", n: true, cell: (l) => amount(l.use, l.unit) }, most, what];
+  return html`<${Card} id="limits-title" title="Limits and their use" aside=${html`<small>the nearest first</small>`}><${Table} label="Limits" columns=${columns} rows=${rows} rowKey=${(l) => l.name}/></${Card}>`;
+}
+
+// Those of a single request, record, call or wait: nothing adds up to a use.
+function Thresholds({ limits }) {
+  return html`<${Card} id="thresholds-title" title="Thresholds, and limits of one thing" aside=${html`<small>thresholds of alerts are in <code>monitoring/prometheus/rules</code></small>`}>
+    <${Table} label="Thresholds" columns=${[name, most, what]} rows=${limits.filter((l) => !counted(l))} rowKey=${(l) => l.name}/></${Card}>`;
 }
 
 // Path -> value, however deep the settings are.
@@ -68,5 +76,5 @@ export function HealthPage() {
       ${good ? html`<p>The host does its work.</p>` : html`<${Notice} kind="bad" title="It does not do its work:"><ul>${reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul></${Notice}>`}
       ${pairs && html`<dl class="pairs">${pairs.map(([name, value]) => [html`<dt key=${name}>${name}</dt>`, html`<dd key=${name + "d"}>${value}</dd>`])}</dl>`}</${Card}>`}
     <${Trouble} problem=${health.problem} stale=${at !== null} again=${health.again}/>
-    ${at && html`<${Limits} limits=${at.limits ?? []}/>${at.thresholds && html`<${Card} id="thresholds-title" title="Thresholds"><${Table} label="Thresholds" rows=${flat(at.thresholds)} columns=${[{ name: "Threshold", cell: ([path]) => path }, { name: "Value", n: true, cell: ([, value]) => String(value) }]}/></${Card}>`}<${Config} config=${at.config ?? {}}/>`}`;
+    ${at && html`<${Limits} limits=${at.limits}/><${Thresholds} limits=${at.limits}/><${Config} config=${at.config}/>`}`;
 }

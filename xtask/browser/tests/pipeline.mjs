@@ -54,8 +54,9 @@ export const tests = {
     const page = await browser.page({ dark: true });
     await page.open("/health");
     await page.getByText("The host does its work.").waitFor();
-    await until(async () => (await table(page, "Limits")).length === health.limits.length, "limits");
-    const names = (await table(page, "Limits")).map((r) => r.Limit).sort();
+    const all = async () => [...(await table(page, "Limits")), ...(await table(page, "Thresholds"))];
+    await until(async () => (await all().catch(() => [])).length === health.limits.length, "limits");
+    const names = (await all()).map((r) => r.Setting).sort();
     equal(names, health.limits.map((l) => l.name).sort(), "names of the limits");
     holds((await table(page, "Settings")).length > 5, "settings");
     const text = await page.locator("main").innerText();
