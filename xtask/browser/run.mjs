@@ -17,11 +17,12 @@ import * as guarded from "./tests/guarded.mjs";
 import * as hostile from "./tests/hostile.mjs";
 import * as letters from "./tests/letters.mjs";
 import * as live from "./tests/live.mjs";
+import * as marks from "./tests/marks.mjs";
 import * as pipeline from "./tests/pipeline.mjs";
 import * as reports from "./tests/reports.mjs";
 
 // The order matters: the first ones look at windows that nobody adds to, the last one ends the host.
-const SUITES = { assets, address, live, reports, pipeline, access, letters, hostile, connection, guarded };
+const SUITES = { assets, address, live, reports, pipeline, access, letters, marks, hostile, connection, guarded };
 
 const { values: given } = parseArgs({ options: Object.fromEntries(["program", "modules", "work", "screenshots", "base", "chromium", "only"].map((name) => [name, { type: "string" }])) });
 for (const name of ["program", "modules", "work", "screenshots"]) {

@@ -149,13 +149,14 @@ function draw(u, { times, lines, bars, marks }, color) {
   ctx.beginPath();
   ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
   ctx.clip();
+  const spacing = times.length > 1 ? x(times[1]) - x(times[0]) : 100;
   for (const line of lines.filter((l) => l.whiskers)) {
     ctx.strokeStyle = color(line.color);
     ctx.lineWidth = 1.5 * dpr;
     ctx.beginPath();
     line.low.forEach((low, i) => {
       if (low === null || low === undefined) return;
-      const [at, top, bottom, half] = [x(times[i]), u.valToPos(line.high[i], "share", true), u.valToPos(low, "share", true), 4 * dpr];
+      const [at, top, bottom, half] = [x(times[i]), u.valToPos(line.high[i], "share", true), u.valToPos(low, "share", true), Math.min(4 * dpr, spacing / 3)];
       ctx.moveTo(at, top);
       ctx.lineTo(at, bottom);
       for (const end of [top, bottom]) {

@@ -10,6 +10,7 @@ import { DIMENSIONS, dimensionName, dimensionOf, ORDERS, SIZE_MS } from "./view.
 
 const COLORS = ["--k1", "--k2", "--k3", "--k4", "--k5", "--k6"];
 const UNCHOSEN = 3;
+const SPARK_POINTS = 40;
 export const TOPS = [5, 10, 20, 50];
 
 export const topQuery = (values, size, period, limit = values.top) => ({
@@ -41,6 +42,17 @@ function useTop(values, size, period, feed, every) {
   return { ...answer, data: kept.current.view === view ? kept.current.data : null };
 }
 
+// As many points as a small line can show: windows next to each other together.
+function spark({ series: windows }) {
+  const each = Math.ceil(windows.length / SPARK_POINTS);
+  const found = [];
+  for (let at = 0; at < windows.length; at += each) {
+    const [impressions, clicks] = windows.slice(at, at + each).reduce(([n, m], w) => [n + w[0], m + w[1]], [0, 0]);
+    found.push(impressions > 0 ? clicks / impressions : null);
+  }
+  return found;
+}
+
 const series = (key) => key.series.map(([impressions, clicks]) => (impressions > 0 ? clicks / impressions : null));
 
 export function DimensionCard({ values, set, size, period, feed, every, finalBefore }) {
@@ -68,7 +80,7 @@ export function DimensionCard({ values, set, size, period, feed, every, finalBef
     { name: dimensionName(dimensionOf(values)), cell: (k) => html`<${Name} text=${k.key}/>` },
     { name: "CTR", n: true, cell: ctr },
     { name: "95 % interval", n: true, cell: (k) => { const b = wilson(k.clicks, k.impressions); return b ? percent(b[0]) + " – " + percent(b[1]) : NONE; } },
-    { name: "CTR over time", cell: (k) => html`<${Spark} values=${series(k)} color=${colorOf(k.key) ?? "--quiet"}/>` },
+    { name: "CTR over time", cell: (k) => html`<${Spark} values=${spark(k)} color=${colorOf(k.key) ?? "--quiet"}/>` },
     { name: "Impressions", n: true, cell: (k) => whole(k.impressions) }, { name: "Clicks", n: true, cell: (k) => whole(k.clicks) },
     { name: "CPC", n: true, cell: cpc, title: "modelled" }, { name: "CPA", n: true, cell: cpa, title: "modelled" }, { name: "ROAS", n: true, cell: roas, title: "modelled" },
     { name: "Cost", n: true, cell: (k) => money(k.cost_micros), title: "modelled" },
