@@ -1,5 +1,5 @@
 // What a candidate makes of the live records, against what the chain in force makes of them.
-import { html } from "../vendor/htm/standalone.module.js";
+import { html, useState } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
 import { cut, daySeconds, percent, whole } from "../format.js";
 import { Card, Chip, Details, Digest, Table, Trouble } from "../text.js";
@@ -20,11 +20,20 @@ function Matrix({ cells, records }) {
 }
 
 export function Shadow() {
-  const { data, problem, fresh, again } = useData("shadow", (signal) => get("/api/shadow", {}, signal).catch((e) => { if (e.status === 404) return { none: true }; throw e; }), EVERY_MS);
+  // The answer where there is none is a refusal, which a browser notes: so it is asked for once, and again while one runs.
+  const [runs, setRuns] = useState(false);
+  const { data, problem, fresh, again } = useData("shadow" + runs, async (signal) => {
+    const found = await get("/api/shadow", {}, signal).catch((e) => {
+      if (e.status === 404) return { none: true };
+      throw e;
+    });
+    setRuns(!found.none && found.ended === null);
+    return found;
+  }, runs ? EVERY_MS : 0);
   const samples = (data?.cells ?? []).flatMap((c) => c.samples.map((s) => ({ ...s, old: c.old, now: c.new }))).slice(0, 20);
   return html`<${Card} id="shadow-title" title="Shadow" aside=${data && !data.none && html`<${Chip} kind=${data.ended ? "wait" : "good"}>${data.ended ? "ended" : "runs"}</${Chip}>`}>
     <${Trouble} problem=${problem} stale=${data !== null} again=${again}/>
-    ${data?.none && html`<p class="facts">No shadow runs. <code>clickmill shadow start FILE.wasm --stage STAGE</code> lets a candidate judge the live records; what it makes of them is thrown away.</p>`}
+    ${data?.none && html`<p class="facts">No shadow runs. <code>clickmill shadow start FILE.wasm --stage STAGE</code> lets a candidate judge the live records; what it makes of them is thrown away. <button class="link" onClick=${again}>Look again</button></p>`}
     ${!fresh && !data && html`<p class="facts">Reading…</p>`}
     ${data && !data.none && html`<p>${data.name} ${data.version} <${Digest} sha256=${data.sha256}/> as stage <b>${data.stage}</b>, against deployment ${data.against}, since ${daySeconds(data.since_ms)} UTC</p>
       ${data.ended && html`<p class="facts bad">It has ended by itself: ${data.ended}</p>`}
