@@ -2,7 +2,15 @@
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 // The browser itself says so when an answer is no success; the tests of refusals and of lost connections want those.
 const NETWORK = /Failed to load resource|net::ERR_/;
@@ -17,19 +25,30 @@ export class Browser {
     browser.base = base;
     browser.screenshots = screenshots;
     browser.axe = require.resolve("axe-core/axe.min.js");
-    browser.chromium = await require("playwright-core").chromium.launch({ executablePath: path, headless: true, args: FLAGS });
+    browser.chromium = await require("playwright-core").chromium.launch({
+      executablePath: path,
+      headless: true,
+      args: FLAGS,
+    });
     browser.contexts = [];
     return browser;
   }
 
   // A page with nothing in its cache. `errors` is what its console and its scripts have complained of.
   async page({ width = 1440, height = 900, dark = false, before, base } = {}) {
-    const context = await this.chromium.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", acceptDownloads: true });
+    const context = await this.chromium.newContext({
+      viewport: { width, height },
+      colorScheme: dark ? "dark" : "light",
+      acceptDownloads: true,
+    });
     this.contexts.push(context);
     const page = await context.newPage();
     page.setDefaultTimeout(8000);
     page.errors = [];
-    page.on("console", (message) => message.type() === "error" && !NETWORK.test(message.text()) && page.errors.push(message.text()));
+    page.on(
+      "console",
+      (message) => message.type() === "error" && !NETWORK.test(message.text()) && page.errors.push(message.text()),
+    );
     page.on("pageerror", (error) => page.errors.push(String(error.stack ?? error)));
     page.on("dialog", (dialog) => {
       page.errors.push("a dialog: " + dialog.message());
@@ -54,5 +73,6 @@ export class Browser {
 }
 
 export const quiet = (page) => {
-  if (page.errors.length > 0) throw new Error("the console has " + page.errors.length + " errors: " + page.errors.slice(0, 3).join(" | "));
+  if (page.errors.length > 0)
+    throw new Error("the console has " + page.errors.length + " errors: " + page.errors.slice(0, 3).join(" | "));
 };

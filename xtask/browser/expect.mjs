@@ -2,7 +2,14 @@
 import { isDeepStrictEqual } from "node:util";
 
 export function equal(actual, expected, what) {
-  if (!isDeepStrictEqual(actual, expected)) throw new Error(what + ": found " + JSON.stringify(actual)?.slice(0, 300) + ", expected " + JSON.stringify(expected)?.slice(0, 300));
+  if (!isDeepStrictEqual(actual, expected))
+    throw new Error(
+      what +
+        ": found " +
+        JSON.stringify(actual)?.slice(0, 300) +
+        ", expected " +
+        JSON.stringify(expected)?.slice(0, 300),
+    );
 }
 
 export function holds(condition, what) {
@@ -48,9 +55,15 @@ export function sums(rows, nameOf) {
 }
 
 // The cells of a table by the names of its columns; spaces that do not break are spaces.
-export const table = (page, label) => page.getByRole("region", { name: "Table: " + label, exact: true }).first().evaluate((region) => {
-  const text = (node) => node.textContent.replaceAll("\u00a0", " ").trim();
-  const names = [...region.querySelectorAll("thead th")].map(text);
-  return [...region.querySelectorAll("tbody tr")].filter((tr) => tr.children.length === names.length).map((tr) => Object.fromEntries([...tr.children].map((cell, i) => [names[i], text(cell)])));
-});
+export const table = (page, label) =>
+  page
+    .getByRole("region", { name: "Table: " + label, exact: true })
+    .first()
+    .evaluate((region) => {
+      const text = (node) => node.textContent.replaceAll("\u00a0", " ").trim();
+      const names = [...region.querySelectorAll("thead th")].map(text);
+      return [...region.querySelectorAll("tbody tr")]
+        .filter((tr) => tr.children.length === names.length)
+        .map((tr) => Object.fromEntries([...tr.children].map((cell, i) => [names[i], text(cell)])));
+    });
 export const read = async (page, id) => (await page.locator("#" + id).innerText()).replaceAll("\u00a0", " ").trim();

@@ -22,7 +22,14 @@ async function freePort() {
 
 export class Host {
   constructor(program, work, env = {}) {
-    Object.assign(this, { program: resolve(program), work: resolve(work), env, child: null, port: Number(process.env.CLICKMILL_TEST_PORT ?? 0), sent: 0 });
+    Object.assign(this, {
+      program: resolve(program),
+      work: resolve(work),
+      env,
+      child: null,
+      port: Number(process.env.CLICKMILL_TEST_PORT ?? 0),
+      sent: 0,
+    });
     mkdirSync(this.work, { recursive: true });
   }
 
@@ -31,12 +38,24 @@ export class Host {
   }
 
   async command(...args) {
-    return (await run(this.program, args, { cwd: this.work, maxBuffer: 256 << 20, env: { ...process.env, ...this.env } })).stdout;
+    return (
+      await run(this.program, args, { cwd: this.work, maxBuffer: 256 << 20, env: { ...process.env, ...this.env } })
+    ).stdout;
   }
 
   // Rows of six hours, in the log before the host starts.
   async fill() {
-    await this.command("generate", "--rows", String(ROWS), "--seed", "5", "--hours", String(HOURS), "--out", "ads.csv.gz");
+    await this.command(
+      "generate",
+      "--rows",
+      String(ROWS),
+      "--seed",
+      "5",
+      "--hours",
+      String(HOURS),
+      "--out",
+      "ads.csv.gz",
+    );
     await this.command("produce", "ads.csv.gz");
   }
 
@@ -44,13 +63,18 @@ export class Host {
     if (this.port === 0) this.port = await freePort();
     const log = openSync(join(this.work, "host.log"), "a");
     const listen = { CLICKMILL_LISTEN: "127.0.0.1:" + this.port };
-    this.child = spawn(this.program, ["run"], { cwd: this.work, stdio: ["ignore", log, log], env: { ...process.env, ...this.env, ...listen } });
+    this.child = spawn(this.program, ["run"], {
+      cwd: this.work,
+      stdio: ["ignore", log, log],
+      env: { ...process.env, ...this.env, ...listen },
+    });
     this.child.on("exit", () => (this.child = null));
     const until = Date.now() + READY_MS;
     while (Date.now() < until) {
       if (this.child === null) throw new Error("the host has ended; see host.log in " + this.work);
       const status = await this.get("/api/status").catch(() => null);
-      if (status?.state === "running" && status.ledger.waiting === 0 && (status.ledger.produced > 0 || this.env.EMPTY)) return;
+      if (status?.state === "running" && status.ledger.waiting === 0 && (status.ledger.produced > 0 || this.env.EMPTY))
+        return;
       await sleep(100);
     }
     throw new Error("the host is not ready after " + READY_MS / 1000 + " s");
@@ -72,7 +96,11 @@ export class Host {
   }
 
   async post(path, body) {
-    const response = await fetch(this.url + path, { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), headers: { "content-type": "application/json", ...this.headers() } });
+    const response = await fetch(this.url + path, {
+      method: "POST",
+      body: typeof body === "string" ? body : JSON.stringify(body),
+      headers: { "content-type": "application/json", ...this.headers() },
+    });
     const text = await response.text();
     if (!response.ok) throw new Error(path + " answers " + response.status + ": " + text.slice(0, 300));
     return JSON.parse(text);
@@ -84,18 +112,52 @@ export class Host {
 
   // Rows of `clickmill windows`, as objects with numbers.
   async windows(size, dimension, ...more) {
-    const { windows } = JSON.parse(await this.command("windows", "--size", size, ...(dimension ? ["--dimension", dimension] : []), "--output", "json", ...more));
+    const { windows } = JSON.parse(
+      await this.command(
+        "windows",
+        "--size",
+        size,
+        ...(dimension ? ["--dimension", dimension] : []),
+        "--output",
+        "json",
+        ...more,
+      ),
+    );
     return windows.map((w) => ({ ...w, start_ms: Date.parse(w.window_start) }));
   }
 
   // Appends events of one time and category; the answer comes when they are durable.
   append(count, at, fields = {}) {
-    const lines = Array.from({ length: count }, () => JSON.stringify({
-      id: String(7000000000 + this.sent++), click: 0, hour: new Date(at).toISOString().slice(2, 13).replace(/[-T]/g, ""), C1: 1005, banner_pos: 0,
-      site_id: "85f751fd", site_domain: "c4e18dd6", site_category: "50e219e0", app_id: "ecad2386", app_domain: "7801e8d9", app_category: "07d7df22",
-      device_id: "a99f214a", device_ip: "8197ee2c", device_model: "8a4875bd", device_type: 1, device_conn_type: 0,
-      C14: 4155, C15: 320, C16: 50, C17: 310, C18: 0, C19: 161, C20: -1, C21: 79, ts: at, ...fields,
-    }));
+    const lines = Array.from({ length: count }, () =>
+      JSON.stringify({
+        id: String(7000000000 + this.sent++),
+        click: 0,
+        hour: new Date(at).toISOString().slice(2, 13).replace(/[-T]/g, ""),
+        C1: 1005,
+        banner_pos: 0,
+        site_id: "85f751fd",
+        site_domain: "c4e18dd6",
+        site_category: "50e219e0",
+        app_id: "ecad2386",
+        app_domain: "7801e8d9",
+        app_category: "07d7df22",
+        device_id: "a99f214a",
+        device_ip: "8197ee2c",
+        device_model: "8a4875bd",
+        device_type: 1,
+        device_conn_type: 0,
+        C14: 4155,
+        C15: 320,
+        C16: 50,
+        C17: 310,
+        C18: 0,
+        C19: 161,
+        C20: -1,
+        C21: 79,
+        ts: at,
+        ...fields,
+      }),
+    );
     return this.post("/api/topics/ad_events_raw/records", lines.join("\n"));
   }
 

@@ -24,7 +24,11 @@ import * as reports from "./tests/reports.mjs";
 // The order matters: the first ones look at windows that nobody adds to, the last one ends the host.
 const SUITES = { assets, address, live, reports, pipeline, access, letters, marks, hostile, connection, guarded };
 
-const { values: given } = parseArgs({ options: Object.fromEntries(["program", "modules", "work", "screenshots", "base", "chromium", "only"].map((name) => [name, { type: "string" }])) });
+const { values: given } = parseArgs({
+  options: Object.fromEntries(
+    ["program", "modules", "work", "screenshots", "base", "chromium", "only"].map((name) => [name, { type: "string" }]),
+  ),
+});
 for (const name of ["program", "modules", "work", "screenshots"]) {
   if (!given[name]) {
     console.error("run.mjs: --" + name + " is missing");
@@ -49,7 +53,16 @@ try {
       } catch (error) {
         failed++;
         const where = /tests\/\w+\.mjs:\d+/.exec(error.stack ?? "")?.[0] ?? "";
-        console.log("FAILED " + suite + ": " + name + ": " + String(error.message).split("\n").slice(0, 3).join(" ") + " " + where);
+        console.log(
+          "FAILED " +
+            suite +
+            ": " +
+            name +
+            ": " +
+            String(error.message).split("\n").slice(0, 3).join(" ") +
+            " " +
+            where,
+        );
       } finally {
         await browser.closePages();
       }

@@ -44,7 +44,11 @@ async function call(path, options) {
   if (response.status === 401) lock();
   if (!response.ok && !options.any) {
     const said = await response.json().catch(() => null);
-    throw new Problem(response.status, said?.error?.code ?? "", said?.error?.message ?? "The server answers " + response.status + ".");
+    throw new Problem(
+      response.status,
+      said?.error?.code ?? "",
+      said?.error?.message ?? "The server answers " + response.status + ".",
+    );
   }
   return response;
 }
@@ -60,7 +64,13 @@ export const get = async (path, query, signal) => (await call(address(path, quer
 export const getAny = async (path, signal) => (await call(path, { signal, any: true })).json();
 export const getText = async (path, signal) => (await call(path, { signal })).text();
 export const post = async (path, body) =>
-  (await call(path, { method: "POST", body: JSON.stringify(body ?? {}), headers: { "content-type": "application/json" } })).json();
+  (
+    await call(path, {
+      method: "POST",
+      body: JSON.stringify(body ?? {}),
+      headers: { "content-type": "application/json" },
+    })
+  ).json();
 
 // What a call gives, again after `every` milliseconds while the page is in sight; the last good answer stays beside
 // the newest problem. `key` says when to ask anew; null asks nothing.

@@ -1,12 +1,12 @@
-// How uPlot is told what to draw: scales, axes, colours, and what it has no series for (intervals, flags).
+// How uPlot is told what to draw: scales, axes, colours and rows of numbers.
 import uPlot from "./vendor/uplot/uPlot.esm.js";
+import { draw } from "./chart-draw.js";
 import { clock, day, whole } from "./format.js";
 
 const HOUR_MS = 3600000;
 const DAY_MS = 24 * HOUR_MS;
 const FONT = "12px system-ui, sans-serif";
 const BAR_SHARE = 0.26; // of the height, for the bars
-const CLUSTER_PX = 20;
 
 const colorOf = (node, name) => getComputedStyle(node).getPropertyValue(name).trim();
 const shares = (lines) => lines.flatMap((line) => [line.values, line.low ?? [], line.high ?? []]);
@@ -37,7 +37,7 @@ function extent({ lines }) {
 function scales(latest) {
   const share = () => {
     const [low, high] = extent(latest.current);
-    const room = latest.current.bars ? (high - low) * (BAR_SHARE + 0.06) / (1 - BAR_SHARE - 0.06) : 0;
+    const room = latest.current.bars ? ((high - low) * (BAR_SHARE + 0.06)) / (1 - BAR_SHARE - 0.06) : 0;
     return [low - room, high];
   };
   const most = () => (latest.current.bars?.values ?? []).reduce((top, n) => Math.max(top, n ?? 0), 1);
@@ -47,10 +47,21 @@ function scales(latest) {
     const step = times.length > 1 ? times[1] - times[0] : 1;
     return times.length > 0 ? [times[0] - step / 2, times[times.length - 1] + step / 2] : [0, 1];
   };
-  return { x: { time: false, range: time }, share: { range: share }, count: { range: () => [0, most() / BAR_SHARE] }, extent: () => extent(latest.current), most };
+  return {
+    x: { time: false, range: time },
+    share: { range: share },
+    count: { range: () => [0, most() / BAR_SHARE] },
+    extent: () => extent(latest.current),
+    most,
+  };
 }
 
-const STEPS_MS = [1, 2, 5, 10, 15, 30].map((n) => n * 60000).concat([1, 2, 3, 6, 12].map((n) => n * HOUR_MS), [1, 2, 5, 10, 30, 100, 365].map((n) => n * DAY_MS));
+const STEPS_MS = [1, 2, 5, 10, 15, 30]
+  .map((n) => n * 60000)
+  .concat(
+    [1, 2, 3, 6, 12].map((n) => n * HOUR_MS),
+    [1, 2, 5, 10, 30, 100, 365].map((n) => n * DAY_MS),
+  );
 
 function timeAxis(latest) {
   const splits = (u, axis, min, max) => {
@@ -92,34 +103,100 @@ export function plotOptions({ node, latest, width, height, moved, drawn }) {
   const axis = { stroke: quiet, font: FONT, ticks: { show: false } };
   const above = (u, found) => found.map((v) => (v >= scale.extent()[0] - 1e-9 && v >= 0 ? v : null));
   const below = (u, found) => found.map((v) => (v <= scale.most() * 1.02 ? v : null));
-  const shown = (u, found, i, space, step) => found.map((v) => (v === null ? "" : (v * 100).toFixed(digits(step)) + " %"));
+  const shown = (u, found, i, space, step) =>
+    found.map((v) => (v === null ? "" : (v * 100).toFixed(digits(step)) + " %"));
   const axes = [
     { ...axis, ...timeAxis(latest), size: 38, gap: 6, grid: { show: false } },
-    { ...axis, scale: "share", size: 58, space: 34, filter: above, values: shown, grid: { stroke: grid, width: 1, filter: above } },
+    {
+      ...axis,
+      scale: "share",
+      size: 58,
+      space: 34,
+      filter: above,
+      values: shown,
+      grid: { stroke: grid, width: 1, filter: above },
+    },
   ];
-  if (bars) axes.push({ ...axis, scale: "count", side: 1, size: 54, space: 20, filter: below, values: (u, found) => found.map((v) => (v === null ? "" : short(v))), grid: { show: false } });
+  if (bars)
+    axes.push({
+      ...axis,
+      scale: "count",
+      side: 1,
+      size: 54,
+      space: 20,
+      filter: below,
+      values: (u, found) => found.map((v) => (v === null ? "" : short(v))),
+      grid: { show: false },
+    });
   const series = [{}];
   const bands = [];
   if (bars) {
     const path = uPlot.paths.bars({ size: [0.72, 48] });
-    series.push({ label: bars.name, scale: "count", paths: path, fill: color("--bar"), stroke: color("--bar"), width: 0, points: { show: false } });
-    series.push({ label: bars.name, scale: "count", paths: path, fill: color("--bar-pale"), stroke: color("--bar-edge"), width: 1, points: { show: false } });
+    series.push({
+      label: bars.name,
+      scale: "count",
+      paths: path,
+      fill: color("--bar"),
+      stroke: color("--bar"),
+      width: 0,
+      points: { show: false },
+    });
+    series.push({
+      label: bars.name,
+      scale: "count",
+      paths: path,
+      fill: color("--bar-pale"),
+      stroke: color("--bar-edge"),
+      width: 1,
+      points: { show: false },
+    });
   }
   for (const line of lines) {
     const stroke = color(line.color);
     if (line.low && !line.whiskers) {
       const at = series.length;
-      for (const name of ["high", "low"]) series.push({ label: line.name + " " + name, scale: "share", width: 0, stroke: "transparent", points: { show: false } });
+      for (const name of ["high", "low"])
+        series.push({
+          label: line.name + " " + name,
+          scale: "share",
+          width: 0,
+          stroke: "transparent",
+          points: { show: false },
+        });
       bands.push({ series: [at, at + 1], fill: color(line.color) + "26" });
     }
-    series.push({ label: line.name, scale: "share", stroke, width: 2, dash: line.dashed ? [6, 4] : undefined, points: { show: false } });
+    series.push({
+      label: line.name,
+      scale: "share",
+      stroke,
+      width: 2,
+      dash: line.dashed ? [6, 4] : undefined,
+      points: { show: false },
+    });
     // Settled values as full points, provisional ones as hollow ones.
-    series.push({ label: line.name, scale: "share", paths: () => null, points: { show: true, size: 6, width: 1, stroke, fill: stroke } });
-    series.push({ label: line.name, scale: "share", paths: () => null, points: { show: true, size: 8, width: 2, stroke, fill: card } });
+    series.push({
+      label: line.name,
+      scale: "share",
+      paths: () => null,
+      points: { show: true, size: 6, width: 1, stroke, fill: stroke },
+    });
+    series.push({
+      label: line.name,
+      scale: "share",
+      paths: () => null,
+      points: { show: true, size: 8, width: 2, stroke, fill: card },
+    });
   }
   return {
-    width, height, ms: 1, series, bands, axes, scales: { x: scale.x, share: scale.share, count: scale.count },
-    padding: [latest.current.marks.length > 0 ? 22 : 12, bars ? 0 : 22, 0, 0], legend: { show: false },
+    width,
+    height,
+    ms: 1,
+    series,
+    bands,
+    axes,
+    scales: { x: scale.x, share: scale.share, count: scale.count },
+    padding: [latest.current.marks.length > 0 ? 22 : 12, bars ? 0 : 22, 0, 0],
+    legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { show: false }, x: false, y: false },
     hooks: { setCursor: [moved], draw: [(u) => draw(u, latest.current, color), drawn] },
   };
@@ -136,80 +213,11 @@ export function plotData({ times, lines, bars }, width) {
   const dots = times.length * 8 <= width;
   for (const line of lines) {
     if (line.low && !line.whiskers) rows.push(line.high, line.low);
-    rows.push(line.values, dots || line.whiskers ? split(line.values, line.hollow, false) : times.map(() => null), split(line.values, line.hollow, true));
+    rows.push(
+      line.values,
+      dots || line.whiskers ? split(line.values, line.hollow, false) : times.map(() => null),
+      split(line.values, line.hollow, true),
+    );
   }
   return rows;
-}
-
-function draw(u, { times, lines, bars, marks }, color) {
-  const { ctx, bbox } = u;
-  const dpr = devicePixelRatio || 1;
-  const x = (at) => u.valToPos(at, "x", true);
-  ctx.save();
-  ctx.beginPath();
-  ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
-  ctx.clip();
-  const spacing = times.length > 1 ? x(times[1]) - x(times[0]) : 100;
-  for (const line of lines.filter((l) => l.whiskers)) {
-    ctx.strokeStyle = color(line.color);
-    ctx.lineWidth = 1.5 * dpr;
-    ctx.beginPath();
-    line.low.forEach((low, i) => {
-      if (low === null || low === undefined) return;
-      const [at, top, bottom, half] = [x(times[i]), u.valToPos(line.high[i], "share", true), u.valToPos(low, "share", true), Math.min(4 * dpr, spacing / 3)];
-      ctx.moveTo(at, top);
-      ctx.lineTo(at, bottom);
-      for (const end of [top, bottom]) {
-        ctx.moveTo(at - half, end);
-        ctx.lineTo(at + half, end);
-      }
-    });
-    ctx.stroke();
-  }
-  bars?.flags?.forEach((flag, i) => {
-    if (!flag) return;
-    const [at, top] = [x(times[i]), u.valToPos(bars.values[i] ?? 0, "count", true)];
-    const size = 4 * dpr;
-    if (flag.corrected) {
-      ctx.fillStyle = color("--corrected");
-      ctx.beginPath();
-      for (const [dx, dy] of [[0, -size], [size, 0], [0, size], [-size, 0]]) ctx.lineTo(at + dx, top - 7 * dpr + dy);
-      ctx.fill();
-    }
-    if (flag.late) {
-      ctx.strokeStyle = color("--late");
-      ctx.lineWidth = 2 * dpr;
-      const y = top - (flag.corrected ? 18 : 7) * dpr;
-      ctx.beginPath();
-      for (const sign of [-1, 1]) {
-        ctx.moveTo(at - size * 0.8, y - sign * size * 0.8);
-        ctx.lineTo(at + size * 0.8, y + sign * size * 0.8);
-      }
-      ctx.stroke();
-    }
-  });
-  ctx.setLineDash([4 * dpr, 4 * dpr]);
-  ctx.lineWidth = dpr;
-  ctx.strokeStyle = color("--mark");
-  ctx.beginPath();
-  for (const mark of marks) {
-    ctx.moveTo(x(mark.at_ms), 16 * dpr);
-    ctx.lineTo(x(mark.at_ms), bbox.top + bbox.height);
-  }
-  ctx.stroke();
-  ctx.restore();
-}
-
-// Marks that would cover each other become one flag.
-export function clusters(u, marks) {
-  const found = [];
-  const { min, max } = u.scales.x;
-  for (const mark of marks) {
-    if (mark.at_ms < min || mark.at_ms > max) continue;
-    const left = Math.round(u.valToPos(mark.at_ms, "x") + u.over.offsetLeft);
-    const last = found[found.length - 1];
-    if (last && left - last.left < CLUSTER_PX) last.items.push(mark);
-    else found.push({ left, items: [mark] });
-  }
-  return found;
 }

@@ -23,9 +23,12 @@ function point(scaled, digits, negative) {
 }
 
 // Sums of a window, of a key or of a period: what the four ratios are made of.
-export const ctr = (m, digits = 2) => (m && m.impressions ? ratio(m.clicks * 100, m.impressions, digits) + NBSP + "%" : NONE);
-export const cpc = (m, digits = 4) => (m && m.clicks ? ratio(m.cost_micros, BigInt(m.clicks) * 1000000n, digits) : NONE);
-export const cpa = (m, digits = 4) => (m && m.conversions ? ratio(m.cost_micros, BigInt(m.conversions) * 1000000n, digits) : NONE);
+export const ctr = (m, digits = 2) =>
+  m && m.impressions ? ratio(m.clicks * 100, m.impressions, digits) + NBSP + "%" : NONE;
+export const cpc = (m, digits = 4) =>
+  m && m.clicks ? ratio(m.cost_micros, BigInt(m.clicks) * 1000000n, digits) : NONE;
+export const cpa = (m, digits = 4) =>
+  m && m.conversions ? ratio(m.cost_micros, BigInt(m.conversions) * 1000000n, digits) : NONE;
 export const roas = (m, digits = 4) => (m && m.cost_micros ? ratio(m.revenue_micros, m.cost_micros, digits) : NONE);
 export const money = (micros, digits = 2) => ratio(micros, 1000000, digits);
 
@@ -54,7 +57,10 @@ export function span(ms) {
   const s = Math.round(Math.abs(ms) / 1000);
   if (s < 100) return s + NBSP + "s";
   if (s < 6000) return Math.round(s / 60) + NBSP + "min";
-  if (s < 360000) return Math.floor(s / 3600) + NBSP + "h" + NBSP + String(Math.floor((s % 3600) / 60)).padStart(2, "0") + NBSP + "min";
+  if (s < 360000)
+    return (
+      Math.floor(s / 3600) + NBSP + "h" + NBSP + String(Math.floor((s % 3600) / 60)).padStart(2, "0") + NBSP + "min"
+    );
   return Math.round(s / 86400) + NBSP + "days";
 }
 
@@ -71,9 +77,14 @@ export const plural = (n, one, many = one + "s") => whole(n) + NBSP + (n === 1 ?
 
 // Characters that would break a line or stay unseen, as JSON writes them.
 const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
-export const visible = (text) => text.replace(/[\u0000-\u001f\u007f]/g, (c) => ESCAPES[c] ?? "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+export const visible = (text) =>
+  text.replace(/[\u0000-\u001f\u007f]/g, (c) => ESCAPES[c] ?? "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 // The same, with the lines that the text has.
-export const lines = (text) => text.split("\n").map((line) => line.split("\t").map(visible).join("\t")).join("\n");
+export const lines = (text) =>
+  text
+    .split("\n")
+    .map((line) => line.split("\t").map(visible).join("\t"))
+    .join("\n");
 
 // A name that comes from a producer, short enough to be shown; whole characters only.
 export function cut(text, most = 40) {

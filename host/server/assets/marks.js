@@ -4,8 +4,13 @@ import { cut, daySeconds, NONE } from "./format.js";
 import { Table } from "./text.js";
 
 export const KINDS = {
-  deployment: ["D", "Deployment"], rollback: ["R", "Rollback"], breaker: ["B", "Breaker tripped"], verdict: ["V", "Record refused by the sandbox"],
-  gap: ["G", "Gap in the log"], advance: ["A", "Idle partition's watermark advanced"], pause: ["P", "Pause"],
+  deployment: ["D", "Deployment"],
+  rollback: ["R", "Rollback"],
+  breaker: ["B", "Breaker tripped"],
+  verdict: ["V", "Record refused by the sandbox"],
+  gap: ["G", "Gap in the log"],
+  advance: ["A", "Idle partition's watermark advanced"],
+  pause: ["P", "Pause"],
 };
 const GRAVE = ["breaker", "gap", "verdict", "rollback"];
 export const named = (kind) => KINDS[kind]?.[1] ?? kind;
@@ -20,14 +25,19 @@ function Flag({ flag, width }) {
   if (flag.items.length > 6) words.push("and " + (flag.items.length - 6) + " more; see the list below the chart");
   const side = flag.left > width / 2 ? { right: "0" } : { left: "0" };
   return html`<span class="flag" style=${{ left: flag.left + "px" }}>
-    <button class=${grave ? "grave" : ""} aria-label=${words.join("; ")} onMouseEnter=${() => setOpen(true)} onMouseLeave=${() => setOpen(false)}
-      onFocus=${() => setOpen(true)} onBlur=${() => setOpen(false)} onClick=${() => setOpen(true)} onKeyDown=${(e) => e.key === "Escape" && setOpen(false)}
-      >${flag.items.length > 1 ? flag.items.length : KINDS[kind]?.[0] ?? "?"}</button>
-    ${open && html`<span class="flag-text" role="tooltip" style=${side}>${words.map((line, i) => html`<span key=${i} dir="auto">${line}</span>`)}</span>`}
+    <button class=${grave ? "grave" : ""} aria-label=${words.join("; ")} onMouseEnter=${() => setOpen(true)}
+      onMouseLeave=${() => setOpen(false)}
+      onFocus=${() => setOpen(true)} onBlur=${() => setOpen(false)} onClick=${() => setOpen(true)}
+        onKeyDown=${(e) => e.key === "Escape" && setOpen(false)}
+      >${flag.items.length > 1 ? flag.items.length : (KINDS[kind]?.[0] ?? "?")}</button>
+    ${open && html`<span class="flag-text" role="tooltip" style=${side}>
+    ${words.map((line, i) => html`<span key=${i} dir="auto">${line}</span>`)}</span>`}
   </span>`;
 }
 
-export const Marks = ({ flags, width }) => html`<div class="flags">${flags.map((flag) => html`<${Flag} key=${flag.items[0].at_ms + flag.items[0].kind} flag=${flag} width=${width}/>`)}</div>`;
+export const Marks = ({ flags, width }) =>
+  html`<div class="flags">${flags.map((flag) => html`<${Flag} key=${flag.items[0].at_ms + flag.items[0].kind}
+    flag=${flag} width=${width}/>`)}</div>`;
 
 // The same as a list.
 export function MarkList({ marks }) {
@@ -38,5 +48,6 @@ export function MarkList({ marks }) {
     { name: "Deployment", n: true, cell: (m) => m.deployment ?? NONE },
     { name: "Wall clock (UTC)", cell: (m) => daySeconds(m.wall_ms) },
   ];
-  return html`<${Table} label="Deployments and incidents" columns=${columns} rows=${[...marks].reverse()} empty="None in this period."/>`;
+  return html`<${Table} label="Deployments and incidents" columns=${columns} rows=${[...marks].reverse()}
+    empty="None in this period."/>`;
 }

@@ -13,7 +13,8 @@ export function wilson(clicks, impressions) {
   return [clicks === 0 ? 0 : Math.max(0, middle - half), clicks === impressions ? 1 : Math.min(1, middle + half)];
 }
 
-// Whether two CTRs differ by more than chance would make them (two-sided, 95 %, pooled); null where too little is known.
+// Whether two CTRs differ by more than chance would make them (two-sided, 95 %, pooled); null where too little is
+// known.
 export function differ(a, b) {
   if (!a.impressions || !b.impressions) return null;
   const pooled = (a.clicks + b.clicks) / (a.impressions + b.impressions);

@@ -134,21 +134,23 @@ async function follow() {
 }
 
 let hurry = () => {};
-const pause = (ms) => new Promise((done) => {
-  const timer = setTimeout(done, ms);
-  hurry = () => {
-    clearTimeout(timer);
-    done();
-  };
-});
-const unlocked = () => new Promise((done) => {
-  const off = onLock(() => {
-    if (!isLocked()) {
-      off();
+const pause = (ms) =>
+  new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    hurry = () => {
+      clearTimeout(timer);
       done();
-    }
+    };
   });
-});
+const unlocked = () =>
+  new Promise((done) => {
+    const off = onLock(() => {
+      if (!isLocked()) {
+        off();
+        done();
+      }
+    });
+  });
 
 // A page that comes back in sight, or a network that does, does not wait for the pause to end.
 function awake() {

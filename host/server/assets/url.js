@@ -1,5 +1,6 @@
 // The address is the view: every choice on a page is in the query, and going back or forward undoes and redoes it.
-// What the query may hold is told by a schema: name -> { parse(text) -> value or throws, show(value) -> text, initial }.
+// What the query may hold is told by a schema:
+// name -> { parse(text) -> value or throws, show(value) -> text, initial }.
 import { useEffect, useMemo, useState } from "./vendor/htm/standalone.module.js";
 
 const listeners = new Set();
@@ -43,7 +44,8 @@ export function write(schema, values, path = location.pathname) {
   for (const [name, kind] of Object.entries(schema)) {
     const value = values[name];
     if (kind.many) for (const item of value ?? []) query.append(name, item);
-    else if (value !== null && value !== undefined && value !== kind.initial) query.set(name, kind.show ? kind.show(value) : String(value));
+    else if (value !== null && value !== undefined && value !== kind.initial)
+      query.set(name, kind.show ? kind.show(value) : String(value));
   }
   const text = query.toString();
   return path + (text ? "?" + text : "");
@@ -53,7 +55,8 @@ export function write(schema, values, path = location.pathname) {
 export function useQuery(schema) {
   const { search } = useLocation();
   const { values, problems } = useMemo(() => read(schema, search), [schema, search]);
-  const set = (patch, replace = false) => navigate(write(schema, { ...read(schema, location.search).values, ...patch }), replace);
+  const set = (patch, replace = false) =>
+    navigate(write(schema, { ...read(schema, location.search).values, ...patch }), replace);
   return { values, problems, set };
 }
 
@@ -80,7 +83,8 @@ export const count = (least, most, initial) => ({
   initial,
   parse(value) {
     const n = Number(value);
-    if (!/^\d+$/.test(value) || n < least || n > most) throw new Error("it must be a whole number from " + least + " to " + most);
+    if (!/^\d+$/.test(value) || n < least || n > most)
+      throw new Error("it must be a whole number from " + least + " to " + most);
     return n;
   },
 });
@@ -90,13 +94,26 @@ const FORM = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,3})?)?Z?)?$/;
 
 // 2014-10-21, 2014-10-21T00:00, 2014-10-21T00:00:00Z or milliseconds; always UTC.
 export function parseTime(value) {
-  const ms = /^\d{1,14}$/.test(value) ? Number(value)
-    : FORM.test(value) ? Date.parse(value.length > 10 ? value.replace(" ", "T").replace(/Z?$/, "Z") : value) : NaN;
-  const real = Number.isFinite(ms) && (/^\d+$/.test(value) || new Date(ms).toISOString().startsWith(value.slice(0, 10)));
+  const ms = /^\d{1,14}$/.test(value)
+    ? Number(value)
+    : FORM.test(value)
+      ? Date.parse(value.length > 10 ? value.replace(" ", "T").replace(/Z?$/, "Z") : value)
+      : NaN;
+  const real =
+    Number.isFinite(ms) && (/^\d+$/.test(value) || new Date(ms).toISOString().startsWith(value.slice(0, 10)));
   if (!real) throw new Error("that is no time; written as 2014-10-21T13:00:00Z, in UTC");
   if (ms >= LAST_MS) throw new Error("times are before the year 2100");
   return ms;
 }
 
-export const time = { initial: null, parse: parseTime, show: (ms) => new Date(ms).toISOString().replace(/\.000Z$/, "Z").replace(/:00Z$/, "Z").replace(/T00:00Z$/, "") };
+export const time = {
+  initial: null,
+  parse: parseTime,
+  show: (ms) =>
+    new Date(ms)
+      .toISOString()
+      .replace(/\.000Z$/, "Z")
+      .replace(/:00Z$/, "Z")
+      .replace(/T00:00Z$/, ""),
+};
 export const flag = { initial: false, parse: (value) => value === "1", show: () => "1" };

@@ -2,7 +2,17 @@
 import { quiet } from "../browser.mjs";
 import { equal, holds, until } from "../expect.mjs";
 
-const PAGES = ["/", "/?tab=compare", "/reports", "/reports?report=site_category", "/reports?report=campaign", "/pipeline", "/dead-letters", "/health", "/?from=banana"];
+const PAGES = [
+  "/",
+  "/?tab=compare",
+  "/reports",
+  "/reports?report=site_category",
+  "/reports?report=campaign",
+  "/pipeline",
+  "/dead-letters",
+  "/health",
+  "/?from=banana",
+];
 
 export const tests = {
   async "axe finds nothing, in light and in dark"({ browser }) {
@@ -15,7 +25,15 @@ export const tests = {
         // Not with a script element, which the pages' policy might forbid one day: evaluated.
         await page.evaluate(await axe(browser));
         const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-        const found = violations.map((v) => v.id + ": " + v.nodes.slice(0, 3).map((n) => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join("; "));
+        const found = violations.map(
+          (v) =>
+            v.id +
+            ": " +
+            v.nodes
+              .slice(0, 3)
+              .map((n) => n.target.join(" ") + " " + (n.any[0]?.message ?? ""))
+              .join("; "),
+        );
         holds(found.length === 0, path + (dark ? " in dark" : " in light") + ": " + found.join(" | "));
         quiet(page);
         await page.close();
@@ -35,14 +53,32 @@ export const tests = {
         const e = document.activeElement;
         if (e === document.body) return null;
         const style = getComputedStyle(e);
-        return { name: (e.getAttribute("aria-label") ?? e.textContent ?? "").trim().slice(0, 40), what: e.tagName, outline: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0 };
+        return {
+          name: (e.getAttribute("aria-label") ?? e.textContent ?? "").trim().slice(0, 40),
+          what: e.tagName,
+          outline: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,
+        };
       });
       if (at === null) break;
       seen.push(at);
     }
     const names = seen.map((s) => s.name);
-    for (const wanted of ["To the content", "Live", "Reports", "Health", "1 min", "5 min", "Pause", "Table of these windows"]) holds(names.includes(wanted), wanted + " is not reached: " + names.join(", "));
-    for (const what of ["SELECT", "INPUT"]) holds(seen.some((s) => s.what === what), "no " + what + " is reached");
+    for (const wanted of [
+      "To the content",
+      "Live",
+      "Reports",
+      "Health",
+      "1 min",
+      "5 min",
+      "Pause",
+      "Table of these windows",
+    ])
+      holds(names.includes(wanted), wanted + " is not reached: " + names.join(", "));
+    for (const what of ["SELECT", "INPUT"])
+      holds(
+        seen.some((s) => s.what === what),
+        "no " + what + " is reached",
+      );
     const blind = seen.filter((s) => !s.outline);
     equal(blind, [], "without a visible focus");
     quiet(page);

@@ -8,7 +8,10 @@ const TOKEN = "a-token-of-the-browser-tests";
 
 export const tests = {
   async "the token is asked for, and PostgreSQL's absence is told where it matters"({ browser, given }) {
-    const host = new Host(given.program, join(given.work, "guarded"), { CLICKMILL_TOKEN: TOKEN, DATABASE_URL: "postgres://nobody@127.0.0.1:9/none" });
+    const host = new Host(given.program, join(given.work, "guarded"), {
+      CLICKMILL_TOKEN: TOKEN,
+      DATABASE_URL: "postgres://nobody@127.0.0.1:9/none",
+    });
     if (process.env.CLICKMILL_TEST_GUARDED_PORT) host.port = Number(process.env.CLICKMILL_TEST_GUARDED_PORT);
     try {
       await host.fill();
@@ -32,7 +35,13 @@ export const tests = {
       await until(async () => (await table(page, "Trend")).length === 6, "reports from the host's windows");
       await page.getByText("from the host's own windows").waitFor();
       await page.getByRole("link", { name: "Pipeline" }).click();
-      await until(async () => (await table(page, "Connectors").catch(() => [])).some((r) => r.Connector === "postgres" && /retrying|failed|refused|starting/.test(r.State)), "the connector's state");
+      await until(
+        async () =>
+          (await table(page, "Connectors").catch(() => [])).some(
+            (r) => r.Connector === "postgres" && /retrying|failed|refused|starting/.test(r.State),
+          ),
+        "the connector's state",
+      );
       quiet(page);
     } finally {
       await host.kill();

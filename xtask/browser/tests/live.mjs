@@ -3,7 +3,14 @@ import { quiet } from "../browser.mjs";
 import { cpa, cpc, ctr, equal, holds, money, read, roas, sums, table, until, whole } from "../expect.mjs";
 
 const clock = (ms) => new Date(ms).toISOString().slice(11, 16);
-const ready = (page) => page.waitForFunction(() => /\d/.test(document.getElementById("tile-ctr")?.textContent ?? "") && document.querySelector(".chart canvas") !== null, null, { polling: "raf" });
+const ready = (page) =>
+  page.waitForFunction(
+    () =>
+      /\d/.test(document.getElementById("tile-ctr")?.textContent ?? "") &&
+      document.querySelector(".chart canvas") !== null,
+    null,
+    { polling: "raf" },
+  );
 
 async function tilesEqual(page, window, size) {
   equal(await read(page, "tile-ctr"), ctr(window), "CTR");
@@ -11,15 +18,44 @@ async function tilesEqual(page, window, size) {
   equal(await read(page, "tile-cpa"), cpa(window), "CPA");
   equal(await read(page, "tile-roas"), roas(window), "ROAS");
   equal(await read(page, "tile-impressions"), whole(window.impressions), "impressions");
-  holds((await read(page, "newest-window")).includes(clock(window.start_ms) + "–" + clock(window.start_ms + size)), "the newest window is named");
+  holds(
+    (await read(page, "newest-window")).includes(clock(window.start_ms) + "–" + clock(window.start_ms + size)),
+    "the newest window is named",
+  );
 }
 
 async function tableEquals(page, expected) {
   await page.getByText("Table of these windows").click();
   const rows = await table(page, "Windows");
   equal(rows.length, expected.length, "windows in the table");
-  const wanted = [...expected].reverse().map((w) => [clock(w.start_ms), whole(w.impressions), whole(w.clicks), ctr(w), cpc(w), cpa(w), roas(w), money(w.cost_micros, 6), w.final ? "final" : "provisional"]);
-  equal(rows.map((r) => [r["Window (UTC)"].slice(11, 16), r.Impressions, r.Clicks, r.CTR, r.CPC, r.CPA, r.ROAS, r.Cost, r.State]), wanted, "the table");
+  const wanted = [...expected]
+    .reverse()
+    .map((w) => [
+      clock(w.start_ms),
+      whole(w.impressions),
+      whole(w.clicks),
+      ctr(w),
+      cpc(w),
+      cpa(w),
+      roas(w),
+      money(w.cost_micros, 6),
+      w.final ? "final" : "provisional",
+    ]);
+  equal(
+    rows.map((r) => [
+      r["Window (UTC)"].slice(11, 16),
+      r.Impressions,
+      r.Clicks,
+      r.CTR,
+      r.CPC,
+      r.CPA,
+      r.ROAS,
+      r.Cost,
+      r.State,
+    ]),
+    wanted,
+    "the table",
+  );
 }
 
 export const tests = {
@@ -65,21 +101,38 @@ export const tests = {
     await ready(page);
     await until(async () => (await table(page, "Keys of the dimension")).length === 5, "five keys");
     const shown = await table(page, "Keys of the dimension");
-    equal(shown.map((r) => [r["Site category"], r.Impressions, r.Clicks, r.CTR, r.CPC, r.CPA, r.ROAS]), expected.map(([key, m]) => [key, whole(m.impressions), whole(m.clicks), ctr(m), cpc(m), cpa(m), roas(m)]), "keys");
+    equal(
+      shown.map((r) => [r["Site category"], r.Impressions, r.Clicks, r.CTR, r.CPC, r.CPA, r.ROAS]),
+      expected.map(([key, m]) => [key, whole(m.impressions), whole(m.clicks), ctr(m), cpc(m), cpa(m), roas(m)]),
+      "keys",
+    );
     await page.getByRole("searchbox", { name: "Search keys" }).fill(expected[2][0].slice(0, 5));
-    await until(async () => (await table(page, "Keys of the dimension"))[0]?.["Site category"] === expected[2][0], "the key that was searched for");
+    await until(
+      async () => (await table(page, "Keys of the dimension"))[0]?.["Site category"] === expected[2][0],
+      "the key that was searched for",
+    );
     holds(page.url().includes("q=" + expected[2][0].slice(0, 5)), "the search is in the address");
     quiet(page);
   },
 
   async "two periods are compared by the windows of each"({ browser, host }) {
     const all = await host.windows("1m", "total");
-    const hour = (from) => sums(all.filter((w) => w.start_ms >= from && w.start_ms < from + 3600000), () => "")?.get("");
+    const hour = (from) =>
+      sums(
+        all.filter((w) => w.start_ms >= from && w.start_ms < from + 3600000),
+        () => "",
+      )?.get("");
     const [a, b] = [hour(Date.UTC(2014, 9, 21, 3)), hour(Date.UTC(2014, 9, 21, 1))];
     const page = await browser.page();
     await page.open("/?tab=compare&a=2014-10-21T03:00Z&b=2014-10-21T01:00Z");
-    const numbers = async () => Object.fromEntries((await table(page, "Both periods in numbers")).map((r) => [r.Measure, [r.A, r.B]]));
-    await until(async () => (await numbers()).Impressions?.[0] === whole(a.impressions) && (await numbers()).Impressions[1] === whole(b.impressions), "impressions of both");
+    const numbers = async () =>
+      Object.fromEntries((await table(page, "Both periods in numbers")).map((r) => [r.Measure, [r.A, r.B]]));
+    await until(
+      async () =>
+        (await numbers()).Impressions?.[0] === whole(a.impressions) &&
+        (await numbers()).Impressions[1] === whole(b.impressions),
+      "impressions of both",
+    );
     equal((await numbers()).CTR, [ctr(a), ctr(b)], "CTR of both");
     equal((await numbers()).ROAS, [roas(a), roas(b)], "ROAS of both");
     await browser.shot(page, "live-compare");
@@ -97,20 +150,39 @@ export const tests = {
     const [link, shown] = [new URL(page.url()), await table(page, "Keys of the dimension")];
     const other = await browser.page();
     await other.open(link.pathname + link.search);
-    await until(async () => JSON.stringify(await table(other, "Keys of the dimension")) === JSON.stringify(shown), "the same view by its link");
+    await until(
+      async () => JSON.stringify(await table(other, "Keys of the dimension")) === JSON.stringify(shown),
+      "the same view by its link",
+    );
     await page.goBack();
     equal(await page.getByRole("combobox", { name: "Order" }).inputValue(), "impressions", "order, one step back");
     await page.goBack();
     await page.goBack();
-    equal(await page.getByRole("button", { name: "1 min", exact: true }).getAttribute("aria-pressed"), "true", "1 min, three steps back");
+    equal(
+      await page.getByRole("button", { name: "1 min", exact: true }).getAttribute("aria-pressed"),
+      "true",
+      "1 min, three steps back",
+    );
     await page.goForward();
-    equal(await page.getByRole("button", { name: "5 min", exact: true }).getAttribute("aria-pressed"), "true", "5 min, one step forward");
+    equal(
+      await page.getByRole("button", { name: "5 min", exact: true }).getAttribute("aria-pressed"),
+      "true",
+      "5 min, one step forward",
+    );
     quiet(page);
   },
 
   async "a phone shows the same without scrolling sideways"({ browser }) {
     const page = await browser.page({ width: 390, height: 844 });
-    for (const path of ["/", "/?tab=compare", "/reports", "/reports?report=site_category", "/pipeline", "/dead-letters", "/health"]) {
+    for (const path of [
+      "/",
+      "/?tab=compare",
+      "/reports",
+      "/reports?report=site_category",
+      "/pipeline",
+      "/dead-letters",
+      "/health",
+    ]) {
       await page.open(path);
       await page.waitForTimeout(500);
       const [wide, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
@@ -144,11 +216,19 @@ export const tests = {
       const before = await number();
       await page.evaluate((wanted) => {
         const tile = document.getElementById("tile-impressions");
-        window.seen = new Promise((done) => new MutationObserver(() => Number(tile.textContent.replaceAll(",", "")) === wanted && done(Date.now())).observe(tile, { characterData: true, childList: true, subtree: true }));
+        window.seen = new Promise((done) =>
+          new MutationObserver(
+            () => Number(tile.textContent.replaceAll(",", "")) === wanted && done(Date.now()),
+          ).observe(tile, { characterData: true, childList: true, subtree: true }),
+        );
       }, before + 3);
       await host.append(3, newest + 59000);
       const acknowledged = Date.now();
-      took.push(await page.evaluate(() => Promise.race([window.seen, new Promise((done) => setTimeout(() => done(Infinity), 6000))])) - acknowledged);
+      took.push(
+        (await page.evaluate(() =>
+          Promise.race([window.seen, new Promise((done) => setTimeout(() => done(Infinity), 6000))]),
+        )) - acknowledged,
+      );
     }
     console.log("# on the screen after " + took.join(", ") + " ms");
     holds(Math.max(...took) < 1500, "on the screen after " + took.join(", ") + " ms");

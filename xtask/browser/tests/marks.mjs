@@ -3,7 +3,8 @@ import { quiet } from "../browser.mjs";
 import { equal, holds, read, table, until } from "../expect.mjs";
 
 const HOUR = Date.UTC(2014, 9, 21, 5);
-const row = async (page, clock) => (await table(page, "Windows")).find((r) => r["Window (UTC)"].slice(11, 16) === clock);
+const row = async (page, clock) =>
+  (await table(page, "Windows")).find((r) => r["Window (UTC)"].slice(11, 16) === clock);
 
 async function opened(browser, options) {
   const page = await browser.page(options);
@@ -19,9 +20,15 @@ export const tests = {
     const before = await until(() => row(page, "05:58"), "the window of 05:58");
     equal(before.State, "provisional", "its state");
     await host.append(4, HOUR + 58 * 60000 + 30000);
-    await until(async () => Number((await row(page, "05:58")).Impressions) === Number(before.Impressions) + 4, "four impressions more");
+    await until(
+      async () => Number((await row(page, "05:58")).Impressions) === Number(before.Impressions) + 4,
+      "four impressions more",
+    );
     equal((await row(page, "05:58")).Corrected, String(Number(before.Corrected) + 4), "corrected");
-    holds(/corrected by \d+ impressions? that came after the watermark/.test((await read(page, "total-facts"))), "it is said above the chart: " + (await read(page, "total-facts")));
+    holds(
+      /corrected by \d+ impressions? that came after the watermark/.test(await read(page, "total-facts")),
+      "it is said above the chart: " + (await read(page, "total-facts")),
+    );
     quiet(page);
   },
 
@@ -31,16 +38,27 @@ export const tests = {
     await host.append(5, HOUR + 30 * 60000);
     await until(async () => (await row(page, "05:30")).Late === String(Number(before.Late) + 5), "five late events");
     equal((await row(page, "05:30")).Impressions, before.Impressions, "impressions of the window");
-    await until(async () => /too late to be counted/.test(await read(page, "total-facts")), "it is said above the chart");
+    await until(
+      async () => /too late to be counted/.test(await read(page, "total-facts")),
+      "it is said above the chart",
+    );
     quiet(page);
   },
 
   async "a deployment is a mark whose text comes with pointer and focus"({ browser, host }) {
     const page = await opened(browser, { dark: true });
-    await host.post("/api/smartmodules", { stage: "validate", params: { max_string_bytes: "600" }, message: "somewhat <i>longer</i> names" });
+    await host.post("/api/smartmodules", {
+      stage: "validate",
+      params: { max_string_bytes: "600" },
+      message: "somewhat <i>longer</i> names",
+    });
     await host.append(30, HOUR + 59 * 60000 + 50000);
     const flag = page.locator(".flag button").last();
-    await until(async () => (await flag.count()) === 1 && (await flag.getAttribute("aria-label")).includes("somewhat <i>longer</i> names"), "the mark");
+    await until(
+      async () =>
+        (await flag.count()) === 1 && (await flag.getAttribute("aria-label")).includes("somewhat <i>longer</i> names"),
+      "the mark",
+    );
     await flag.hover();
     await page.getByRole("tooltip").filter({ hasText: "somewhat <i>longer</i> names" }).waitFor();
     await page.mouse.move(5, 5);
@@ -49,7 +67,10 @@ export const tests = {
     await page.getByRole("tooltip").filter({ hasText: "Deployment" }).waitFor();
     await browser.shot(page, "live-marks-dark");
     await page.getByText(/^Deployments and incidents/).click();
-    holds((await table(page, "Deployments and incidents")).some((r) => r.Text.includes("somewhat <i>longer</i> names")), "it is in the list");
+    holds(
+      (await table(page, "Deployments and incidents")).some((r) => r.Text.includes("somewhat <i>longer</i> names")),
+      "it is in the list",
+    );
     quiet(page);
   },
 };

@@ -8,15 +8,28 @@ export const tests = {
     await page.open("/pipeline");
     await page.getByRole("heading", { name: "Topology" }).waitFor();
     const status = await host.get("/api/status");
-    for (const fate of ["produced", "counted", "rejected", "late", "dropped", "waiting"]) equal(await read(page, fate), whole(status.ledger[fate]), fate);
+    for (const fate of ["produced", "counted", "rejected", "late", "dropped", "waiting"])
+      equal(await read(page, fate), whole(status.ledger[fate]), fate);
     await page.getByText("it balances").waitFor();
     const partitions = await table(page, "Partitions");
-    equal(partitions.map((p) => [p.Partition, p.Processed, p.Lag]), status.partitions.map((p) => [p.topic + "/" + p.partition, whole(p.processed_offset), whole(p.lag)]), "partitions");
+    equal(
+      partitions.map((p) => [p.Partition, p.Processed, p.Lag]),
+      status.partitions.map((p) => [p.topic + "/" + p.partition, whole(p.processed_offset), whole(p.lag)]),
+      "partitions",
+    );
     const flow = await page.locator(".flow").innerText();
-    for (const module of status.modules) holds(flow.includes(module.name + " " + module.version) && flow.includes(module.sha256.slice(0, 12)), module.stage + " with its version");
+    for (const module of status.modules)
+      holds(
+        flow.includes(module.name + " " + module.version) && flow.includes(module.sha256.slice(0, 12)),
+        module.stage + " with its version",
+      );
     const { connectors } = await host.get("/api/connectors");
     const names = (await table(page, "Connectors")).map((r) => r.Connector);
-    for (const c of connectors) holds(names.some((name) => name.startsWith(c.name)), "connector " + c.name);
+    for (const c of connectors)
+      holds(
+        names.some((name) => name.startsWith(c.name)),
+        "connector " + c.name,
+      );
     equal((await table(page, "Deployments")).length, (await host.get("/api/deployments")).length, "deployments");
     await browser.shot(page, "pipeline-light");
     quiet(page);
@@ -26,7 +39,10 @@ export const tests = {
     const page = await browser.page();
     await page.open("/pipeline");
     const { checkpoints } = await host.get("/api/checkpoints");
-    await until(async () => (await table(page, "Checkpoints")).length >= Math.min(1, checkpoints.length), "checkpoints");
+    await until(
+      async () => (await table(page, "Checkpoints")).length >= Math.min(1, checkpoints.length),
+      "checkpoints",
+    );
     await page.getByRole("button", { name: "Verify" }).click();
     await page.getByText("read back: all are sound").waitFor();
     quiet(page);

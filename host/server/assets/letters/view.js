@@ -2,8 +2,20 @@
 import { oneOf, text, time } from "../url.js";
 import { whole } from "../format.js";
 
-export const TYPES = [["", "all types"], ["parsing", "parsing"], ["schema", "schema"], ["smartmodule", "smartmodule"], ["sink", "sink"]];
-export const STATES = [["", "all states"], ["waiting", "waiting"], ["retrying", "retrying"], ["resolved", "resolved"], ["dead", "dead"]];
+export const TYPES = [
+  ["", "all types"],
+  ["parsing", "parsing"],
+  ["schema", "schema"],
+  ["smartmodule", "smartmodule"],
+  ["sink", "sink"],
+];
+export const STATES = [
+  ["", "all states"],
+  ["waiting", "waiting"],
+  ["retrying", "retrying"],
+  ["resolved", "resolved"],
+  ["dead", "dead"],
+];
 export const STATE_KINDS = { waiting: "wait", retrying: "wait", resolved: "good", dead: "bad" };
 
 export const schema = {
@@ -15,9 +27,19 @@ export const schema = {
 };
 
 const given = (value) => (value === "" || value === null ? undefined : value);
-export const queryOf = (values) => ({ type: given(values.type), rule: given(values.rule), state: given(values.state), since: given(values.since) });
+export const queryOf = (values) => ({
+  type: given(values.type),
+  rule: given(values.rule),
+  state: given(values.state),
+  since: given(values.since),
+});
 // The same as the POST requests write it.
-export const filterOf = (values) => ({ error_type: given(values.type), rule: given(values.rule), state: given(values.state), since_ms: given(values.since) });
+export const filterOf = (values) => ({
+  error_type: given(values.type),
+  rule: given(values.rule),
+  state: given(values.state),
+  since_ms: given(values.since),
+});
 
 export function originOf(origin) {
   if (origin?.topic !== undefined) return origin.topic + "/" + origin.partition + "@" + whole(origin.offset);
@@ -41,7 +63,13 @@ export function hex(bytes, from, to) {
   for (let at = from; at < Math.min(to, bytes.length); at += 16) {
     const row = [...bytes.slice(at, Math.min(at + 16, to))];
     const pairs = row.map((b, i) => b.toString(16).padStart(2, "0") + (i === 7 ? " " : "")).join(" ");
-    lines.push(at.toString(16).padStart(8, "0") + "  " + pairs.padEnd(49) + " " + row.map((b) => (b >= 32 && b < 127 ? String.fromCharCode(b) : ".")).join(""));
+    lines.push(
+      at.toString(16).padStart(8, "0") +
+        "  " +
+        pairs.padEnd(49) +
+        " " +
+        row.map((b) => (b >= 32 && b < 127 ? String.fromCharCode(b) : ".")).join(""),
+    );
   }
   return lines.join("\n");
 }

@@ -1,4 +1,5 @@
-// Keys of one dimension within the period: a table of the greatest (or those that are searched for) and a chart of the chosen ones.
+// Keys of one dimension within the period: a table of the greatest, or of those that are searched for, and a chart of
+// the chosen ones.
 import { html, useMemo, useRef } from "../vendor/htm/standalone.module.js";
 import { get, useData } from "../api.js";
 import { Chart, Legend } from "../chart.js";
@@ -14,26 +15,40 @@ const SPARK_POINTS = 40;
 export const TOPS = [5, 10, 20, 50];
 
 export const topQuery = (values, size, period, limit = values.top) => ({
-  size, dimension: dimensionOf(values), from: period.from, to: period.to, limit, search: values.q || undefined, order: values.order,
+  size,
+  dimension: dimensionOf(values),
+  from: period.from,
+  to: period.to,
+  limit,
+  search: values.q || undefined,
+  order: values.order,
 });
 
 // Controls that the live page and the comparison share.
 export function DimensionControls({ values, set }) {
-  const dims = DIMENSIONS.some(([id]) => id === dimensionOf(values)) ? DIMENSIONS : [...DIMENSIONS, [values.dim, values.dim]];
+  const dims = DIMENSIONS.some(([id]) => id === dimensionOf(values))
+    ? DIMENSIONS
+    : [...DIMENSIONS, [values.dim, values.dim]];
   return html`<div class="controls">
-    <${Select} label="Dimension" value=${dimensionOf(values)} choices=${dims} onChange=${(dim) => set({ dim: dim === "site_category" ? "" : dim, key: [] })}/>
+    <${Select} label="Dimension" value=${dimensionOf(values)} choices=${dims}
+      onChange=${(dim) => set({ dim: dim === "site_category" ? "" : dim, key: [] })}/>
     <${Search} label="Search keys" value=${values.q} placeholder="part of a key" onChange=${(q) => set({ q }, true)}/>
     <${Select} label="Order" value=${values.order} choices=${ORDERS} onChange=${(order) => set({ order })}/>
-    <${Select} label="Keys" value=${String(values.top)} choices=${[...new Set([...TOPS, values.top])].sort((a, b) => a - b).map((n) => [String(n), "top " + n])} onChange=${(n) => set({ top: Number(n) })}/>
+    <${Select} label="Keys" value=${String(values.top)}
+      choices=${[...new Set([...TOPS, values.top])].sort((a, b) => a - b).map((n) => [String(n), "top " + n])}
+        onChange=${(n) => set({ top: Number(n) })}/>
   </div>`;
 }
 
 // The answer is as old as its refresh; while the page is paused it stays as it was.
 function useTop(values, size, period, feed, every) {
   const asked = useRef({ at: 0, changes: 0 });
-  const view = period ? JSON.stringify([topQuery(values, size, period.follows ? { from: period.to - period.from, to: 0 } : period)]) : null;
+  const view = period
+    ? JSON.stringify([topQuery(values, size, period.follows ? { from: period.to - period.from, to: 0 } : period)])
+    : null;
   const now = performance.now();
-  if (feed.changes !== asked.current.changes && now - asked.current.at >= Math.max(1000, every)) asked.current = { at: now, changes: feed.changes };
+  if (feed.changes !== asked.current.changes && now - asked.current.at >= Math.max(1000, every))
+    asked.current = { at: now, changes: feed.changes };
   const key = view === null ? null : view + (period.follows ? asked.current.changes : feed.snapshots);
   const answer = useData(key, (signal) => get("/api/live/top", topQuery(values, size, period), signal));
   // While the same view is asked for anew, the old answer stays.
@@ -63,39 +78,82 @@ export function DimensionCard({ values, set, size, period, feed, every, finalBef
   const colorOf = (key) => COLORS[drawn.findIndex((k) => k.key === key)];
   const step = SIZE_MS[size];
   const starts = top.data?.starts_ms ?? [];
-  const plot = useMemo(() => ({
-    times: starts.map((start) => start + step / 2),
-    lines: drawn.map((k, i) => ({ name: k.key, color: COLORS[i], values: series(k), hollow: starts.map((start) => finalBefore === null || start + step > finalBefore) })),
-  }), [top.data, drawn.map((k) => k.key).join("\n"), finalBefore]);
+  const plot = useMemo(
+    () => ({
+      times: starts.map((start) => start + step / 2),
+      lines: drawn.map((k, i) => ({
+        name: k.key,
+        color: COLORS[i],
+        values: series(k),
+        hollow: starts.map((start) => finalBefore === null || start + step > finalBefore),
+      })),
+    }),
+    [top.data, drawn.map((k) => k.key).join("\n"), finalBefore],
+  );
   const toggle = (key) => {
     const now = drawn.map((k) => k.key);
     set({ key: now.includes(key) ? now.filter((k) => k !== key) : [...now, key] });
   };
-  const tip = (i) => [[dayClock(starts[i]) + "–" + clock(starts[i] + step), "", "tip-head"], ...drawn.map((k) => [cut(k.key, 18), ctr({ impressions: k.series[i][0], clicks: k.series[i][1] }) + " of " + whole(k.series[i][0])])];
+  const tip = (i) => [
+    [dayClock(starts[i]) + "–" + clock(starts[i] + step), "", "tip-head"],
+    ...drawn.map((k) => [
+      cut(k.key, 18),
+      ctr({ impressions: k.series[i][0], clicks: k.series[i][1] }) + " of " + whole(k.series[i][0]),
+    ]),
+  ];
   const columns = [
-    { name: "Chart", cell: (k) => {
-      const on = colorOf(k.key) !== undefined;
-      return html`<input type="checkbox" checked=${on} disabled=${!on && drawn.length >= COLORS.length} style=${{ accentColor: on ? `var(${colorOf(k.key)})` : "" }}
-        aria-label=${"Draw " + cut(k.key)} onChange=${() => toggle(k.key)}/>`; } },
+    {
+      name: "Chart",
+      cell: (k) => {
+        const on = colorOf(k.key) !== undefined;
+        return html`<input type="checkbox" checked=${on} disabled=${!on && drawn.length >= COLORS.length}
+          style=${{ accentColor: on ? `var(${colorOf(k.key)})` : "" }}
+        aria-label=${"Draw " + cut(k.key)} onChange=${() => toggle(k.key)}/>`;
+      },
+    },
     { name: dimensionName(dimensionOf(values)), cell: (k) => html`<${Name} text=${k.key}/>` },
     { name: "CTR", n: true, cell: ctr },
-    { name: "95 % interval", n: true, cell: (k) => { const b = wilson(k.clicks, k.impressions); return b ? percent(b[0]) + " – " + percent(b[1]) : NONE; } },
+    {
+      name: "95 % interval",
+      n: true,
+      cell: (k) => {
+        const b = wilson(k.clicks, k.impressions);
+        return b ? percent(b[0]) + " – " + percent(b[1]) : NONE;
+      },
+    },
     { name: "CTR over time", cell: (k) => html`<${Spark} values=${spark(k)} color=${colorOf(k.key) ?? "--quiet"}/>` },
-    { name: "Impressions", n: true, cell: (k) => whole(k.impressions) }, { name: "Clicks", n: true, cell: (k) => whole(k.clicks) },
-    { name: "CPC", n: true, cell: cpc, title: "modelled" }, { name: "CPA", n: true, cell: cpa, title: "modelled" }, { name: "ROAS", n: true, cell: roas, title: "modelled" },
+    { name: "Impressions", n: true, cell: (k) => whole(k.impressions) },
+    { name: "Clicks", n: true, cell: (k) => whole(k.clicks) },
+    { name: "CPC", n: true, cell: cpc, title: "modelled" },
+    { name: "CPA", n: true, cell: cpa, title: "modelled" },
+    { name: "ROAS", n: true, cell: roas, title: "modelled" },
     { name: "Cost", n: true, cell: (k) => money(k.cost_micros), title: "modelled" },
   ];
   const rest = top.data?.rest;
   const left = (top.data?.keys_total ?? 0) - keys.length;
-  return html`<${Card} id="dimension-title" title=${"By " + dimensionName(dimensionOf(values)).toLowerCase()} aside=${top.data && html`<small>${plural(top.data.keys_total, "key")}${values.q ? " found" : ""}</small>`}>
+  return html`<${Card} id="dimension-title" title=${"By " + dimensionName(dimensionOf(values)).toLowerCase()}
+    aside=${top.data && html`<small>${plural(top.data.keys_total, "key")}${values.q ? " found" : ""}</small>`}>
     <${DimensionControls} values=${values} set=${set}/>
     <${Trouble} problem=${top.problem} stale=${top.data !== null} again=${top.again}/>
-    ${top.data?.lower_bound && html`<${Notice}>Some windows had more keys than are kept: numbers of single keys are lower bounds. The total above is exact.</${Notice}>`}
-    ${drawn.length > 0 && html`<${Chart} label=${"CTR by " + dimensionName(dimensionOf(values)).toLowerCase()} summary=${drawn.map((k) => cut(k.key) + " " + ctr(k)).join(", ")} ...${plot} tip=${tip} from=${period.from} to=${period.to} height=${220}/>
+    ${top.data?.lower_bound && html`<${Notice}>Some windows had more keys than are kept: numbers of single keys are
+      lower bounds. The total above is exact.</${Notice}>`}
+    ${
+      drawn.length > 0 &&
+      html`<${Chart} label=${"CTR by " + dimensionName(dimensionOf(values)).toLowerCase()}
+        summary=${drawn.map((k) => cut(k.key) + " " + ctr(k)).join(", ")} ...${plot} tip=${tip} from=${period.from}
+          to=${period.to} height=${220}/>
       <${Legend} items=${drawn.map((k, i) => [cut(k.key, 24), "line", COLORS[i]])}/>
-      ${values.key.length === 0 && html`<p class="facts">The first ${drawn.length} are drawn; choose others in the table, ${COLORS.length} at most.</p>`}`}
-    ${values.key.length > chosen.length && html`<p class="facts">${plural(values.key.length - chosen.length, "chosen key")} not among these. <button class="link" onClick=${() => set({ key: [] })}>Choose anew</button></p>`}
-    <${Table} label="Keys of the dimension" columns=${columns} rows=${keys} rowKey=${(k) => k.key} empty=${top.problem ? "–" : !top.fresh ? "Reading…" : values.q ? "No key has this in it." : "No events in this period."}/>
-    ${left > 0 && rest && html`<p class="facts">${plural(left, "other key")}: ${whole(rest.impressions)} impressions, CTR ${ctr(rest)}. All keys: ${whole(sum([...keys, rest]).impressions)} impressions.</p>`}
+      ${values.key.length === 0 && html`<p
+        class="facts">The first ${drawn.length} are drawn; choose others in the table, ${COLORS.length} at most.</p>`}`
+    }
+    ${values.key.length > chosen.length
+      && html`<p class="facts">${plural(values.key.length - chosen.length, "chosen key")} not among these. <button
+        class="link" onClick=${() => set({ key: [] })}>Choose anew</button></p>`}
+    <${Table} label="Keys of the dimension" columns=${columns} rows=${keys} rowKey=${(k) => k.key}
+      empty=${top.problem ? "–" : !top.fresh ? "Reading…" : values.q ? "No key has this in it."
+        : "No events in this period."}/>
+    ${left > 0 && rest && html`<p class="facts">
+    ${plural(left, "other key")}: ${whole(rest.impressions)} impressions, CTR ${ctr(rest)}. All
+      keys: ${whole(sum([...keys, rest]).impressions)} impressions.</p>`}
   </${Card}>`;
 }

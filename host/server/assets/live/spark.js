@@ -20,6 +20,9 @@ export function Spark({ values, hollow = false, color = "--accent" }) {
     path += (last === null ? "M" : "L") + x(i).toFixed(1) + " " + y(v).toFixed(1);
     last = i;
   });
-  return html`<svg class="spark" viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true" preserveAspectRatio="none" style=${{ "--swatch": `var(${color})` }}>
-    <path d=${path} vector-effect="non-scaling-stroke"/>${last !== null && html`<path class=${hollow ? "dot hollow" : "dot"} d=${`M${x(last).toFixed(1)} ${y(values[last]).toFixed(1)}h0`} vector-effect="non-scaling-stroke"/>`}</svg>`;
+  return html`<svg class="spark" viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true" preserveAspectRatio="none"
+    style=${{ "--swatch": `var(${color})` }}>
+    <path d=${path} vector-effect="non-scaling-stroke"/>
+    ${last !== null && html`<path class=${hollow ? "dot hollow" : "dot"}
+      d=${`M${x(last).toFixed(1)} ${y(values[last]).toFixed(1)}h0`} vector-effect="non-scaling-stroke"/>`}</svg>`;
 }

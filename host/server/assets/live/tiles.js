@@ -23,7 +23,8 @@ function changed(now, before, points) {
 }
 
 function Tile({ id, name, shown, change, note, modelled, values, hollow, worth }) {
-  return html`<div class="tile"><h2>${name}${modelled && html` <em title="The data has clicks only: cost, conversions and revenue come from a pricing table.">modelled</em>`}</h2>
+  return html`<div class="tile"><h2>
+    ${name}${modelled && html` <em title="The data has clicks only: cost, conversions and revenue come from a pricing table.">modelled</em>`}</h2>
     <p class="number" id=${id}>${shown}</p>
     <p class="change">${change ?? NONE}${worth && html` <span class="quiet">${worth}</span>`}</p>
     <small>${note}</small><${Spark} values=${values} hollow=${hollow}/></div>`;
@@ -38,15 +39,28 @@ export function Tiles({ windows, newest, size }) {
   const bounds = newest ? wilson(newest.clicks, newest.impressions) : null;
   const apart = newest && before ? differ(newest, before) : null;
   const full = newest && (newest.final || !before);
-  return html`<section aria-label="Newest window"><p class="tiles-head">${newest ? html`Newest window <b id="newest-window">${dayClock(newest.start_ms)}–${clock(newest.start_ms + SIZE_MS[size])} UTC</b>
+  return html`<section aria-label="Newest window"><p class="tiles-head">${
+    newest
+      ? html`Newest window <b id="newest-window">
+        ${dayClock(newest.start_ms)}–${clock(newest.start_ms + SIZE_MS[size])} UTC</b>
     <span class=${"chip " + (newest.final ? "good" : "wait")}>${newest.final ? "final" : "provisional"}</span>
-    ${before && html`<span class="quiet">compared with ${clock(before.start_ms)}</span>`}` : "No window yet"}</p>
+    ${before && html`<span class="quiet">compared with ${clock(before.start_ms)}</span>`}`
+      : "No window yet"
+  }</p>
     <div class="tiles">
-    <${Tile} id="tile-ctr" name="CTR" shown=${ctr(newest)} change=${change("ctr", true)} worth=${apart === false ? "within chance" : apart ? "more than chance" : ""}
-      note=${bounds ? "95 %: " + percent(bounds[0]) + " to " + percent(bounds[1]) : "no impressions"} ...${spark("ctr")}/>
-    <${Tile} id="tile-cpc" name="CPC" shown=${cpc(newest)} modelled change=${change("cpc")} note=${"cost per click, " + plural(newest?.clicks ?? 0, "click")} ...${spark("cpc")}/>
-    <${Tile} id="tile-cpa" name="CPA" shown=${cpa(newest)} modelled change=${change("cpa")} note=${"cost per conversion, " + plural(newest?.conversions ?? 0, "conversion")} ...${spark("cpa")}/>
-    <${Tile} id="tile-roas" name="ROAS" shown=${roas(newest)} modelled change=${change("roas")} note="revenue per cost" ...${spark("roas")}/>
-    <${Tile} id="tile-impressions" name="Impressions" shown=${whole(newest?.impressions)} change=${full ? change("impressions") : "so far"} note=${before ? whole(before.impressions) + " at " + clock(before.start_ms) : "in this window"} ...${spark("impressions")}/>
+    <${Tile} id="tile-ctr" name="CTR" shown=${ctr(newest)} change=${change("ctr", true)}
+      worth=${apart === false ? "within chance" : apart ? "more than chance" : ""}
+      note=${bounds ? "95 %: " + percent(bounds[0]) + " to " + percent(bounds[1]) : "no impressions"}
+        ...${spark("ctr")}/>
+    <${Tile} id="tile-cpc" name="CPC" shown=${cpc(newest)} modelled change=${change("cpc")}
+      note=${"cost per click, " + plural(newest?.clicks ?? 0, "click")} ...${spark("cpc")}/>
+    <${Tile} id="tile-cpa" name="CPA" shown=${cpa(newest)} modelled change=${change("cpa")}
+      note=${"cost per conversion, " + plural(newest?.conversions ?? 0, "conversion")} ...${spark("cpa")}/>
+    <${Tile} id="tile-roas" name="ROAS" shown=${roas(newest)} modelled change=${change("roas")} note="revenue per cost"
+      ...${spark("roas")}/>
+    <${Tile} id="tile-impressions" name="Impressions" shown=${whole(newest?.impressions)}
+      change=${full ? change("impressions") : "so far"}
+        note=${before ? whole(before.impressions) + " at " + clock(before.start_ms) : "in this window"}
+          ...${spark("impressions")}/>
   </div></section>`;
 }

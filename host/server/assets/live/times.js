@@ -2,7 +2,8 @@
 import { html, useEffect, useState } from "../vendor/htm/standalone.module.js";
 import { parseTime } from "../url.js";
 
-const shown = (ms) => (ms === null || ms === undefined ? "" : new Date(ms).toISOString().slice(0, 16).replace("T", " "));
+const shown = (ms) =>
+  ms === null || ms === undefined ? "" : new Date(ms).toISOString().slice(0, 16).replace("T", " ");
 
 export function TimeField({ label, value, onChange }) {
   const [typed, setTyped] = useState(shown(value));
@@ -22,6 +23,9 @@ export function TimeField({ label, value, onChange }) {
       setWrong(error.message);
     }
   };
-  return html`<label class="field"><span>${label}</span><input class="time" type="text" placeholder="YYYY-MM-DD hh:mm" maxlength="24" autocomplete="off" spellcheck=${false} value=${typed} title=${wrong}
-    aria-invalid=${wrong ? "true" : "false"} onChange=${change}/>${wrong && html`<span class="bad" role="alert">${wrong}</span>`}</label>`;
+  return html`<label class="field"><span>${label}</span>
+    <input class="time" type="text" placeholder="YYYY-MM-DD hh:mm" maxlength="24" autocomplete="off" spellcheck=${false}
+      value=${typed} title=${wrong}
+    aria-invalid=${wrong ? "true" : "false"} onChange=${change}/>
+      ${wrong && html`<span class="bad" role="alert">${wrong}</span>`}</label>`;
 }

@@ -3,7 +3,8 @@ import { useEffect, useRef, useState } from "../vendor/htm/standalone.module.js"
 
 const SPAN_MS = 10000;
 
-// Name -> rise a second over the last ten seconds; nothing is known after the first look. `counters` is a new object at each look.
+// Name -> rise a second over the last ten seconds; nothing is known after the first look. `counters` is a new object
+// at each look.
 export function useRates(counters) {
   const looks = useRef([]);
   const [rates, set] = useState({});
@@ -15,7 +16,13 @@ export function useRates(counters) {
     const [then, before] = looks.current[0];
     if (now - then < 500) return;
     // A counter that has fallen was begun anew: its host was.
-    set(Object.fromEntries(Object.entries(counters).filter(([name, n]) => n >= (before[name] ?? Infinity)).map(([name, n]) => [name, ((n - before[name]) * 1000) / (now - then)])));
+    set(
+      Object.fromEntries(
+        Object.entries(counters)
+          .filter(([name, n]) => n >= (before[name] ?? Infinity))
+          .map(([name, n]) => [name, ((n - before[name]) * 1000) / (now - then)]),
+      ),
+    );
   }, [counters]);
   return rates;
 }

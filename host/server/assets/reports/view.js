@@ -3,10 +3,33 @@ import { count, oneOf, text, time } from "../url.js";
 import { isoTime } from "../format.js";
 import { csv, download } from "../csv.js";
 
-export const REPORTS = [["trend", "CTR trend"], ["device_type", "Devices"], ["site_category", "Site categories"], ["app_category", "App categories"], ["banner_pos", "Banner position"], ["campaign", "Campaigns"]];
-export const BYS = [["hour", "Hour"], ["day", "Day"], ["hour_of_day", "Hour of day"], ["weekday", "Weekday"]];
-export const ORDERS = [["impressions", "Impressions"], ["clicks", "Clicks"], ["ctr", "CTR"], ["cost", "Cost"]];
-export const NAMES = { total: "Everything", device_type: "Device type", site_category: "Site category", app_category: "App category", banner_pos: "Banner position" };
+export const REPORTS = [
+  ["trend", "CTR trend"],
+  ["device_type", "Devices"],
+  ["site_category", "Site categories"],
+  ["app_category", "App categories"],
+  ["banner_pos", "Banner position"],
+  ["campaign", "Campaigns"],
+];
+export const BYS = [
+  ["hour", "Hour"],
+  ["day", "Day"],
+  ["hour_of_day", "Hour of day"],
+  ["weekday", "Weekday"],
+];
+export const ORDERS = [
+  ["impressions", "Impressions"],
+  ["clicks", "Clicks"],
+  ["ctr", "CTR"],
+  ["cost", "Cost"],
+];
+export const NAMES = {
+  total: "Everything",
+  device_type: "Device type",
+  site_category: "Site category",
+  app_category: "App category",
+  banner_pos: "Banner position",
+};
 
 export const schema = {
   report: oneOf(REPORTS.map(([name]) => name)),
@@ -23,16 +46,45 @@ export const schema = {
 export function impossible(values) {
   const wrong = [];
   if (values.from !== null && values.to !== null && values.from >= values.to) {
-    wrong.push({ names: ["from", "to"], text: "from=" + schema.from.show(values.from) + "&to=" + schema.to.show(values.to), why: "a period has to begin before it ends" });
+    wrong.push({
+      names: ["from", "to"],
+      text: "from=" + schema.from.show(values.from) + "&to=" + schema.to.show(values.to),
+      why: "a period has to begin before it ends",
+    });
   }
-  if ((values.dim === "") !== (values.key === null)) wrong.push({ names: ["dim", "key"], text: values.dim ? "dim=" + values.dim : "key=" + values.key, why: "a filter is a dimension and a key of it" });
+  if ((values.dim === "") !== (values.key === null))
+    wrong.push({
+      names: ["dim", "key"],
+      text: values.dim ? "dim=" + values.dim : "key=" + values.key,
+      why: "a filter is a dimension and a key of it",
+    });
   return wrong;
 }
 
-const COLUMNS = ["impressions", "clicks", "ctr", "ctr_low", "ctr_high", "conversions", "cost_micros", "revenue_micros", "cpc", "cpa", "roas", "lower_bound"];
+const COLUMNS = [
+  "impressions",
+  "clicks",
+  "ctr",
+  "ctr_low",
+  "ctr_high",
+  "conversions",
+  "cost_micros",
+  "revenue_micros",
+  "cpc",
+  "cpa",
+  "roas",
+  "lower_bound",
+];
 
 // The rows as they stand in the table, in its order.
 export function save(name, rows, first) {
-  const text = csv([first, "start", ...COLUMNS], rows.map((row) => [first === "period" ? row.label : row.key, row.start_ms === null ? null : isoTime(row.start_ms), ...COLUMNS.map((column) => row[column])]));
+  const text = csv(
+    [first, "start", ...COLUMNS],
+    rows.map((row) => [
+      first === "period" ? row.label : row.key,
+      row.start_ms === null ? null : isoTime(row.start_ms),
+      ...COLUMNS.map((column) => row[column]),
+    ]),
+  );
   download("clickmill-" + name + ".csv", text);
 }
