@@ -161,6 +161,16 @@ export class Host {
     return this.post("/api/topics/ad_events_raw/records", lines.join("\n"));
   }
 
+  // Reports are read from PostgreSQL, which gets every window a little later.
+  async delivered() {
+    for (let tries = 0; tries < 400; tries++) {
+      const { ledger, sinks } = await this.get("/api/status");
+      if (ledger.waiting === 0 && sinks.every((sink) => sink.lag === 0)) return;
+      await sleep(50);
+    }
+    throw new Error("the sinks do not come to the end of their topic");
+  }
+
   async settled() {
     for (let tries = 0; tries < 200; tries++) {
       if ((await this.get("/api/status")).ledger.waiting === 0) return;

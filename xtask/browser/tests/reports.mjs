@@ -34,6 +34,7 @@ async function csvOf(page) {
 
 export const tests = {
   async "CTR by hour is the sum of that hour's windows"({ browser, host }) {
+    await host.delivered();
     const hours = [...sums(await host.windows("5m", "total"), (w) => Math.floor(w.start_ms / 3600000))];
     const page = await browser.page();
     await page.open("/reports");
@@ -56,6 +57,7 @@ export const tests = {
   },
 
   async "every breakdown has the sums of its keys, in the table and in the CSV"({ browser, host }) {
+    await host.delivered();
     for (const dimension of ["device_type", "site_category", "app_category", "banner_pos"]) {
       const keys = [...sums(await host.windows("5m", dimension), (w) => w.key)];
       const page = await browser.page({ dark: dimension === "site_category" });
@@ -93,6 +95,7 @@ export const tests = {
   },
 
   async "a bar leads to its key's trend, and the filter can be taken away"({ browser, host }) {
+    await host.delivered();
     const keys = [...sums(await host.windows("5m", "device_type"), (w) => w.key)].sort(
       (a, b) => b[1].impressions - a[1].impressions,
     );

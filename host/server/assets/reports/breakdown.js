@@ -5,7 +5,7 @@ import { Card, Name, Table, Trouble } from "../text.js";
 import { ctr, cut, percent, plural, sum, whole } from "../format.js";
 import { differ, wilson } from "../statistics.js";
 import { metricColumns, Source } from "./columns.js";
-import { NAMES, save } from "./view.js";
+import { EVERY_MS, NAMES, save } from "./view.js";
 
 const LITTLE = 100; // impressions below which a key does not set the scale
 
@@ -64,8 +64,10 @@ export function Breakdown({ values, set }) {
     search: values.q || undefined,
     order: values.order,
   };
-  const { data, problem, fresh, again } = useData(JSON.stringify(query), (signal) =>
-    get("/api/reports/breakdown", query, signal),
+  const { data, problem, fresh, again } = useData(
+    JSON.stringify(query),
+    (signal) => get("/api/reports/breakdown", query, signal),
+    EVERY_MS,
   );
   const rows = data?.rows ?? [];
   const most = reach(rows);

@@ -7,7 +7,7 @@ import { ctr, dayClock, NONE, percent, plural, sum, whole } from "../format.js";
 import { wilson } from "../statistics.js";
 import { navigate } from "../url.js";
 import { metricColumns, Source } from "./columns.js";
-import { BYS, NAMES, save, schema } from "./view.js";
+import { BYS, EVERY_MS, NAMES, save, schema } from "./view.js";
 
 const STEP_MS = { hour: 3600000, day: 86400000 };
 
@@ -21,8 +21,10 @@ export function Trend({ values, set }) {
     from: values.from,
     to: values.to,
   };
-  const { data, problem, fresh, again } = useData(JSON.stringify(query), (signal) =>
-    get("/api/reports/trend", query, signal),
+  const { data, problem, fresh, again } = useData(
+    JSON.stringify(query),
+    (signal) => get("/api/reports/trend", query, signal),
+    EVERY_MS,
   );
   const rows = data?.rows ?? [];
   const step = STEP_MS[values.by];

@@ -3,6 +3,7 @@ import { count, oneOf, text, time } from "../url.js";
 import { isoTime } from "../format.js";
 import { csv, download } from "../csv.js";
 
+export const EVERY_MS = 60000; // between two readings of the same report
 export const REPORTS = [
   ["trend", "CTR trend"],
   ["device_type", "Devices"],
