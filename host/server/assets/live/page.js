@@ -57,11 +57,14 @@ function Toolbar({ values, set, period }) {
       set({ range: name === rangeOf({ ...values, range: null }) ? null : name, from: null, to: null });
     }
   };
+  // A period that is too long for the windows of the other tab is not taken along.
+  const show = (tab) => {
+    const fits = rangesFor(tab === "compare" ? "5m" : tab).some(([name]) => name === values.range);
+    set({ tab, range: fits ? values.range : null });
+  };
   const pause = () => set({ paused: values.paused === null ? (period?.to ?? null) : null });
   return html`<div class="toolbar">
-    <${Tabs} label="View" value=${values.tab} choices=${TABS}
-      onChange=${(tab) => set({ tab, range: rangesFor(tab === "compare" ? "5m"
-        : tab).some(([name]) => name === values.range) ? values.range : null })}/>
+    <${Tabs} label="View" value=${values.tab} choices=${TABS} onChange=${show}/>
     ${
       values.tab !== "compare" &&
       html`<${Select} label="Period" value=${fixed || custom ? "custom" : rangeOf(values)}
