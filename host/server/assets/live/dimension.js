@@ -7,7 +7,7 @@ import { Card, Name, Notice, Search, Select, Table, Trouble } from "../text.js";
 import { clock, cpa, cpc, cut, ctr, dayClock, money, NONE, percent, plural, roas, sum, whole } from "../format.js";
 import { wilson } from "../statistics.js";
 import { Spark } from "./spark.js";
-import { DIMENSIONS, dimensionName, dimensionOf, ORDERS, SIZE_MS } from "./view.js";
+import { DIMENSIONS, dimensionName, dimensionOf, grid, ORDERS, SIZE_MS } from "./view.js";
 
 const COLORS = ["--k1", "--k2", "--k3", "--k4", "--k5", "--k6"];
 const UNCHOSEN = 3;
@@ -68,7 +68,13 @@ function spark({ series: windows }) {
   return found;
 }
 
-const series = (key) => key.series.map(([impressions, clicks]) => (impressions > 0 ? clicks / impressions : null));
+const NOTHING = [0, 0, 0, 0, 0];
+
+// A key's sums at each of the starts; those without any window are not in the answer.
+function placed(key, starts, known) {
+  const at = new Map(known.map((start, i) => [start, key.series[i]]));
+  return starts.map((start) => at.get(start) ?? NOTHING);
+}
 
 export function DimensionCard({ values, set, size, period, feed, every, finalBefore }) {
   const top = useTop(values, size, period, feed, every);
@@ -77,29 +83,33 @@ export function DimensionCard({ values, set, size, period, feed, every, finalBef
   const drawn = chosen.slice(0, COLORS.length);
   const colorOf = (key) => COLORS[drawn.findIndex((k) => k.key === key)];
   const step = SIZE_MS[size];
-  const starts = top.data?.starts_ms ?? [];
-  const plot = useMemo(
-    () => ({
+  const plot = useMemo(() => {
+    const known = top.data?.starts_ms ?? [];
+    const [from, to] = top.data ? [top.data.from_ms, top.data.to_ms] : [0, 0];
+    const starts = grid([], { from, to }, step).map((_, i) => from + i * step);
+    const sums = drawn.map((k) => placed(k, starts, known));
+    return {
+      starts,
+      sums,
       times: starts.map((start) => start + step / 2),
-      lines: drawn.map((k, i) => ({
+      lines: drawn.map((k, at) => ({
         name: k.key,
-        color: COLORS[i],
-        values: series(k),
+        color: COLORS[at],
+        values: sums[at].map(([impressions, clicks]) => (impressions > 0 ? clicks / impressions : null)),
         hollow: starts.map((start) => finalBefore === null || start + step > finalBefore),
       })),
-    }),
-    [top.data, drawn.map((k) => k.key).join("\n"), finalBefore],
-  );
+    };
+  }, [top.data, drawn.map((k) => k.key).join("\n"), finalBefore]);
   const toggle = (key) => {
     const now = drawn.map((k) => k.key);
     set({ key: now.includes(key) ? now.filter((k) => k !== key) : [...now, key] });
   };
   const tip = (i) => [
-    [dayClock(starts[i]) + "–" + clock(starts[i] + step), "", "tip-head"],
-    ...drawn.map((k) => [
-      cut(k.key, 18),
-      ctr({ impressions: k.series[i][0], clicks: k.series[i][1] }) + " of " + whole(k.series[i][0]),
-    ]),
+    [dayClock(plot.starts[i]) + "–" + clock(plot.starts[i] + step), "", "tip-head"],
+    ...drawn.map((k, at) => {
+      const [impressions, clicks] = plot.sums[at][i];
+      return [cut(k.key, 18), ctr({ impressions, clicks }) + " of " + whole(impressions)];
+    }),
   ];
   const columns = [
     {
@@ -152,8 +162,9 @@ export function DimensionCard({ values, set, size, period, feed, every, finalBef
     <${Table} label="Keys of the dimension" columns=${columns} rows=${keys} rowKey=${(k) => k.key}
       empty=${top.problem ? "–" : !top.fresh ? "Reading…" : values.q ? "No key has this in it."
         : "No events in this period."}/>
-    ${left > 0 && rest && html`<p class="facts">
-    ${plural(left, "other key")}: ${whole(rest.impressions)} impressions, CTR ${ctr(rest)}. All
-      keys: ${whole(sum([...keys, rest]).impressions)} impressions.</p>`}
+    ${rest?.impressions > 0 && html`<p class="facts">
+      ${values.q ? "Everything else" : plural(left, "other key")}: ${plural(rest.impressions, "impression")}, CTR
+      ${" " + ctr(rest)}.
+      ${" "}All keys: ${whole(sum([...keys, rest]).impressions)} impressions.</p>`}
   </${Card}>`;
 }
