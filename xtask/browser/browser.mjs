@@ -12,8 +12,11 @@ const FLAGS = [
   "--disable-sync",
 ];
 const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-// The browser itself says so when an answer is no success; the tests of refusals and of lost connections want those.
-const NETWORK = /Failed to load resource|net::ERR_/;
+// The browser itself complains of answers that are no success, and of connections that break. The tests of refusals and
+// of lost connections want those; a file of the page that is missing is an error all the same.
+const wanted = (message) =>
+  /net::ERR_/.test(message.text()) ||
+  (message.text().startsWith("Failed to load resource") && /\/(api|health)\//.test(message.location().url));
 
 export class Browser {
   static async open({ modules, chromium, screenshots }, base) {
@@ -47,7 +50,7 @@ export class Browser {
     page.errors = [];
     page.on(
       "console",
-      (message) => message.type() === "error" && !NETWORK.test(message.text()) && page.errors.push(message.text()),
+      (message) => message.type() === "error" && !wanted(message) && page.errors.push(message.text()),
     );
     page.on("pageerror", (error) => page.errors.push(String(error.stack ?? error)));
     page.on("dialog", (dialog) => {
