@@ -8,7 +8,7 @@ pub fn sixty_times(text: &str) -> String {
     text.split_inclusive('\n').map(line).collect()
 }
 
-/// Durations stand after a bracket or a blank and end at a bracket, a brace, a comma, a blank or the line.
+/// Durations stand after a bracket or a blank and end at a bracket, a parenthesis, a brace, a comma, a blank or the line.
 fn line(line: &str) -> String {
     if line.trim_start().starts_with('#') {
         return line.to_owned();
@@ -22,7 +22,7 @@ fn line(line: &str) -> String {
         out.push_str(before);
         let unit = after.chars().next().and_then(|unit| unit_ms(unit).map(|ms| ms * number.parse::<u64>().unwrap()));
         let begins = out.ends_with(['[', ' ']);
-        let ends = after.chars().nth(1).is_none_or(|c| " ]},\n".contains(c));
+        let ends = after.chars().nth(1).is_none_or(|c| " ])},\n".contains(c));
         match unit {
             Some(ms) if begins && ends => {
                 out.push_str(&format!("{}ms", (ms / 60).max(1)));
