@@ -13,10 +13,10 @@ const TOKEN: &str = "0123456789abcdef0123456789";
 
 /// A host with private PostgreSQL and Redis, and exporters of all of them.
 struct Lab {
-    bench: Bench,
     prometheus: Server,
     _exporters: [Server; 3],
-    _host: Running,
+    host: Option<Running>,
+    bench: Bench,
 }
 
 impl Lab {
@@ -43,7 +43,14 @@ impl Lab {
         std::fs::write(bench.file("token"), TOKEN).unwrap();
         let ports = [bench.port, exporters[0].port, exporters[1].port, exporters[2].port];
         let prometheus = Server::prometheus(folder, &config(&bench, ports));
-        Self { bench, prometheus, _exporters: exporters, _host: host }
+        Self { prometheus, _exporters: exporters, host: Some(host), bench }
+    }
+}
+
+impl Drop for Lab {
+    /// A host that is killed would leave its private servers behind.
+    fn drop(&mut self) {
+        let _ = self.host.take().map(Running::terminate);
     }
 }
 
