@@ -23,7 +23,10 @@ pub fn ensure() -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    apt::install(&packages, "what the tests of monitoring/ and compose.yaml run (Prometheus and its company, Compose)")?;
+    apt::install(
+        &packages,
+        "what the tests of monitoring/ and compose.yaml run (Prometheus and its company, Compose)",
+    )?;
     match missing().next() {
         Some((package, programs)) => bail!("apt installed {package}, but PATH has not all of {}", programs.join(", ")),
         None => Ok(()),

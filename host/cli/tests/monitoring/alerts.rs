@@ -34,7 +34,8 @@ enum Ill {
 
 /// A page of metrics that goes on with time, by the rates of a sound host or of an ill one.
 fn host(ill: Ill, bad: Arc<AtomicBool>) -> Target {
-    let (mut counted, mut rejected, mut late, mut lag, mut slow, mut before) = (1e6, 0.0, 0.0, 0.0, 0.0, Instant::now());
+    let (mut counted, mut rejected, mut late, mut lag, mut slow, mut before) =
+        (1e6, 0.0, 0.0, 0.0, 0.0, Instant::now());
     let mut tripped = false;
     Target::open(move || {
         let bad = bad.load(Ordering::Relaxed);
@@ -119,7 +120,9 @@ fn each_alert_fires_and_resolves_and_slack_hears_both() {
     let resolved = |name: &str| format!("resolved: {name}");
     wait(Duration::from_secs(45), || untold(&fired), "told of", &slack);
     let ours = slack.messages().join("\n");
-    for part in ["docs/OPERATIONS.md#clickmillsinkdown", "The sink redis of 127.0.0.1", "p99 latency to the sink postgres"] {
+    for part in
+        ["docs/OPERATIONS.md#clickmillsinkdown", "The sink redis of 127.0.0.1", "p99 latency to the sink postgres"]
+    {
         assert!(ours.contains(part), "{part}: {ours}");
     }
     assert!(!ours.contains("<no value>"), "{ours}");

@@ -40,7 +40,11 @@ fn a_back_up_can_be_started_from_and_a_damaged_one_is_found() {
     let done = script(&bench, "backup.sh", &[&data, &first]);
     assert!(done.status.success(), "{}", said(&done));
     let drill = script(&bench, "recovery-drill.sh", &[&first]);
-    assert!(drill.status.success() && said(&drill).contains("windows of 1m are those of the back-up"), "{}", said(&drill));
+    assert!(
+        drill.status.success() && said(&drill).contains("windows of 1m are those of the back-up"),
+        "{}",
+        said(&drill)
+    );
 
     // One with events that nobody has judged yet: they are, and the ledger balances.
     let more = bench.generate(5_000, 8, 1);

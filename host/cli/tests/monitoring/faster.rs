@@ -48,7 +48,8 @@ fn unit_ms(unit: char) -> Option<u64> {
 
 #[test]
 fn durations_are_divided_and_nothing_else_is() {
-    let rule = "expr: min_over_time(instance:lag:rate5m[5m] offset 10m) > 5 # or 1 s\nfor: 1m\nsummary: \"more than 5 s\"\n";
+    let rule =
+        "expr: min_over_time(instance:lag:rate5m[5m] offset 10m) > 5 # or 1 s\nfor: 1m\nsummary: \"more than 5 s\"\n";
     assert_eq!(
         sixty_times(rule),
         "expr: min_over_time(instance:lag:rate5m[5000ms] offset 10000ms) > 5 # or 1 s\nfor: 1000ms\nsummary: \"more than 5 s\"\n"

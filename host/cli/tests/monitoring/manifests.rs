@@ -38,7 +38,9 @@ fn the_manifest_is_what_kubernetes_takes() {
     schema.as_object_mut().unwrap().remove("$id");
     let validator = |kind: &str| {
         let names = schema["$defs"].as_object().unwrap().keys();
-        let name = names.filter(|name| name.ends_with(&format!(".{kind}")) && name.starts_with("io.k8s.api.")).collect::<Vec<_>>();
+        let name = names
+            .filter(|name| name.ends_with(&format!(".{kind}")) && name.starts_with("io.k8s.api."))
+            .collect::<Vec<_>>();
         assert_eq!(name.len(), 1, "{kind}: {name:?}");
         let mut schema = schema.clone();
         schema["$ref"] = format!("#/$defs/{}", name[0]).into();

@@ -58,8 +58,7 @@ impl Server {
         std::fs::write(&file, config).unwrap();
         let (config, storage) = (format!("--config.file={}", file.display()), folder.join("alertmanager"));
         let storage = format!("--storage.path={}", storage.display());
-        let args =
-            [config.as_str(), &storage, "--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="];
+        let args = [config.as_str(), &storage, "--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="];
         Self::start(folder, "prometheus-alertmanager", &args, &[], "/-/ready")
     }
 

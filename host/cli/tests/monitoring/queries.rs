@@ -82,7 +82,15 @@ fn traffic(bench: &Bench) {
     post("no JSON\nnor this\n");
     // Another deployment, so that there is a swap.
     bench.run(&[
-        "smartmodule", "deploy", "--yes", "--stage", "validate", "--param", "max_string_bytes=2000", "--message", "a swap",
+        "smartmodule",
+        "deploy",
+        "--yes",
+        "--stage",
+        "validate",
+        "--param",
+        "max_string_bytes=2000",
+        "--message",
+        "a swap",
     ]);
     for round in 1..16 {
         post(&lines(round * 3_000, 3_000));

@@ -67,11 +67,10 @@ fn every_alert_has_a_test_in_which_it_fires() {
 
 #[test]
 fn what_rules_and_panels_take_from_other_rules_is_recorded() {
-    let recorded: BTreeSet<_> =
-        rules().iter().filter_map(|rule| rule["record"].as_str().map(str::to_owned)).collect();
-    let panels = panels().into_iter().flat_map(|(_, panel)| list(&panel["targets"]).iter().map(asked).collect::<Vec<_>>());
+    let recorded: BTreeSet<_> = rules().iter().filter_map(|rule| rule["record"].as_str().map(str::to_owned)).collect();
+    let panels =
+        panels().into_iter().flat_map(|(_, panel)| list(&panel["targets"]).iter().map(asked).collect::<Vec<_>>());
     let expressions = rules().iter().map(|rule| word(&rule["expr"]).to_owned()).chain(panels).collect::<Vec<_>>();
-    let used: BTreeSet<_> =
-        expressions.iter().flat_map(|e| metrics(e)).filter(|name| name.contains(':')).collect();
+    let used: BTreeSet<_> = expressions.iter().flat_map(|e| metrics(e)).filter(|name| name.contains(':')).collect();
     assert_eq!(used, recorded, "used and recorded");
 }

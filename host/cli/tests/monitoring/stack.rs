@@ -18,7 +18,9 @@ fn service(name: &str) -> Value {
 
 /// Names of the variables that compose.yaml takes from .env.
 fn variables(text: &str) -> BTreeSet<String> {
-    let name = |rest: &str| rest.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).next().map(str::to_owned);
+    let name = |rest: &str| {
+        rest.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).next().map(str::to_owned)
+    };
     text.split("${").skip(1).filter_map(name).collect()
 }
 
@@ -26,7 +28,11 @@ fn variables(text: &str) -> BTreeSet<String> {
 fn known_to_clickmill() -> BTreeSet<String> {
     let layers = text("host/cli/src/config/layers.rs");
     let table = layers.split("const NAMES").nth(1).unwrap().split("];").next().unwrap();
-    table.split('"').filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_') && !word.is_empty()).map(str::to_owned).collect()
+    table
+        .split('"')
+        .filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_') && !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Each is one that the program reads.
