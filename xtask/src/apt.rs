@@ -39,7 +39,7 @@ if ! apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 \
     exit 1
 fi
 for package; do
-    case "$package" in redis-server|postgresql|pgbouncer)
+    case "$package" in redis-server|postgresql|pgbouncer|prometheus*)
         if command -v systemctl > /dev/null; then systemctl disable --quiet "$package" 2> /dev/null || true; fi
         update-rc.d "$package" disable > /dev/null 2>&1 || true ;;
     esac

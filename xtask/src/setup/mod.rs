@@ -1,6 +1,7 @@
 //! Makes sure that what the tasks need is on this machine. Quick when it all is; installs what is missing otherwise.
 
 mod compiler;
+mod monitoring;
 mod python;
 mod servers;
 pub mod wasm;
@@ -21,7 +22,7 @@ pub use python::recount_python;
 pub struct Needs {
     /// The servers that the sinks write to, unless the environment names some.
     pub servers: Servers,
-    /// Python with DuckDB, for the recount; clippy and rustfmt.
+    /// Python with DuckDB, for the recount; clippy and rustfmt; Prometheus and what else checks the files of the operation.
     pub checks: bool,
 }
 
@@ -54,11 +55,12 @@ pub fn ensure(root: &Path, steps: &mut Steps, needs: Needs) -> Result<()> {
     })?;
     steps.run("set-up: PostgreSQL and Redis servers", || servers::ensure(needs.servers))?;
     if needs.checks {
-        steps.run("set-up: rustfmt, clippy, Python with DuckDB", || {
+        steps.run("set-up: rustfmt, clippy, Python with DuckDB and Kubernetes' schemas", || {
             component("rustfmt", "cargo-fmt")?;
             component("clippy", "cargo-clippy")?;
             python::ensure(root)
         })?;
+        steps.run("set-up: Prometheus, Alertmanager, exporters, Compose", monitoring::ensure)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A private Python with DuckDB for the recount (xtask/recount/): nothing outside target/ is touched.
+//! A private Python with DuckDB for the recount (xtask/recount/), and Kubernetes' schemas: nothing outside target/ is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,10 +35,10 @@ pub fn ensure(root: &Path) -> Result<()> {
     create(&venv)?;
     let mut pip = python(&recount_python(root));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
-        .args(["--require-hashes", "--only-binary", ":all:", "-r"])
+        .args(["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r"])
         .arg(&requirements);
     tools::run(&mut pip).context(
-        "cannot install DuckDB, which the recount needs (is https://pypi.org reachable? is this Python 3.9 to 3.14?)",
+        "cannot install DuckDB and Kubernetes' schemas, which the tests need (is https://pypi.org reachable? is this Python 3.9 to 3.14?)",
     )?;
     if !imports_duckdb(root) {
         bail!("DuckDB is installed in {} but cannot be imported", venv.display());

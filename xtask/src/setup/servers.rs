@@ -71,7 +71,8 @@ fn redis() -> Option<PathBuf> {
     usual("redis-server")
 }
 
-fn usual(program: &str) -> Option<PathBuf> {
+/// On PATH, or where distributions put what root runs.
+pub(super) fn usual(program: &str) -> Option<PathBuf> {
     let usual = USUAL_FOLDERS.iter().map(|folder| Path::new(folder).join(program));
     tools::on_path(program).or_else(|| usual.into_iter().find(|file| tools::is_executable(file)))
 }
