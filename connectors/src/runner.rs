@@ -25,7 +25,7 @@ use crate::sink::{Fate, Opened, Refusal, Refused, RetryOutcome, Sink, SinkError,
 /// How often an idle sink looks whether its server is still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for what becomes of a record that is tried again: the sink may be busy with a batch.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How a sink is driven.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

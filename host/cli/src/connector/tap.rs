@@ -113,13 +113,12 @@ pub fn run(args: &Args, config: &Config) -> Result<()> {
         return Err(mistake("nothing flows: no host runs on this data directory; start one with `clickmill run`"));
     };
     let mut cursors = cursors(args, host, config)?;
-    // Every line is whole, and nothing is left to be done.
+    // Lines are written whole, and nothing is left to be done.
     signals::end_well()?;
     for Cursor { sink, at, next, .. } in &cursors {
         say(format_args!("{sink}: {at} from offset {next} on"));
     }
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    unless_gone(tap(args, &place, &mut cursors, &mut out)?)
+    unless_gone(tap(args, &place, &mut cursors, &mut io::stdout().lock())?)
 }
 
 fn cursors(args: &Args, host: &Host, config: &Config) -> Result<Vec<Cursor>> {
@@ -161,21 +160,21 @@ fn tap(args: &Args, place: &Place, cursors: &mut [Cursor], out: &mut dyn Write) 
             let limit = usize::try_from(left.min(PAGE_RECORDS))?;
             let (records, read) = cursor.read(place, limit, wait)?;
             let Cursor { sink, at, .. } = cursor;
+            let mut lines = Vec::new();
             for record in &records {
-                let written = match args.output {
-                    TextOrJson::Text => write_record(record, Output::Text, out),
-                    TextOrJson::Json => serde_json::to_writer(&mut *out, &Tapped { sink, topic: &at.topic, record })
-                        .map_err(io::Error::from)
-                        .and_then(|()| writeln!(out)),
-                };
-                if written.is_err() {
-                    return Ok(written);
+                match args.output {
+                    TextOrJson::Text => write_record(record, Output::Text, &mut lines)?,
+                    TextOrJson::Json => {
+                        serde_json::to_writer(&mut lines, &Tapped { sink, topic: &at.topic, record })?;
+                        lines.push(b'\n');
+                    }
                 }
             }
             left -= read.min(left);
-            let flushed = out.flush();
-            if left == 0 || flushed.is_err() {
-                return Ok(flushed);
+            // At once: whoever ends it meanwhile cuts no line.
+            let written = out.write_all(&lines).and_then(|()| out.flush());
+            if left == 0 || written.is_err() {
+                return Ok(written);
             }
         }
     }

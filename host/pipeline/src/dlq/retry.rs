@@ -172,7 +172,7 @@ impl Dlq {
         let begun = Instant::now();
         let over: Over = Arc::new(move || begun.elapsed() > PATIENCE);
         let mut jury = Jury::new(&self.deployer, candidate.as_ref().map(|(request, _)| request), over.clone())?;
-        let mut sent = Vec::new();
+        let (mut sent, mut away) = (Vec::new(), BTreeSet::new());
         while !choice.is_over() {
             if over() {
                 return Err(DlqError::TooSlow);
@@ -203,10 +203,13 @@ impl Dlq {
             self.send(passing)?;
             drop(trying);
             for row in rows {
-                let id = row.letter.id.clone();
-                match self.offer(row)? {
-                    true => sent.push(id),
-                    false => retried.unavailable += 1,
+                let (id, connector) = (row.letter.id.clone(), row.letter.connector.clone());
+                // A server that hangs is asked once.
+                if !away.contains(&connector) && self.offer(row)? {
+                    sent.push(id);
+                } else {
+                    retried.unavailable += 1;
+                    away.insert(connector);
                 }
             }
         }
