@@ -203,7 +203,7 @@ impl Dlq {
             self.send(passing)?;
             drop(trying);
             for row in rows {
-                let (id, connector) = (row.letter.id.clone(), row.letter.connector.clone());
+                let (id, connector) = (row.letter.id.clone(), row.letter.letter.connector.clone());
                 // A server that hangs is asked once.
                 if !away.contains(&connector) && self.offer(row)? {
                     sent.push(id);
