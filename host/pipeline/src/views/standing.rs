@@ -20,7 +20,7 @@ use crate::topics::DEPLOYMENTS;
 /// What has been read.
 #[derive(Debug, Default)]
 pub struct Standing {
-    commits: Option<(RunId, BTreeMap<PartitionId, (Epoch, Commit)>)>,
+    commits: Option<(RunId, super::status::Newest)>,
     /// With the end of the topic that says so.
     modules: Option<(Offset, Vec<ModuleView>)>,
 }

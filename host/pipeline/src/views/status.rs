@@ -49,6 +49,9 @@ impl LedgerView {
     }
 }
 
+/// The newest commit of each partition, and the epoch that it was made in.
+pub type Newest = BTreeMap<PartitionId, (Epoch, Commit)>;
+
 /// One partition of the input topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionView {
@@ -133,7 +136,7 @@ pub(super) fn assemble(
     state: RunState,
     sinks: Vec<Value>,
     modules: Vec<ModuleView>,
-    commits: Option<(RunId, &BTreeMap<PartitionId, (Epoch, Commit)>)>,
+    commits: Option<(RunId, &Newest)>,
 ) -> Result<Status, ViewError> {
     let mut status = Status {
         state,
