@@ -4,12 +4,10 @@
 //! Exact where there are such workers, since nobody else writes into the log that they have open. Reading the newest commits
 //! back each time would mean to unpack windows of all keys.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clickmill_broker::{Broker, TopicPartition};
-use clickmill_schemas::output::Commit;
-use clickmill_schemas::{Epoch, Offset, PartitionId, RunId};
+use clickmill_schemas::{Offset, PartitionId, RunId};
 
 use super::ViewError;
 use super::status::{ModuleView, RunState, Status, assemble, modules, newest_commits, place};
