@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::endpoint::{Endpoint, ServerUrl};
 use crate::file::Type;
 use crate::letters::Letters;
+use crate::postgres::Reports;
 use crate::reader::single;
 use crate::runner::Before;
 use crate::sink::RetryOutcome;
@@ -25,13 +26,16 @@ use crate::stopped::Stopped;
 use crate::transform::{MakeTransform, TransformSpec};
 use crate::{
     Hidden, HttpOptions, ParquetOptions, PostgresOptions, RedisOptions, Servers, SinkError, SinkHandle, SinkSource,
-    SinkStatus,
+    SinkState, SinkStatus,
 };
 
 /// The topic of windows.
 const CTR_WINDOWS: &str = "ctr_windows";
 /// Longest wait for what a connector is doing when it is stopped: a transaction in flight is taken back.
 const STOP_TIME: Duration = Duration::from_secs(1);
+/// Records that a sink may be behind and still be asked what there is: a live stream is always some behind, and one that fills
+/// an empty database has only a part.
+const MOST_BEHIND: u64 = 10_000;
 
 /// One connector, as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +212,8 @@ struct Member {
     wanted: bool,
     /// The last ones, where it is stopped.
     handles: Vec<SinkHandle>,
+    /// Of one that writes to PostgreSQL, once it was started.
+    reports: Option<Reports>,
     running: Option<Running>,
 }
 
@@ -266,6 +272,40 @@ impl Connectors {
     pub fn wanted(&self) -> Vec<SinkHandle> {
         let members = self.members();
         members.by_name.values().filter(|member| member.wanted).flat_map(|member| member.handles.clone()).collect()
+    }
+
+    /// What reads the hours in PostgreSQL, of the first connector that writes there; none where there is no such connector.
+    ///
+    /// # Errors
+    /// Why it cannot be asked now, in words for an operator.
+    pub fn reports(&self) -> Result<Option<Reports>, String> {
+        let first = {
+            let members = self.members();
+            let of = |member: &Member| match &member.connector {
+                Connector::Postgres(options) => {
+                    Some((options.clone(), member.wanted, member.handles.clone(), member.reports.clone()))
+                }
+                _ => None,
+            };
+            members.by_name.values().find_map(of)
+        };
+        let Some((options, wanted, handles, reports)) = first else { return Ok(None) };
+        let name = options.name;
+        if !wanted {
+            return Err(format!("connector {name} is stopped"));
+        }
+        // The sink of windows has its connector's name.
+        let Some(status) = handles.iter().map(SinkHandle::status).find(|status| status.name == name) else {
+            return Err(format!("connector {name} was not started"));
+        };
+        if status.state != SinkState::Running {
+            let why = status.last_error.unwrap_or_else(|| "not connected yet".to_owned());
+            return Err(format!("connector {name}: {why}"));
+        }
+        if status.lag > MOST_BEHIND {
+            return Err(format!("connector {name} is {} records behind", status.lag));
+        }
+        Ok(reports)
     }
 
     /// Makes the connectors those that `read` gives. What is as it was goes on; what is another or new is started, unless
@@ -429,7 +469,7 @@ impl Connectors {
         let mut members = self.members();
         let name = connector.name().to_owned();
         let handles = members.by_name.remove(&name).map(|before| before.handles).unwrap_or_default();
-        members.by_name.insert(name, Member { connector, wanted: false, handles, running: None });
+        members.by_name.insert(name, Member { connector, wanted: false, handles, reports: None, running: None });
     }
 
     /// `false`: nothing is started any more.
@@ -440,9 +480,11 @@ impl Connectors {
         }
         let mut begun =
             Begun { stop: watch::Sender::new(false), runtime: &self.runtime, handles: vec![], tasks: vec![] };
+        let mut reports = None;
         match &connector {
             Connector::Postgres(options) => {
                 let pool = options.pool(self.endpoint(options.url.as_ref()));
+                reports = Some(options.reports(self.endpoint(options.url.as_ref()), &self.source));
                 for (service, handle) in options.raw(&pool, &self.source) {
                     let service = service.behind(self.before(&connector, handle.source()));
                     begun.spawn(|stopped| service.run(stopped), handle);
@@ -473,7 +515,7 @@ impl Connectors {
             handles.iter().for_each(|handle| before.handles.iter().for_each(|old| handle.count_on(old)));
         }
         let name = connector.name().to_owned();
-        members.by_name.insert(name, Member { connector, wanted: true, handles, running });
+        members.by_name.insert(name, Member { connector, wanted: true, handles, reports, running });
         true
     }
 

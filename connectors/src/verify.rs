@@ -16,6 +16,8 @@ use crate::set::Connector;
 use crate::sink::SinkError;
 use crate::{parquet, postgres, redis};
 
+/// Hours, as a size of windows.
+pub const HOUR_MS: i64 = 3_600_000;
 /// Differences that are told one by one.
 const TOLD: usize = 20;
 
@@ -32,6 +34,26 @@ pub struct Value {
 
 /// The windows of a size in order of start and dimension.
 pub type Values<'a> = Box<dyn Iterator<Item = Result<Value, SinkError>> + 'a>;
+
+/// Windows of 5 minutes, summed by hour as `realtime.hours` has them.
+pub fn hours<'a>(windows: impl Iterator<Item = Result<Value, SinkError>> + 'a) -> Values<'a> {
+    let mut windows = windows.peekable();
+    let hours = std::iter::from_fn(move || next_hour(&mut windows).transpose());
+    Box::new(hours.flat_map(|hour| match hour {
+        Ok((start_ms, dimensions)) => {
+            let values = dimensions.into_iter().flat_map(move |(dimension, group)| {
+                let lower_bound = group.values().any(|(_, lower_bound)| *lower_bound);
+                let value = move |(key, (metrics, _))| {
+                    let dimension = dimension.clone();
+                    Ok(Value { start_ms, dimension, key, metrics, lower_bound })
+                };
+                group.into_iter().map(value)
+            });
+            values.collect::<Vec<_>>()
+        }
+        Err(e) => vec![Err(e)],
+    }))
+}
 
 /// What a comparison came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +169,28 @@ where
         held.1 |= value.lower_bound;
     }
     Ok(group)
+}
+
+/// All dimensions of the next hour.
+fn next_hour<I>(windows: &mut Peekable<I>) -> Result<Option<Window>, SinkError>
+where
+    I: Iterator<Item = Result<Value, SinkError>>,
+{
+    let of = |value: &Value| value.start_ms.div_euclid(HOUR_MS) * HOUR_MS;
+    let mut hour: Option<Window> = None;
+    while let Some(next) = windows.peek() {
+        if let (Ok(next), Some((start_ms, _))) = (next, &hour)
+            && of(next) != *start_ms
+        {
+            break;
+        }
+        let Some(value) = windows.next().transpose()? else { break };
+        let (_, dimensions) = hour.get_or_insert_with(|| (of(&value), BTreeMap::new()));
+        let held = dimensions.entry(value.dimension).or_default().entry(value.key).or_default();
+        held.0.add(&value.metrics);
+        held.1 |= value.lower_bound;
+    }
+    Ok(hour)
 }
 
 /// All dimensions of the next window.

@@ -3,6 +3,7 @@
 use clickmill_schemas::RunId;
 use tokio_postgres::Transaction;
 
+use super::hours::HOURS_LOCK;
 use super::link::{LOCK, Link, unavailable};
 use super::values::{PgRun, integer};
 use crate::RunInfo;
@@ -58,9 +59,11 @@ pub async fn claim(link: &mut Link, run: &RunInfo, policy: OnOtherRun) -> Result
             return Err(Refusal::OtherRun { server, held, ours: run.id }.into());
         }
         Claim::Replace => {
-            let statements =
-                ["DELETE FROM realtime.window_partials WHERE run <> $1", "DELETE FROM realtime.runs WHERE run <> $1"];
-            run_all(&transaction, &statements, ours).await?;
+            transaction.execute(HOURS_LOCK, &[]).await.map_err(unavailable(DOING))?;
+            for table in ["window_partials", "stale_hours", "hourly_metrics", "runs"] {
+                let delete = format!("DELETE FROM realtime.{table} WHERE run <> $1");
+                run_all(&transaction, &[&delete], ours).await?;
+            }
             is_current = true;
         }
         Claim::Beside => {
@@ -94,10 +97,12 @@ pub async fn change_over(transaction: &Transaction<'_>, run: &RunInfo) -> Result
         "UPDATE realtime.runs SET is_current = true WHERE run = $1",
     ];
     run_all(transaction, &statements, PgRun(run.id)).await?;
+    transaction.execute(HOURS_LOCK, &[]).await.map_err(unavailable(DOING))?;
     for replaced in &run.replaced {
-        let statements =
-            ["DELETE FROM realtime.window_partials WHERE run = $1", "DELETE FROM realtime.watermarks WHERE run = $1"];
-        run_all(transaction, &statements, PgRun(*replaced)).await?;
+        for table in ["window_partials", "watermarks", "stale_hours", "hourly_metrics"] {
+            let delete = format!("DELETE FROM realtime.{table} WHERE run = $1");
+            run_all(transaction, &[&delete], PgRun(*replaced)).await?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::PostgresOptions;
+use super::hours::HOURS_LOCK;
 use super::link::{LOCK, unavailable};
 use super::values::{PgRun, integer};
 use crate::endpoint::Endpoint;
@@ -14,7 +15,7 @@ use crate::sink::SinkError;
 const DOING: &str = "empty the tables";
 
 impl PostgresOptions {
-    /// Removes the run's windows and watermarks, and this connector's offset, in one transaction. Another connector to the same
+    /// Removes the run's windows, their hours and watermarks, and this connector's offset, in one transaction. Another connector to the same
     /// database keeps its offset: what it has written comes back with ours.
     ///
     /// # Errors
@@ -37,8 +38,9 @@ impl PostgresOptions {
             )),
             _ => unavailable(DOING)(e),
         };
+        transaction.execute_typed(HOURS_LOCK, &[]).await.map_err(unavailable(DOING))?;
         let of = (PgRun(run), integer(at.partition.0));
-        for table in ["window_partials", "watermarks"] {
+        for table in ["window_partials", "watermarks", "stale_hours", "hourly_metrics"] {
             let delete = format!("DELETE FROM realtime.{table} WHERE run = $1");
             transaction.execute_typed(&delete, &[(&of.0, Type::UUID)]).await.map_err(altered)?;
         }

@@ -6,10 +6,11 @@ use super::link::{LOCK, Link, unavailable};
 use crate::sink::{Refusal, SinkError};
 
 /// Versions from 1 on.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("0001_realtime", include_str!("../../../schemas/postgres/0001_realtime.sql")),
     ("0002_whole_rows", include_str!("../../../schemas/postgres/0002_whole_rows.sql")),
     ("0003_errors", include_str!("../../../schemas/postgres/0003_errors.sql")),
+    ("0004_hourly", include_str!("../../../schemas/postgres/0004_hourly.sql")),
 ];
 
 const DOING: &str = "make the schema";

@@ -13,11 +13,14 @@ use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
 use super::halves::Rows;
+use super::hours;
 use super::link::unavailable;
 use super::values::{PartialRow, PgRun};
 use crate::sink::SinkError;
 
-const UPSERT: &str = "INSERT INTO realtime.window_partials AS stored (run, partition, generation, window_size_ms, window_start, \
+/// `$1`: the rows; `$2` and `$3`: their run, and the hours that they make stale.
+const UPSERT: &str = "WITH stale AS (INSERT INTO realtime.stale_hours (run, hour) SELECT $2, unnest($3)) \
+    INSERT INTO realtime.window_partials AS stored (run, partition, generation, window_size_ms, window_start, \
     dimension, epoch, as_of_offset, lower_bound, keys, impressions, clicks, conversions, cost_micros, revenue_micros) \
     SELECT run, partition, generation, window_size_ms, window_start, \
     dimension, epoch, as_of_offset, lower_bound, keys, impressions, clicks, conversions, cost_micros, revenue_micros \
@@ -68,7 +71,9 @@ impl Rows for Partials {
 
     async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
         let array = RowArray { run: self.run, row_type: self.types.row, rows: &self.rows[rows] };
-        savepoint.execute_typed(UPSERT, &[(&array, self.types.rows.clone())]).await
+        let stale = hours::stale(array.rows.iter().map(|(_, row)| row));
+        let hours = (&stale, Type::TIMESTAMPTZ_ARRAY);
+        savepoint.execute_typed(UPSERT, &[(&array, self.types.rows.clone()), (&self.run, Type::UUID), (hours.0, hours.1)]).await
     }
 }
 

@@ -39,11 +39,25 @@ impl Pool {
     /// # Errors
     /// As [`Link::open`], and [`SinkError::Server`] where the private server cannot be had.
     pub async fn get(&self) -> Result<Lease, SinkError> {
-        let inner = &self.0;
-        let place = inner.places.clone().acquire_owned().await.map_err(|e| SinkError::unavailable("connect", e))?;
+        let place = self.0.places.clone().acquire_owned().await.map_err(|e| SinkError::unavailable("connect", e))?;
+        self.lease(place).await
+    }
+
+    /// A connection, unless all of them are in use.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_if_free(&self) -> Result<Option<Lease>, SinkError> {
+        match self.0.places.clone().try_acquire_owned() {
+            Ok(place) => self.lease(place).await.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn lease(&self, place: OwnedSemaphorePermit) -> Result<Lease, SinkError> {
         let link = match self.take_idle() {
             Some(link) => link,
-            None => Link::open(&inner.endpoint.postgres().await?, &inner.reach).await?,
+            None => Link::open(&self.0.endpoint.postgres().await?, &self.0.reach).await?,
         };
         Ok(Lease { link, pool: self.clone(), _place: place })
     }

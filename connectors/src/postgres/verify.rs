@@ -8,14 +8,22 @@ use super::Reach;
 use super::link::{Link, unavailable};
 use crate::endpoint::ServerUrl;
 use crate::sink::SinkError;
-use crate::verify::Value;
+use crate::verify::{HOUR_MS, Value};
 
 /// In the order of the topic's own windows: bytewise.
 const HELD: &str = "SELECT (extract(epoch FROM window_start) * 1000)::bigint, dimension, key, impressions, clicks, conversions, \
     cost_micros, revenue_micros, lower_bound FROM realtime.window_sums WHERE window_size_ms = $1 AND impressions > 0 \
     ORDER BY window_start, dimension COLLATE \"C\", key COLLATE \"C\"";
 
-/// The windows of a size, of the run that readers take.
+/// The same of hours.
+const HELD_HOURS: &str = "SELECT (extract(epoch FROM h.hour) * 1000)::bigint, h.dimension, k.key, k.impressions, k.clicks, \
+    k.conversions, k.cost_micros, k.revenue_micros, h.lower_bound FROM realtime.hours h CROSS JOIN LATERAL \
+    unnest(h.keys, h.impressions, h.clicks, h.conversions, h.cost_micros, h.revenue_micros) \
+    AS k (key, impressions, clicks, conversions, cost_micros, revenue_micros) \
+    WHERE h.run = (SELECT run FROM realtime.runs WHERE is_current) \
+    ORDER BY h.hour, h.dimension COLLATE \"C\", k.key COLLATE \"C\"";
+
+/// The windows of a size, or the hours, of the run that readers take.
 ///
 /// # Errors
 /// [`SinkError`] where the server cannot be asked, or has no such tables.
@@ -25,8 +33,11 @@ pub async fn held(
     size_ms: i64,
 ) -> Result<impl Stream<Item = Result<Value, SinkError>> + use<>, SinkError> {
     let link = Link::open(url, reach).await?;
-    let rows =
-        link.client.query_typed_raw(HELD, [(size_ms, Type::INT8)]).await.map_err(unavailable("read the windows"))?;
+    let rows = match size_ms {
+        HOUR_MS => link.client.query_typed_raw(HELD_HOURS, None::<(i64, Type)>).await,
+        _ => link.client.query_typed_raw(HELD, [(size_ms, Type::INT8)]).await,
+    };
+    let rows = rows.map_err(unavailable("read the windows"))?;
     Ok(rows.map(move |row| {
         // The connection ends with its client.
         let _link = &link;

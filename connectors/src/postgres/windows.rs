@@ -9,6 +9,7 @@ use super::claim::{change_over, claim};
 use super::commits::Commits;
 use super::days::{self, Day, Days};
 use super::halves::write_all;
+use super::hours::Roller;
 use super::link::{Link, unavailable};
 use super::migrate::migrate;
 use super::partials::{Partials, RowTypes};
@@ -39,6 +40,8 @@ struct Session {
     partitions: u32,
     /// Readers take our run.
     is_current: bool,
+    /// At work beside the rows.
+    _roller: Roller,
 }
 
 impl WindowSink {
@@ -110,7 +113,8 @@ impl Sink for WindowSink {
         link.give_back();
         let terms = Terms::new(self.position.run, epochs);
         let partitions = self.settings.run.partitions;
-        self.session = Some(Session { types, days, terms, applied, partitions, is_current });
+        let roller = Roller::start(self.settings.pool.clone());
+        self.session = Some(Session { types, days, terms, applied, partitions, is_current, _roller: roller });
         Ok(Opened { applied, read_from: applied, server })
     }
 

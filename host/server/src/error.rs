@@ -17,6 +17,7 @@ use clickmill_pipeline::savepoint::SavepointError;
 use clickmill_pipeline::shadow::ShadowError;
 use clickmill_pipeline::topics::TopicError;
 use clickmill_pipeline::views::ViewError;
+use clickmill_pipeline::views::reports::ReportError;
 use serde_json::json;
 
 /// Why a request is refused.
@@ -177,6 +178,15 @@ impl From<ViewError> for ApiError {
             ViewError::Broker(e) => e.into(),
             e @ ViewError::TooLarge { .. } => Self::BadRequest(e.to_string()),
             e @ (ViewError::Record { .. } | ViewError::Store(_)) => Self::Internal(e.to_string()),
+        }
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::View(e) => e.into(),
+            e @ ReportError::TooLarge => Self::BadRequest(e.to_string()),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What the server asks of the process that it runs in.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
+use clickmill_pipeline::views::reports::{Cells, Scope};
 use serde_json::Value;
 
 /// What a connector is told to do.
@@ -31,6 +34,18 @@ pub enum ConnectorRefusal {
     NotEmptied(String),
     /// It could not be written down that one is stopped, or is not any more.
     Unwritten(String),
+}
+
+/// What [`Hours`] answers.
+pub type HoursAnswer<'a> = Pin<Box<dyn Future<Output = Result<Vec<Cells>, String>> + Send + 'a>>;
+
+/// A database that keeps sums of hours.
+pub trait Hours: Send + Sync {
+    /// All that it has of the scope, in any order.
+    ///
+    /// # Errors
+    /// Why not, in words for an operator.
+    fn cells<'a>(&'a self, scope: &'a Scope) -> HoursAnswer<'a>;
 }
 
 /// What only a running host knows. But for [`Host::partitions_added`], [`Host::save`] and the changes of connectors, all calls
@@ -68,6 +83,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// The dead letters; none where no workers run.
     fn dlq(&self) -> Option<Arc<Dlq>>;
+
+    /// What reports are made of quickly; none where nothing keeps hours.
+    ///
+    /// # Errors
+    /// Why it cannot be asked now, in words for an operator.
+    fn hours(&self) -> Result<Option<Arc<dyn Hours>>, String>;
 
     /// Starts workers for the partitions that the input topic has got; returns once they run.
     ///

@@ -22,6 +22,7 @@ mod json;
 mod live;
 mod metrics;
 mod options;
+mod reports;
 mod reprocess;
 mod rounds;
 mod routes;
@@ -34,6 +35,6 @@ mod tail;
 mod topics;
 mod windows;
 
-pub use host::{ConnectorChange, ConnectorRefusal, Host};
+pub use host::{ConnectorChange, ConnectorRefusal, Host, Hours, HoursAnswer};
 pub use options::{BadToken, Options, Token};
 pub use serve::{BindError, ServeError, Server};

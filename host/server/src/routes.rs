@@ -16,7 +16,7 @@ use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
 use crate::{
-    append, assets, blame, connectors, dlq, guard, health, live, metrics, reprocess, rounds, shadow, smartmodules,
+    append, assets, blame, connectors, dlq, guard, health, live, metrics, reports, reprocess, rounds, shadow, smartmodules,
     topics, windows,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct App {
     pub(crate) live_clients: Arc<Semaphore>,
     /// Answers of windows that may be held at once: each takes memory as long as its reader reads.
     pub(crate) window_answers: Arc<Semaphore>,
+    /// Reports that may be made at once: each takes memory.
+    pub(crate) report_answers: Semaphore,
     pub(crate) rounds: Rounds,
     pub(crate) frames: watch::Receiver<Arc<str>>,
 }
@@ -64,6 +66,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/openapi.json", get(assets::openapi))
         .route("/api/status", get(topics::status))
         .route("/api/windows", get(windows::list))
+        .route("/api/reports/trend", get(reports::trend))
+        .route("/api/reports/breakdown", get(reports::breakdown))
         .route("/api/topics", get(topics::list).post(topics::create))
         .route("/api/topics/{topic}", get(topics::one).patch(topics::alter).delete(topics::delete))
         .route("/api/savepoints", post(topics::save))

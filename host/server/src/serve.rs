@@ -30,6 +30,8 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_MODULE_BODY_BYTES: usize = 48 << 20;
 /// Answers of windows that may be in memory at once.
 const WINDOW_ANSWERS: usize = 2;
+/// Reports that may be made at once.
+const REPORT_ANSWERS: usize = 4;
 
 /// Why a server cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +116,7 @@ impl Server {
             in_flight: Semaphore::new(options.max_in_flight_requests),
             live_clients: Arc::new(Semaphore::new(options.max_live_clients)),
             window_answers: Arc::new(Semaphore::new(WINDOW_ANSWERS)),
+            report_answers: Semaphore::new(REPORT_ANSWERS),
             rounds: Rounds::default(),
             frames,
             options,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use clickmill_connectors::set::Connector;
-use clickmill_connectors::verify::{Difference, Figures, Value, Verified, verify};
+use clickmill_connectors::verify::{Difference, Figures, HOUR_MS, Value, Values, Verified, hours as hours_of, verify};
 use clickmill_connectors::{Endpoint, Servers, SinkError};
 use clickmill_pipeline::views::WindowQuery;
 use clickmill_pipeline::views::time::iso8601;
@@ -130,14 +130,17 @@ fn verified(
         attempts += 1;
         let before = caught_up(args, name, place)?;
         let mut all = Verified::default();
-        for size_ms in SIZES_MS {
-            let query = WindowQuery { size_ms, ..WindowQuery::default() };
+        // Only PostgreSQL holds hours.
+        let hours = matches!(connector, Connector::Postgres(_)).then_some(HOUR_MS);
+        for size_ms in SIZES_MS.into_iter().chain(hours) {
+            let query = WindowQuery { size_ms: size_ms.min(SIZES_MS[1]), ..WindowQuery::default() };
             let rows = place.windows(&query)?.map(|row| {
                 let row = row.map_err(|e| SinkError::unavailable("read the windows", format!("{e:#}")))?;
                 let (start_ms, dimension) = (row.window.start_ms, row.window.dimension);
                 Ok(Value { start_ms, dimension, key: row.key, metrics: row.metrics, lower_bound: row.lower_bound })
             });
-            let of_size = verify(connector, endpoint, runtime.handle(), (run, size_ms), Box::new(rows))?;
+            let rows: Values<'_> = if size_ms == HOUR_MS { hours_of(rows) } else { Box::new(rows) };
+            let of_size = verify(connector, endpoint, runtime.handle(), (run, size_ms), rows)?;
             all.compared += of_size.compared;
             all.different += of_size.different;
             all.differences.extend(of_size.differences);

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use clickmill_connectors::postgres::{Hour, HoursQuery, Reports};
 use clickmill_connectors::set::SetError;
 use clickmill_connectors::{Connectors, SinkHandle, SinkState};
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::dlq::Dlq;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavepointError};
+use clickmill_pipeline::views::reports::{Cells, Scope};
 use clickmill_pipeline::{Crew, Peers, WorkerState};
-use clickmill_server::{ConnectorChange, ConnectorRefusal, Host};
+use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Hours, HoursAnswer};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -27,6 +29,20 @@ pub struct View {
     pub config: Config,
     pub runtime: Handle,
     pub registry: prometheus::Registry,
+}
+
+/// Hours as the sink of windows keeps them.
+struct InPostgres(Reports);
+
+impl Hours for InPostgres {
+    fn cells<'a>(&'a self, scope: &'a Scope) -> HoursAnswer<'a> {
+        let Scope { dimension, key, from_ms, to_ms } = scope.clone();
+        Box::pin(async move {
+            let hours = self.0.hours(&HoursQuery { dimension, key, from_ms, to_ms }).await;
+            let cells = |Hour { start_ms, keys, lower_bound }| Cells { start_ms, keys, lower_bound };
+            hours.map(|hours| hours.into_iter().map(cells).collect()).map_err(|e| self.0.told(&e))
+        })
+    }
 }
 
 impl Host for View {
@@ -95,6 +111,11 @@ impl Host for View {
 
     fn save(&self, name: &str) -> Result<Manifest, SavepointError> {
         self.crew.save(name)
+    }
+
+    fn hours(&self) -> Result<Option<Arc<dyn Hours>>, String> {
+        let reports = self.connectors.reports()?;
+        Ok(reports.map(|reports| Arc::new(InPostgres(reports)) as Arc<dyn Hours>))
     }
 
     fn partitions_added(&self) -> Result<(), String> {

@@ -1,15 +1,18 @@
 //! The reading side: what people and the server ask of the topics, answered from the topics alone.
 //!
-//! [`windows`](windows()) merges partials into rows, [`status`](status()) finds the newest commits, [`records`] shows
-//! single records. Nothing here writes, and nothing here knows workers, HTTP or how answers are printed.
+//! [`windows`](windows()) merges partials into rows, [`reports`] sums them, [`status`](status()) finds the newest commits,
+//! [`records`] shows single records. Nothing here writes, and nothing here knows workers, HTTP or how answers are printed.
 
 pub mod derived;
 pub mod modules;
 pub mod records;
 pub mod render;
+pub mod report_rows;
+pub mod reports;
 pub mod scan;
 pub mod status;
 pub mod time;
+pub mod wilson;
 pub mod windows;
 
 use clickmill_broker::BrokerError;

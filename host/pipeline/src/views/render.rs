@@ -41,7 +41,7 @@ pub fn put_csv(out: &mut String, row: &WindowRow) {
 }
 
 /// A field, quoted where RFC 4180 asks for it.
-fn field(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn field(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\"")).into()
     } else {
