@@ -13,6 +13,7 @@ mod parquet;
 mod pg;
 mod pooled;
 mod postgres_faults;
+mod postgres_hours;
 mod postgres_recovery;
 mod postgres_rows;
 mod redis;

@@ -79,17 +79,20 @@ fn a_connector_is_stopped_and_started_while_the_others_go_on() {
     let counted = bench.status()["ledger"]["counted"].as_u64().unwrap();
     let sinks = Sinks::of(&bench.data());
     assert_eq!(sinks.sql("SELECT sum(impressions) FROM realtime.metrics_1min").trim(), counted.to_string());
+    // Hours that are summed keep what they were summed from.
+    sinks.sql("SELECT realtime.roll_up(1000, interval '0')");
     let first = "WHERE window_start = (SELECT min(window_start) FROM realtime.window_partials) AND partition = 0";
     sinks.sql(&format!("UPDATE realtime.window_partials SET clicks[1] = 999 {first} AND dimension = 'device_type'"));
     sinks.sql(&format!(
         "DELETE FROM realtime.window_partials {first} AND dimension = 'total' AND window_size_ms = 60000"
     ));
+    sinks.sql("UPDATE realtime.hourly_metrics SET clicks[1] = 7777777 WHERE dimension = 'total'");
     drop(sinks);
     // Without a host too.
     let verified = bench.try_run(&["connector", "verify", "postgres"]);
     assert_eq!(verified.status.code(), Some(1));
     let told = String::from_utf8(verified.stdout).unwrap();
-    assert!(told.contains(", 3 differ") && told.contains("device_type"), "{told}");
+    assert!(told.contains(", 4 differ") && told.contains("device_type") && told.contains("60m"), "{told}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Speeds are ratios against `reference`, frozen, or against gunzip + csv, taken in turn with ours: medians of five.
 //! [`chain`] is one core and no broker, [`end_to_end`] the topic to PostgreSQL, [`produce`] a file to the topic,
 //! [`process`] what needs a host of its own: memory, latency, restart; [`swap`] a change of the chain under load, [`shadow`]
-//! what a shadow takes from it, [`sinks`] what PostgreSQL and Redis take and give.
+//! what a shadow takes from it, [`sinks`] what PostgreSQL and Redis take and give,
+//! [`reports`] how long a report over ten days takes.
 
 mod chain;
 mod end_to_end;
@@ -12,6 +13,7 @@ mod process;
 mod produce;
 pub mod reference;
 mod report;
+mod reports;
 mod shadow;
 mod sinks;
 mod stream;
@@ -74,13 +76,16 @@ enum Part {
     Shadow,
     /// Rows into PostgreSQL and reads from Redis.
     Sinks,
+    /// Reports over ten days.
+    Reports,
 }
 
-const ALL: [Part; 9] = [
+const ALL: [Part; 10] = [
     Part::Chain,
     Part::EndToEnd,
     Part::Produce,
     Part::Sinks,
+    Part::Reports,
     Part::Latency,
     Part::Memory,
     Part::Restart,
@@ -104,6 +109,7 @@ pub fn run(args: &BenchArgs, config: &Config) -> Result<()> {
             Part::Swap => swap::measure(&bench, &mut report)?,
             Part::Shadow => shadow::measure(&bench, &mut report)?,
             Part::Sinks => sinks::measure(&bench, &mut report)?,
+            Part::Reports => reports::measure(&bench, &mut report)?,
         }
     }
     match args.output {

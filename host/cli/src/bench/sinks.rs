@@ -55,7 +55,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     forget(&config.data_dir)
 }
 
-fn source(data_dir: &std::path::Path) -> Result<SinkSource> {
+pub(super) fn source(data_dir: &std::path::Path) -> Result<SinkSource> {
     let broker: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(&data_dir.join("log"), LogOptions::default())?);
     let raw = broker.create_topic(&TopicSpec::new(AD_EVENTS_RAW, PARTITIONS))?;
     broker.create_topic(&TopicSpec::new(CTR_WINDOWS, 1))?;
@@ -150,7 +150,7 @@ async fn one_by_one(client: &mut tokio_postgres::Client, epoch: i64) -> Result<(
 }
 
 /// Runs a sink until it has everything; the time from when it was connected, and the rows that it wrote.
-async fn catch_up<S: Sink>(
+pub(super) async fn catch_up<S: Sink>(
     (service, handle): (SinkService<S>, SinkHandle),
     source: &SinkSource,
 ) -> Result<(Duration, u64)> {

@@ -51,6 +51,7 @@ impl Sinks {
             one_minute: self.sql("SELECT * FROM realtime.metrics_1min ORDER BY window_start"),
             five_minutes: self.sql("SELECT * FROM realtime.metrics_5min ORDER BY window_start"),
             all: self.sql("SELECT * FROM realtime.ctr_metrics ORDER BY window_end - window_start, window_start, dimension, key COLLATE \"C\""),
+            hours: self.sql("SELECT * FROM realtime.metrics_hourly ORDER BY hour_start, dimension, key COLLATE \"C\""),
             hashes: self.hashes(),
         }
     }
@@ -67,6 +68,7 @@ pub struct Snapshot {
     pub one_minute: String,
     pub five_minutes: String,
     pub all: String,
+    pub hours: String,
     pub hashes: BTreeMap<String, BTreeMap<String, String>>,
 }
 

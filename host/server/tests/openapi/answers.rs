@@ -50,6 +50,8 @@ async fn with_data() -> Running {
     server.append(AD_EVENTS_RAW, 0, &records);
     server.partial(2, 0, "total", "", 4);
     server.partial(2, 0, "site_category", "28905ebd", 4);
+    server.partial_of(300_000, 2, 0, "total", ("", 4));
+    server.partial_of(300_000, 2, 0, "site_category", ("28905ebd", 4));
     (0..3).for_each(|partition| server.commit(partition, u64::from(partition == 0) * 2, 60_000));
     server
 }
@@ -78,6 +80,11 @@ async fn what_is_read_is_as_the_document_has_it() {
         ("GET /api/windows", "/api/windows?size=1m&format=jsonl", 200),
         ("GET /api/windows", "/api/windows?size=1m&format=csv", 200),
         ("GET /api/windows", "/api/windows?size=2m", 400),
+        ("GET /api/reports/trend", "/api/reports/trend?by=hour", 200),
+        ("GET /api/reports/trend", "/api/reports/trend?by=weekday&dimension=site_category&format=csv", 200),
+        ("GET /api/reports/trend", "/api/reports/trend?by=month", 400),
+        ("GET /api/reports/breakdown", "/api/reports/breakdown?dimension=site_category", 200),
+        ("GET /api/reports/breakdown", "/api/reports/breakdown", 400),
         ("GET /api/topics", "/api/topics", 200),
         ("GET /api/topics/{topic}", "/api/topics/ad_events_raw", 200),
         ("GET /api/topics/{topic}", "/api/topics/nope", 404),

@@ -6,7 +6,7 @@ pub mod busy;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::reprocess::Reprocessing;
 use clickmill_pipeline::savepoint::{Manifest, SavedPartition, SavepointError};
 use clickmill_pipeline::topics::{self, CTR_WINDOWS, TopicsOptions};
+use clickmill_pipeline::views::reports::{Cells, Scope};
 use clickmill_schemas::output::{Body, Commit, Ledger, Output, Stamp};
 use clickmill_schemas::partial::{self, Metrics, Owner, Version};
 use clickmill_schemas::record::RecordSetBuilder;
 use clickmill_schemas::{DeploymentId, Epoch, Generation, ModuleDigest, Offset, PartitionId, RunId};
-use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Options, Server};
+use clickmill_server::{ConnectorChange, ConnectorRefusal, Host, Hours, HoursAnswer, Options, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,7 +30,31 @@ use tokio::task::JoinHandle;
 
 pub const TOKEN: &str = "0123456789abcdef0123";
 
+/// The database of a [`FakeHost`].
+#[derive(Clone, Default)]
+pub enum FakeHours {
+    #[default]
+    None,
+    Stopped,
+    Fails,
+    Silent,
+    Has(Vec<Cells>),
+}
+
+impl Hours for FakeHours {
+    fn cells<'a>(&'a self, _: &'a Scope) -> HoursAnswer<'a> {
+        Box::pin(async move {
+            match self {
+                Self::Has(cells) => Ok(cells.clone()),
+                Self::Silent => std::future::pending().await,
+                _ => Err("the connection was cut".to_owned()),
+            }
+        })
+    }
+}
+
 pub struct FakeHost {
+    pub hours: Mutex<FakeHours>,
     pub ready: AtomicBool,
     pub registry: prometheus::Registry,
 }
@@ -90,6 +115,14 @@ impl Host for FakeHost {
         })
     }
 
+    fn hours(&self) -> Result<Option<Arc<dyn Hours>>, String> {
+        match self.hours.lock().unwrap().clone() {
+            FakeHours::None => Ok(None),
+            FakeHours::Stopped => Err("connector postgres is stopped".to_owned()),
+            hours => Ok(Some(Arc::new(hours))),
+        }
+    }
+
     fn partitions_added(&self) -> Result<(), String> {
         Ok(())
     }
@@ -124,7 +157,8 @@ impl Running {
         let log: Arc<dyn Broker> = Arc::new(EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap());
         let run = topics::create_all(&*log, &TopicsOptions::default()).unwrap().id;
         let broker = wrap(Arc::clone(&log));
-        let host = Arc::new(FakeHost { ready: AtomicBool::new(true), registry: prometheus::Registry::new() });
+        let (ready, registry) = (AtomicBool::new(true), prometheus::Registry::new());
+        let host = Arc::new(FakeHost { hours: Mutex::default(), ready, registry });
         let server = Server::bind(options).unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -167,16 +201,21 @@ impl Running {
         self.broker.append(&TopicPartition::new(topic, PartitionId(partition)), &set).unwrap().wait().unwrap();
     }
 
-    /// One window of the partition 0, with one key.
+    /// One window of a minute of the partition 0, with one key.
     pub fn partial(&self, as_of: u64, start_ms: i64, dimension: &str, key_of_window: &str, impressions: i64) {
+        self.partial_of(60_000, as_of, start_ms, dimension, (key_of_window, impressions));
+    }
+
+    /// The same of a window of any size.
+    pub fn partial_of(&self, size: i64, as_of: u64, start_ms: i64, dimension: &str, (of, impressions): (&str, i64)) {
         let owner = Owner { run: self.run, partition: PartitionId(0), generation: Generation(0) };
         let mut key = partial::key_prefix(&owner).into_bytes();
-        partial::put_guest_key(&mut key, 60_000, start_ms, dimension);
+        partial::put_guest_key(&mut key, size, start_ms, dimension);
         let mut value = Vec::new();
         partial::put_stamps(&mut value, &Version { epoch: Epoch(1), as_of: Offset(as_of) });
         partial::put_guest_head(&mut value, false, 1);
         let metrics = Metrics { impressions, clicks: 1, cost_micros: 500_000, ..Metrics::default() };
-        partial::put_entry(&mut value, key_of_window.as_bytes(), &metrics);
+        partial::put_entry(&mut value, of.as_bytes(), &metrics);
         partial::put_end(&mut value);
         self.append(CTR_WINDOWS, 0, &[(Some(&key), &value)]);
     }
