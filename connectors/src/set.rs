@@ -35,7 +35,7 @@ const CTR_WINDOWS: &str = "ctr_windows";
 const STOP_TIME: Duration = Duration::from_secs(1);
 /// Records that a sink may be behind and still be asked what there is: a live stream is always some behind, and one that fills
 /// an empty database has only a part.
-const MOST_BEHIND: u64 = 10_000;
+const MOST_BEHIND: u64 = 2_000;
 
 /// One connector, as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

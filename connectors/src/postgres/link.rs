@@ -7,7 +7,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, Transaction};
+use tokio_postgres::{Client, Config, IsolationLevel, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Reach;
@@ -75,6 +75,18 @@ impl Link {
     /// [`SinkError::Unavailable`]
     pub async fn begin_setup(&mut self) -> Result<Transaction<'_>, SinkError> {
         self.begin_with(0).await
+    }
+
+    /// A transaction that sees one state of everything and changes nothing; its statements end as those of [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`]
+    pub async fn begin_reading(&mut self) -> Result<Transaction<'_>, SinkError> {
+        let settings = format!("SET LOCAL statement_timeout = {}; SET LOCAL jit = off", self.statement_timeout_ms);
+        let snapshot = self.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let transaction = snapshot.start().await.map_err(unavailable("begin"))?;
+        transaction.batch_execute(&settings).await.map_err(unavailable("begin"))?;
+        Ok(transaction)
     }
 
     async fn begin_with(&mut self, statement_timeout_ms: u64) -> Result<Transaction<'_>, SinkError> {

@@ -68,11 +68,17 @@ impl Reports {
     /// The hours, in any order; what is asked for and is not there is not among them.
     ///
     /// # Errors
-    /// [`SinkError::Unavailable`] where the server is away or slow, or the answer would not fit.
+    /// [`SinkError::Unavailable`] where the server is away or slow, does not hold the run yet, or the answer would not fit.
     pub async fn hours(&self, query: &HoursQuery) -> Result<Vec<Hour>, SinkError> {
         let run = (self.runs)()?.id;
         let mut link = self.pool.get().await?;
-        let transaction = link.begin().await?;
+        let transaction = link.begin_reading().await?;
+        // Another run takes its place in one transaction, whose rows are not those of this one.
+        let current = "SELECT EXISTS (SELECT FROM realtime.runs WHERE run = $1 AND is_current)";
+        let current = transaction.query_typed_one(current, &[(&PgRun(run), Type::UUID)]).await.map_err(unavailable(DOING))?;
+        if !current.get::<_, bool>(0) {
+            return Err(SinkError::unavailable(DOING, "it does not hold all of the current run yet"));
+        }
         let (run, from, to) = (PgRun(run), bound(query.from_ms, i64::MIN), bound(query.to_ms, i64::MAX));
         // As they are stored.
         let dimension = query.dimension.replace('\0', "\u{fffd}");
