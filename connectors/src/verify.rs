@@ -176,7 +176,7 @@ fn next_hour<I>(windows: &mut Peekable<I>) -> Result<Option<Window>, SinkError>
 where
     I: Iterator<Item = Result<Value, SinkError>>,
 {
-    let of = |value: &Value| value.start_ms.div_euclid(HOUR_MS) * HOUR_MS;
+    let of = |value: &Value| value.start_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
     let mut hour: Option<Window> = None;
     while let Some(next) = windows.peek() {
         if let (Ok(next), Some((start_ms, _))) = (next, &hour)

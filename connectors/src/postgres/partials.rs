@@ -72,8 +72,9 @@ impl Rows for Partials {
     async fn write(&self, savepoint: &Transaction<'_>, rows: Range<usize>) -> Result<u64, tokio_postgres::Error> {
         let array = RowArray { run: self.run, row_type: self.types.row, rows: &self.rows[rows] };
         let stale = hours::stale(array.rows.iter().map(|(_, row)| row));
-        let hours = (&stale, Type::TIMESTAMPTZ_ARRAY);
-        savepoint.execute_typed(UPSERT, &[(&array, self.types.rows.clone()), (&self.run, Type::UUID), (hours.0, hours.1)]).await
+        let of: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&array, self.types.rows.clone()), (&self.run, Type::UUID), (&stale, Type::TIMESTAMPTZ_ARRAY)];
+        savepoint.execute_typed(UPSERT, &of).await
     }
 }
 

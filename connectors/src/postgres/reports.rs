@@ -75,7 +75,8 @@ impl Reports {
         let transaction = link.begin_reading().await?;
         // Another run takes its place in one transaction, whose rows are not those of this one.
         let current = "SELECT EXISTS (SELECT FROM realtime.runs WHERE run = $1 AND is_current)";
-        let current = transaction.query_typed_one(current, &[(&PgRun(run), Type::UUID)]).await.map_err(unavailable(DOING))?;
+        let current =
+            transaction.query_typed_one(current, &[(&PgRun(run), Type::UUID)]).await.map_err(unavailable(DOING))?;
         if !current.get::<_, bool>(0) {
             return Err(SinkError::unavailable(DOING, "it does not hold all of the current run yet"));
         }
@@ -83,12 +84,8 @@ impl Reports {
         // As they are stored.
         let dimension = query.dimension.replace('\0', "\u{fffd}");
         let key = query.key.as_ref().map(|key| key.replace('\0', "\u{fffd}"));
-        let mut of: Vec<(&(dyn ToSql + Sync), Type)> = vec![
-            (&run, Type::UUID),
-            (&dimension, Type::TEXT),
-            (&from, Type::TIMESTAMPTZ),
-            (&to, Type::TIMESTAMPTZ),
-        ];
+        let mut of: Vec<(&(dyn ToSql + Sync), Type)> =
+            vec![(&run, Type::UUID), (&dimension, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
         if let Some(key) = &key {
             of.push((key, Type::TEXT));
         }

@@ -32,8 +32,9 @@ fn fill(feed: &mut Feed, epoch: u64, hours: impl Iterator<Item = i64>) -> Offset
                 feed.partial(by, MINUTE, start, "total", &[("", [1_000, 0, 0, 0, 0])]);
                 for (dimension, keys) in DIMENSIONS {
                     let n = |key: i64| (hour * 31 + pane * 7 + key * 3 + i64::from(partition)) % 50 * epoch as i64;
-                    let names: Vec<String> =
-                        (0..keys).map(|key| if dimension == "total" { String::new() } else { format!("key \"{key}\"") }).collect();
+                    let names: Vec<String> = (0..keys)
+                        .map(|key| if dimension == "total" { String::new() } else { format!("key \"{key}\"") })
+                        .collect();
                     let entries: Vec<(&str, [i64; 5])> = names
                         .iter()
                         .zip(0..)
@@ -211,10 +212,17 @@ async fn no_query_of_a_report_scans_the_partials() {
     let client = connect(&lab).await;
     sum_all(&client).await;
     // Stale ones too, summed by the query.
-    client.execute("INSERT INTO realtime.stale_hours (run, hour) SELECT run, hour FROM realtime.hourly_metrics \
-        WHERE dimension = 'total' AND extract(hour FROM hour) = 5", &[]).await.unwrap();
+    client
+        .execute(
+            "INSERT INTO realtime.stale_hours (run, hour) SELECT run, hour FROM realtime.hourly_metrics \
+        WHERE dimension = 'total' AND extract(hour FROM hour) = 5",
+            &[],
+        )
+        .await
+        .unwrap();
     client.batch_execute("ANALYZE").await.unwrap();
-    let scans = "SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_user_tables WHERE relname LIKE 'window_partials%'";
+    let scans =
+        "SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_user_tables WHERE relname LIKE 'window_partials%'";
     let flushed = async |client: &Client| {
         // Sessions tell of their scans within a second of being idle, or when they end.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
@@ -249,7 +257,13 @@ async fn reports_get_one_key_or_all_of_whole_hours_with_their_lower_bounds() {
     let mut feed = Feed::new(lab.path(), 2);
     let long = "ключ\"<b>".repeat(900);
     for (hour, key) in [(0, "a"), (0, "b"), (1, "b"), (2, &long), (3, "a\0")] {
-        feed.partial((0, 1, 1), PANE, T0 + hour * HOUR + if key == "b" { PANE } else { 0 }, "site_category", &[(key, [3, 2, 1, 5, 7])]);
+        feed.partial(
+            (0, 1, 1),
+            PANE,
+            T0 + hour * HOUR + if key == "b" { PANE } else { 0 },
+            "site_category",
+            &[(key, [3, 2, 1, 5, 7])],
+        );
     }
     let sink = start(&lab, &feed, &PostgresOptions::default());
     sink.reach(feed.flush()).await;
@@ -386,7 +400,10 @@ async fn a_rebuild_empties_the_hours_and_fills_them_anew() {
     let client = connect(&lab).await;
     sum_all(&client).await;
     // What no partial says.
-    client.execute("UPDATE realtime.hourly_metrics SET impressions = '{777}' WHERE dimension = 'total'", &[]).await.unwrap();
+    client
+        .execute("UPDATE realtime.hourly_metrics SET impressions = '{777}' WHERE dimension = 'total'", &[])
+        .await
+        .unwrap();
     assert_ne!(held(&client).await, expected(&feed));
     assert!(host.reports().unwrap().is_some());
     host.rebuild("postgres").await.unwrap();

@@ -97,7 +97,9 @@ fn reports_are_equal_to_the_windows_after_a_kill_and_without_postgresql() {
     let host = bench.start("host", &["run"]);
     bench.until_ready();
     let producing = bench.start("produce", &["produce", file.to_str().unwrap(), "--rate", "60000"]);
-    eventually("a part is counted", Duration::from_secs(60), || bench.status()["ledger"]["counted"].as_u64() > Some(20_000));
+    eventually("a part is counted", Duration::from_secs(60), || {
+        bench.status()["ledger"]["counted"].as_u64() > Some(20_000)
+    });
     host.kill();
     let host = bench.start("host", &["run"]);
     bench.until_ready();

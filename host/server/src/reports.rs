@@ -84,12 +84,7 @@ pub(crate) async fn breakdown(
     answer(&app, Report { scope, kind: Kind::Breakdown { limit, search, order } }, format).await
 }
 
-fn scope(
-    dimension: String,
-    key: Option<String>,
-    from: Option<&str>,
-    to: Option<&str>,
-) -> Result<Scope, ApiError> {
+fn scope(dimension: String, key: Option<String>, from: Option<&str>, to: Option<&str>) -> Result<Scope, ApiError> {
     short("dimension", &dimension)?;
     if let Some(key) = &key {
         short("key", key)?;

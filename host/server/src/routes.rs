@@ -16,8 +16,8 @@ use crate::metrics::HttpMetrics;
 use crate::options::Options;
 use crate::rounds::Rounds;
 use crate::{
-    append, assets, blame, connectors, dlq, guard, health, live, metrics, reports, reprocess, rounds, shadow, smartmodules,
-    topics, windows,
+    append, assets, blame, connectors, dlq, guard, health, live, metrics, reports, reprocess, rounds, shadow,
+    smartmodules, topics, windows,
 };
 
 /// What handlers share.

@@ -36,13 +36,13 @@ async fn reports_come_from_the_windows_where_nothing_keeps_hours() {
     let server = with_windows().await;
     let trend = server.get("/api/reports/trend?by=day").await.json();
     assert_eq!((&trend["source"], &trend["note"], &trend["from_ms"]), (&json!("windows"), &Value::Null, &Value::Null));
-    assert_eq!(
-        told(&trend, "start_ms"),
-        [("1970-01-01", "", 16, &json!(0)), ("1970-01-02", "", 9, &json!(24 * HOUR))]
-    );
+    assert_eq!(told(&trend, "start_ms"), [("1970-01-01", "", 16, &json!(0)), ("1970-01-02", "", 9, &json!(24 * HOUR))]);
     let first = &trend["rows"][0];
     // 3 clicks of 16 impressions.
-    assert_eq!((&first["ctr"], &first["ctr_low"], &first["ctr_high"]), (&0.1875.into(), &0.065_916.into(), &0.430_089.into()));
+    assert_eq!(
+        (&first["ctr"], &first["ctr_low"], &first["ctr_high"]),
+        (&0.1875.into(), &0.065_916.into(), &0.430_089.into())
+    );
     assert_eq!((&first["cpc"], &first["cpa"], &first["lower_bound"]), (&0.5.into(), &Value::Null, &json!(false)));
     let trend = server.get("/api/reports/trend?by=hour&dimension=site_category&key=a&from=1&to=2").await.json();
     assert_eq!((&trend["from_ms"], &trend["to_ms"]), (&json!(0), &json!(HOUR)));

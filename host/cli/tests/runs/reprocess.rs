@@ -63,7 +63,10 @@ fn what_is_judged_again_is_what_the_right_rule_would_have_given_in_every_reader(
     assert_eq!(host.terminate(), Some(0), "{}", again.log("host"));
     again.run(&["run", "--until-end"]);
     let sinks = Sinks::of(&again.data()).snapshot();
-    assert_eq!((sinks.one_minute.as_str(), sinks.all.as_str(), sinks.hours.as_str(), sinks.hashes.len()), ("", "", "", 0));
+    assert_eq!(
+        (sinks.one_minute.as_str(), sinks.all.as_str(), sinks.hours.as_str(), sinks.hashes.len()),
+        ("", "", "", 0)
+    );
 }
 
 fn bench_has_nothing_to_roll_back(bench: &Bench) {

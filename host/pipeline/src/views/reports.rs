@@ -77,7 +77,9 @@ impl By {
             Self::Hour => iso8601(bucket.saturating_mul(HOUR_MS)),
             Self::Day => iso8601(bucket.saturating_mul(DAY_MS)).trim_end_matches("T00:00:00Z").to_owned(),
             Self::HourOfDay => format!("{bucket:02}:00"),
-            Self::Weekday => usize::try_from(bucket).ok().and_then(|day| WEEKDAYS.get(day)).map_or("", |d| d).to_owned(),
+            Self::Weekday => {
+                usize::try_from(bucket).ok().and_then(|day| WEEKDAYS.get(day)).map_or("", |d| d).to_owned()
+            }
         }
     }
 }
@@ -269,8 +271,7 @@ pub fn rows(report: &Report, cells: impl IntoIterator<Item = Cells>) -> Result<V
 /// [`ReportError`].
 pub fn from_windows(broker: &dyn Broker, report: &Report) -> Result<Vec<ReportRow>, ReportError> {
     let Scope { dimension, from_ms, to_ms, .. } = &report.scope;
-    let query =
-        WindowQuery { size_ms: PANE_MS, dimension: Some(dimension.clone()), from_ms: *from_ms, to_ms: *to_ms };
+    let query = WindowQuery { size_ms: PANE_MS, dimension: Some(dimension.clone()), from_ms: *from_ms, to_ms: *to_ms };
     let mut tally = Tally::new(report);
     for row in windows(broker, &query)?.into_rows() {
         let row = row?;

@@ -37,12 +37,9 @@ mod tests {
     /// method 3.
     #[test]
     fn the_intervals_are_those_that_newcombe_published() {
-        for (clicks, impressions, low, high) in [
-            (81, 263, 0.2553, 0.3662),
-            (15, 148, 0.0624, 0.1605),
-            (0, 20, 0.0000, 0.1611),
-            (1, 29, 0.0061, 0.1718),
-        ] {
+        for (clicks, impressions, low, high) in
+            [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)]
+        {
             let (l, h) = interval(clicks, impressions).unwrap();
             let near = |a: f64, b: f64| (a - b).abs() <= 0.000_05;
             assert!(near(l, low) && near(h, high), "{clicks} of {impressions}: {l} to {h}");

@@ -6,8 +6,8 @@ pub mod busy;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clickmill_broker::{Broker, EmbeddedLog, LogOptions, TopicPartition};
