@@ -256,7 +256,7 @@ async fn reports_get_one_key_or_all_of_whole_hours_with_their_lower_bounds() {
     let lab = Lab::new();
     let mut feed = Feed::new(lab.path(), 2);
     let long = "ключ\"<b>".repeat(900);
-    for (hour, key) in [(0, "a"), (0, "b"), (1, "b"), (2, &long), (3, "a\0")] {
+    for (hour, key) in [(0, "a"), (0, "b"), (1, "b"), (2, long.as_str()), (3, "a\0")] {
         feed.partial(
             (0, 1, 1),
             PANE,
@@ -271,10 +271,10 @@ async fn reports_get_one_key_or_all_of_whole_hours_with_their_lower_bounds() {
     let client = connect(&lab).await;
     let bound = "UPDATE realtime.window_partials SET lower_bound = true WHERE window_start = '2014-10-21 01:05+00'";
     assert_eq!(client.execute(bound, &[]).await.unwrap(), 1);
+    mark_all(&client).await;
     let reports = reports(&lab, &feed);
     for summed in [false, true] {
         if summed {
-            mark_all(&client).await;
             assert_eq!(sum_all(&client).await, 4);
         }
         let told = async |key: Option<&str>, hours| {
@@ -291,9 +291,9 @@ async fn reports_get_one_key_or_all_of_whole_hours_with_their_lower_bounds() {
         assert_eq!(told(None, 0..2).await, [(0, of(&["a", "b"]), false), (1, of(&["b"]), true)]);
         // Of the key that did not appear in an hour with a lower bound something may be in the overflow there.
         assert_eq!(told(Some("a"), 0..2).await, [(0, of(&["a"]), false), (1, of(&[]), true)]);
-        assert_eq!(told(Some(&long), 2..3).await, [(2, of(&[&long]), false)]);
+        assert_eq!(told(Some(long.as_str()), 2..3).await, [(2, of(&[long.as_str()]), false)]);
         assert_eq!(told(Some("a\0"), 3..9).await, [(3, of(&["a\u{fffd}"]), false)]);
-        assert_eq!(told(None, 5..9).await, []);
+        assert!(told(None, 5..9).await.is_empty());
     }
     let hour = reports.hours(&query("site_category", Some("b"), 1..2)).await.unwrap().remove(0);
     let metrics = Metrics { impressions: 3, clicks: 2, conversions: 1, cost_micros: 5, revenue_micros: 7 };

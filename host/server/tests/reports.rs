@@ -115,15 +115,15 @@ async fn what_makes_no_sense_is_refused_with_what_it_must_be() {
         ("trend?by=day&to=9223372036854775807", "`to`: 9223372036854775807 is no time"),
         ("trend?by=day&to=300000000000000", "`to` must lie within the years 1 and 9999"),
         ("trend?by=day&from=-300000000000000", "`from` must lie within the years 1 and 9999"),
-        (&format!("trend?by=day&key={long}"), "`key` has 10241 bytes, allowed are 10240"),
-        (&format!("trend?by=day&dimension={long}"), "`dimension` has 10241 bytes"),
+        (format!("trend?by=day&key={long}").as_str(), "`key` has 10241 bytes, allowed are 10240"),
+        (format!("trend?by=day&dimension={long}").as_str(), "`dimension` has 10241 bytes"),
         ("trend?by=day&format=xml", "expected `json` or `csv`"),
         ("breakdown", "missing field `dimension`"),
         ("breakdown?dimension=total&order=name", "expected one of `impressions`, `clicks`, `ctr`, `cost`"),
         ("breakdown?dimension=total&limit=0", "`limit` must lie within 1 and 10000, and is 0"),
         ("breakdown?dimension=total&limit=10001", "`limit` must lie within 1 and 10000, and is 10001"),
         ("breakdown?dimension=total&limit=-1", "limit"),
-        (&format!("breakdown?dimension=total&search={long}"), "`search` has 10241 bytes"),
+        (format!("breakdown?dimension=total&search={long}").as_str(), "`search` has 10241 bytes"),
     ] {
         let answer = server.get(&format!("/api/reports/{query}")).await;
         assert_eq!(answer.status, 400, "{query}");

@@ -44,7 +44,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             took.push(begun.elapsed());
         }
         add(report, "reports: 10 days from the windows", took, Goal::None);
-        Ok(())
+        Ok::<_, anyhow::Error>(())
     });
     runtime.block_on(servers.stop(Duration::from_secs(10)))?;
     measured.and_then(|()| forget(&config.data_dir))
@@ -76,7 +76,8 @@ async fn postgres(servers: &Servers, source: &SinkSource, report: &mut Report) -
     let name = format!("reports: 10 days, {STALE_HOURS} hours of them stale");
     add(report, &name, took, Goal::AtMost(300.0));
     drop(client);
-    Ok(connection.await??)
+    connection.await??;
+    Ok(())
 }
 
 /// Each kind of report in turn, from the question to the text of its answer.
