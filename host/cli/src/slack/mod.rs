@@ -6,7 +6,6 @@
 mod send;
 mod text;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clickmill_broker::{Broker, TopicPartition};
+use clickmill_connectors::replace_file;
 use clickmill_pipeline::deployment::control::Deployer;
 use clickmill_pipeline::deployment::{Cause, read_all};
 use clickmill_pipeline::topics::AD_EVENTS_DLQ;
@@ -307,12 +307,6 @@ fn read(data_dir: &Path) -> Result<Option<Memory>> {
 
 /// Whole or not at all, whatever ends the process meanwhile.
 fn write(data_dir: &Path, memory: &Memory) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
-        file.write_all(&serde_json::to_vec(memory)?)?;
-        file.as_file().sync_all()?;
-        file.persist(data_dir.join(FILE))?;
-        std::fs::File::open(data_dir)?.sync_all()
-    };
-    write().with_context(|| format!("writing {}", data_dir.join(FILE).display()))
+    let path = data_dir.join(FILE);
+    replace_file(&path, &serde_json::to_vec(memory)?).with_context(|| format!("writing {}", path.display()))
 }
